@@ -1,0 +1,26 @@
+"""glr_dist: train neural networks from loss values alone, on Ray and PyTorch (the generalized likelihood ratio method)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["ArrayDataset", "Config", "Heaviside", "load_config", "resume", "train"]
+
+_HOMES = {
+    "ArrayDataset": "glr_dist.data.arrays",
+    "Config": "glr_dist.config",
+    "Heaviside": "glr_dist.core.activations",
+    "load_config": "glr_dist.config",
+    "resume": "glr_dist.engine.training",
+    "train": "glr_dist.engine.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are first used, so that ``glr-dist --help`` is quick."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'glr_dist' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,164 @@
+"""The likelihood-ratio estimator: from losses and noise to error signals, and from those to gradients.
+
+For a site with pre-activation z and J(z) = E[L(z + noise)], the error signal
+
+    d = (1/K) * sum_k (L_k - baseline_k) * score(noise_k)
+
+is an unbiased estimate of dJ/dz, one row per example, and the pullback of d through the site's own layer, its input
+detached, is the likelihood-ratio gradient of the layer's parameters, whatever the layer (Peng, Xiao, Heidergott, Hong and
+Lam, 2022, "A new likelihood ratio method for training artificial neural networks").
+
+Antithetic pairs are the first axis of everything here: sign 0 is +eps, sign 1 is -eps of the same draw. The baseline of a
+copy is the mean loss of the example's other copies, its whole pair left out: the partner's loss depends on the copy's own
+noise, so leaving out the copy alone would be biased.
+
+Shapes: S signs (2 with antithetic pairs, else 1), P draws, K = S * P copies, R rows (examples), N a site's outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from glr_dist.core.noise import hazard, score
+from glr_dist.errors import UserError, nearest
+
+SCHEMES = ("layerwise", "joint")
+BASELINES = ("leave-out", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimatorConfig:
+    """How losses become gradients.
+
+    Attributes:
+        scheme: ``layerwise`` (one site noised at a time) or ``joint`` (all sites at once, one loss for all).
+        copies: noisy forward passes per example, step and site (``layerwise``) or per example and step (``joint``).
+        antithetic: draw noise in pairs (+eps, -eps).
+        baseline: ``leave-out`` subtracts the mean loss of the example's other copies (of other pairs, if antithetic).
+        conditioning: replace the score by its expectation given the sign bit where a Heaviside unit reads the site.
+        sites: names of the layers to train; all parametric leaf layers when empty.
+    """
+
+    scheme: str = "layerwise"
+    copies: int = 32
+    antithetic: bool = True
+    baseline: str = "leave-out"
+    conditioning: bool = True
+    sites: tuple[str, ...] = ()
+
+    @property
+    def signs(self) -> int:
+        """Copies that share one draw: 2 with antithetic pairs, else 1."""
+        return 2 if self.antithetic else 1
+
+    def check(self) -> None:
+        """Raise UserError for values outside their range."""
+        if self.scheme not in SCHEMES:
+            raise UserError(f"estimator.scheme = {self.scheme!r}: unknown; {nearest(self.scheme, SCHEMES)}")
+        if self.baseline not in BASELINES:
+            raise UserError(f"estimator.baseline = {self.baseline!r}: unknown; {nearest(self.baseline, BASELINES)}")
+        if self.copies < 1:
+            raise UserError(f"estimator.copies = {self.copies}: must be at least 1")
+        if self.antithetic and self.copies % 2:
+            raise UserError(
+                f"estimator.copies = {self.copies}: antithetic pairs need an even number; use"
+                f" {self.copies + 1} or estimator.antithetic = false"
+            )
+        fewest = 2 * self.signs
+        if self.baseline == "leave-out" and self.copies < fewest:
+            kind = "leave-pair-out" if self.antithetic else "leave-one-out"
+            raise UserError(
+                f"estimator.copies = {self.copies}: a {kind} baseline needs at least {fewest} copies;"
+                f" use {fewest} or more, or estimator.baseline = 'none'"
+            )
+
+
+def advantages(losses: Tensor, baseline: str) -> Tensor:
+    """Losses less their baseline.
+
+    Args:
+        losses: [S, P, R], every copy of the examples.
+        baseline: ``leave-out`` or ``none``.
+
+    Returns:
+        float32 [S, P, R]; with ``leave-out``, ``L_k - mean of the losses of the other draws``.
+    """
+    if baseline == "none":
+        return losses
+    signs, draws, _ = losses.shape
+    own = losses.sum(0)  # [P, R]: a pair, or a single copy
+    others = (own.sum(0) - own) / (signs * (draws - 1))
+    return losses - others
+
+
+def error_signal(
+    family: str, scale: float, advantage: Tensor, eps: Tensor, z: Tensor | None, copies: int
+) -> Tensor:
+    """The part of a site's error signal that these copies give, for one z per example.
+
+    Args:
+        family: noise family.
+        scale: sigma or b.
+        advantage: [S, P, R] losses less baseline.
+        eps: standard noise [P, R, *N], that of sign 0; sign 1 has ``-eps``.
+        z: clean pre-activations [R, *N] where the score is conditioned on the sign bit, else None.
+        copies: K, all copies of the example: the estimate is a mean over them, this call may see a part.
+
+    Returns:
+        float32 [R, *N].
+    """
+    flat = eps.flatten(2)  # [P, R, N]
+    if z is None:
+        # the score is odd: a pair shares it up to its sign
+        weight = advantage[0] - advantage[1] if advantage.shape[0] == 2 else advantage[0]
+        total = _sum_over_draws(weight, score(family, flat))
+        return (total / (scale * copies)).view(eps.shape[1:])
+    rows = z.flatten(1)  # [R, N]
+    ones = rows.new_zeros(rows.shape)  # sum over copies of advantage * bit
+    for sign, weight in zip((scale, -scale), advantage, strict=False):
+        bits = torch.add(rows, flat, alpha=sign).ge_(0.0)  # the very expression the noisy pass evaluates
+        ones += _sum_over_draws(weight, bits)
+    up, down = hazard(family, rows / scale), hazard(family, rows / -scale)
+    # sum_k A_k * (bit ? up : -down) = (up + down) * sum_k A_k bit_k - down * sum_k A_k
+    total = (up + down) * ones - down * advantage.sum((0, 1)).unsqueeze(-1)
+    return (total / (scale * copies)).view(z.shape)
+
+
+def copy_scores(family: str, scale: float, eps: Tensor, z: Tensor | None, sign: float = 1.0) -> Tensor:
+    """The score of every copy by itself, for sites whose pre-activation differs by copy (scheme ``joint``).
+
+    Args:
+        family: noise family.
+        scale: sigma or b.
+        eps: standard noise [P, R, *N].
+        z: pre-activations of the same shape where the score is conditioned on the sign bit, else None.
+        sign: 1, or -1 for the copies that saw ``-eps``.
+    """
+    if z is None:
+        return score(family, eps) * (sign / scale)
+    side = torch.where(torch.add(z, eps, alpha=sign * scale) >= 0, 1.0, -1.0)
+    # by symmetry both cases are one hazard, that of the bit's own side
+    return side * hazard(family, z * side / scale) / scale
+
+
+def pullback(pairs: Iterable[tuple[Tensor, Tensor]], parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The gradient of ``sum(z * d)`` over all sites, d held constant: one call to autograd for every layer.
+
+    Args:
+        pairs: (z, d) of each site; z was computed with the site's input detached.
+        parameters: what to differentiate by.
+
+    Returns:
+        One tensor per parameter, zeros where no site depends on it.
+    """
+    total = torch.stack([(z * d).sum() for z, d in pairs]).sum()
+    return list(torch.autograd.grad(total, list(parameters), allow_unused=True, materialize_grads=True))
+
+
+def _sum_over_draws(weight: Tensor, values: Tensor) -> Tensor:
+    """sum_p weight[p, r] * values[p, r, n] -> [R, N], as one batched matrix product."""
+    return torch.bmm(weight.t().unsqueeze(1), values.transpose(0, 1)).squeeze(1)

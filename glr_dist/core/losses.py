@@ -1,0 +1,63 @@
+"""Losses, one value per example: ``loss(logits [B, C], labels [B]) -> float32 [B]``.
+
+They need no derivative: the 0-1 loss is as good as cross-entropy. Ties in the 0-1 loss go to the lowest class, as
+``argmax`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from glr_dist.errors import UserError, nearest
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Minus the log-probability of the label under the softmax, in nats: [B]."""
+    picked = logits.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    return logits.logsumexp(-1) - picked
+
+
+def zero_one(logits: Tensor, labels: Tensor) -> Tensor:
+    """1 where the class of the largest logit is not the label, else 0: [B]."""
+    return (logits.argmax(-1) != labels).to(logits.dtype)
+
+
+LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "zero-one": zero_one}
+
+
+def named_loss(name: str) -> Loss:
+    """The loss of that name.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    if name not in LOSSES:
+        raise UserError(f"loss = {name!r}: unknown; {nearest(name, LOSSES)}")
+    return LOSSES[name]
+
+
+def check_losses(losses: Tensor, shape: tuple[int, ...], where: str) -> None:
+    """Refuse what a user's loss (or a model gone astray) must not return.
+
+    Args:
+        losses: what the loss returned for every copy and row.
+        shape: what it should be, [copies, rows].
+        where: the step and unit, for the message.
+
+    Raises:
+        UserError: for a wrong shape or a value that is not finite.
+    """
+    if tuple(losses.shape) != shape:
+        per_example = tuple(losses.shape[1:])
+        raise UserError(
+            f"loss: {where} returned shape {per_example} for {shape[1]} examples; a loss must return one value"
+            f" per example, shape ({shape[1]},)"
+        )
+    if not bool(torch.isfinite(losses).all()):
+        bad = losses[~torch.isfinite(losses)].flatten()[0].item()
+        raise UserError(f"loss: {where} returned {bad}; losses must be finite (lower optimizer.lr, or mend the loss)")

@@ -1,0 +1,145 @@
+"""Noise: its families (density, score, conditioned score) and its sources (where the same draw is found again).
+
+Everything here is in *standard* units: ``eps`` has scale 1, the noise that a site sees is ``scale * eps``, and a score
+in the site's units is the standard score divided by the scale (Gaussian: sigma, the standard deviation; Laplace: b,
+whose standard deviation is ``b * sqrt(2)``).
+
+The score is minus the derivative of the log density: ``eps`` for the Gaussian, ``sign(eps)`` for Laplace noise.
+
+Conditioned on the bit ``[z + eps >= 0]`` its expectation is ``d/dz log P(bit | z)``: the hazard ``f(z)/F(z)`` for bit 1 and
+``-f(z)/F(-z)`` for bit 0 (f, F: density and CDF, both symmetric). The Gaussian hazard, the inverse Mills ratio, is
+computed as ``sqrt(2/pi) / erfcx(-z/sqrt(2))``, which neither over- nor underflows: it is finite and exact to a few ulp
+for any z that float32 holds, where ``exp(log f - log F)`` loses all its digits beyond ``|z|`` of a few thousand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glr_dist.errors import UserError, nearest
+
+FAMILIES = ("gaussian", "laplace")
+SOURCES = ("table", "generator")
+
+_ALIGNMENT = 16  # table slices start at multiples of 16 float32, one cache line
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """The noise of a run.
+
+    Attributes:
+        family: ``gaussian`` or ``laplace``.
+        scale: sigma of the Gaussian (its standard deviation) or b of Laplace noise (standard deviation b * sqrt(2)).
+        source: ``table`` (one table made on the CPU, sliced by seed: the same on every device, and fast) or
+            ``generator`` (a fresh ``torch.Generator`` per unit; all devices must be of one kind).
+        table_size: float32 values in the table (4 bytes each).
+    """
+
+    family: str = "gaussian"
+    scale: float = 1.0
+    source: str = "table"
+    table_size: int = 2**24
+
+    def check(self) -> None:
+        """Raise UserError for values outside their range."""
+        if self.family not in FAMILIES:
+            raise UserError(f"noise.family = {self.family!r}: unknown; {nearest(self.family, FAMILIES)}")
+        if self.source not in SOURCES:
+            raise UserError(f"noise.source = {self.source!r}: unknown; {nearest(self.source, SOURCES)}")
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise UserError(f"noise.scale = {self.scale}: must be a finite number above 0")
+        if self.table_size < 2**10:
+            raise UserError(f"noise.table_size = {self.table_size}: must be at least {2**10}")
+
+
+def score(family: str, eps: Tensor) -> Tensor:
+    """Minus the derivative of the log density at standard noise ``eps`` (any shape)."""
+    return eps if family == "gaussian" else eps.sign()
+
+
+def hazard(family: str, z: Tensor) -> Tensor:
+    """f(z) / F(z) of the standard noise, elementwise: the score's expectation given ``eps >= -z``.
+
+    Finite for every finite z; about ``-z`` (Gaussian) or 1 (Laplace) far below zero, 0 far above.
+    """
+    if family == "gaussian":
+        return math.sqrt(2.0 / math.pi) / torch.special.erfcx(z * -math.sqrt(0.5))
+    upper_tail = 0.5 * torch.exp(-z.clamp_min(0.0))  # 1 - F(z) where z >= 0
+    return torch.where(z < 0, torch.ones_like(z), upper_tail / (1.0 - upper_tail))
+
+
+def draw(family: str, shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Standard noise of the given shape on the generator's device, float32."""
+    device = generator.device
+    if family == "gaussian":
+        return torch.randn(tuple(shape), generator=generator, device=device)
+    # Laplace by inversion: u in (-1, 1], eps = -sign(u) log(1 - |u|); 1 - |u| is kept off 0 by half a float32 step
+    u = torch.rand(tuple(shape), generator=generator, device=device).mul_(2.0).sub_(1.0)
+    tail = (1.0 - u.abs()).clamp_min_(2.0**-25)
+    return -u.sign() * torch.log(tail)
+
+
+class NoiseSource(Protocol):
+    """Where a unit's noise comes from: the same seed and size always give the same values."""
+
+    family: str
+
+    def values(self, seed: np.random.SeedSequence, count: int) -> Tensor:
+        """``count`` standard noise values, float32 [count], not to be written to."""
+        ...
+
+
+class GeneratorSource:
+    """A fresh ``torch.Generator`` per unit. CPU and GPU give different values for one seed, so never mix them."""
+
+    def __init__(self, family: str, device: str = "cpu") -> None:
+        self.family = family
+        self.device = device
+
+    def values(self, seed: np.random.SeedSequence, count: int) -> Tensor:
+        """``count`` standard noise values drawn from the seed, float32 [count]."""
+        generator = torch.Generator(device=self.device)
+        generator.manual_seed(int(seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        return draw(self.family, (count,), generator)
+
+
+class TableSource:
+    """Slices of one table of noise: the same on every machine and device, and a memory read instead of a draw.
+
+    An estimate is unbiased over tables and offsets; given one table it carries that table's own sampling error, of
+    relative size ``1/sqrt(table_size)``. Slices of different units may overlap.
+    """
+
+    def __init__(self, family: str, table: Tensor) -> None:
+        assert table.dtype == torch.float32 and table.dim() == 1
+        self.family = family
+        self.table = table
+
+    @classmethod
+    def make(cls, family: str, size: int, seed: np.random.SeedSequence) -> TableSource:
+        """A table of ``size`` values drawn on the CPU, whatever device it is used on later."""
+        return cls(family, GeneratorSource(family).values(seed, size))
+
+    def values(self, seed: np.random.SeedSequence, count: int) -> Tensor:
+        """``count`` values from an offset that the seed gives, float32 [count], a view of the table.
+
+        Raises:
+            UserError: when the table is smaller than what one unit needs.
+        """
+        room = self.table.numel() - count
+        if room < 0:
+            raise UserError(
+                f"noise.table_size = {self.table.numel()}: one work unit needs {count} values;"
+                f" raise noise.table_size or lower unit.copies or unit.rows"
+            )
+        offsets = room // _ALIGNMENT + 1
+        start = int(seed.generate_state(1, np.uint64)[0] % np.uint64(offsets)) * _ALIGNMENT
+        return self.table[start : start + count]

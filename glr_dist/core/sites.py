@@ -1,0 +1,212 @@
+"""Noise sites: where noise enters a network, found in any ``nn.Module`` and reached through forward hooks.
+
+A site is one call of one parametric leaf module (a module that owns parameters and has no children) in the forward pass:
+a module called twice makes two sites that share parameters, so shared weights get the sum of both gradients.
+
+One probing forward pass finds the sites in calling order, their shapes, and who reads each site's output. Where every
+reader is `glr_dist.core.activations.heaviside`, the loss depends on the site's noise through its sign bits alone, and the
+score may be conditioned on them (``Site.binary``).
+
+Shapes: B examples, N... the rest of a site's output shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from glr_dist.core.activations import heaviside
+from glr_dist.errors import UserError, nearest
+
+OnOutput = Callable[[int, Tensor], Tensor | None]
+
+_PROBE_ROWS = 3
+_SHAPE_READERS = ("__get__", "size", "dim", "numel")  # harmless when they return no tensor: x.shape, x.dtype ...
+# modules whose output for one example depends on the others, or on a random state of their own
+_REFUSED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One noise site.
+
+    Attributes:
+        module: the module's name in the model ("" for the model itself).
+        call: which of the module's calls in one forward pass this is, from 0.
+        shape: the shape of the site's output for one example.
+        binary: whether Heaviside units are all that ever reads the output.
+    """
+
+    module: str
+    call: int
+    shape: tuple[int, ...]
+    binary: bool
+
+    @property
+    def size(self) -> int:
+        """Pre-activations per example."""
+        return int(torch.Size(self.shape).numel())
+
+
+class _Readers(TorchFunctionMode):
+    """Notes which functions read which watched tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watched: list[tuple[Tensor, set[str]]] = []
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = "heaviside" if func is heaviside else getattr(func, "__name__", str(func))
+        result = func(*args, **kwargs)
+        if name in _SHAPE_READERS and not isinstance(result, Tensor):
+            return result
+        for tensor, readers in self.watched:
+            if any(arg is tensor for arg in _tensors((args, kwargs))):
+                readers.add(name)
+        return result
+
+
+def _tensors(value: Any) -> Iterator[Any]:
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        yield from _tensors(tuple(value.values()))
+    elif isinstance(value, Tensor):
+        yield value
+
+
+def find_sites(model: nn.Module, input_shape: Sequence[int], names: Sequence[str] = ()) -> list[Site]:
+    """The model's noise sites in the order in which a forward pass calls them.
+
+    Args:
+        model: any module that maps [B, *input_shape] to [B, classes].
+        input_shape: the shape of one example.
+        names: modules to use, by name; all parametric leaf modules when empty. Parameters of modules left out stay fixed.
+
+    Raises:
+        UserError: for a name that is no parametric leaf module or is never called, modules that mix examples (BatchNorm)
+            or draw noise of their own (Dropout), outputs without a leading batch axis, and trainable parameters that
+            belong to no site.
+    """
+    leaves = {
+        name: module
+        for name, module in model.named_modules()
+        if not list(module.children()) and list(module.parameters(recurse=False))
+    }
+    _refuse_modules(model)
+    for name in names:
+        if name not in leaves:
+            raise UserError(f"estimator.sites = {name!r}: no parametric layer of that name; {nearest(name, leaves)}")
+    chosen = {name: leaves[name] for name in (names or leaves)}
+    found, calls = _probe(model, chosen, input_shape)
+    for name in chosen:
+        if calls[name] == 0:
+            raise UserError(f"estimator.sites: the forward pass never calls layer {name!r}; leave it out by estimator.sites")
+    if not names:
+        _refuse_homeless_parameters(model, leaves)
+    return found
+
+
+def _refuse_modules(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p == 0:
+            continue
+        if isinstance(module, _REFUSED):
+            raise UserError(
+                f"model: layer {name!r} is {type(module).__name__}, whose output for one example is not a function of"
+                " that example and the site's noise alone; use GroupNorm or LayerNorm and leave out dropout"
+            )
+
+
+def _refuse_homeless_parameters(model: nn.Module, leaves: dict[str, nn.Module]) -> None:
+    reached = {id(p) for module in leaves.values() for p in module.parameters(recurse=False)}
+    homeless = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in reached]
+    if homeless:
+        raise UserError(
+            f"model: parameter {homeless[0]!r} belongs to a module with children, which no noise site can train;"
+            " move it into a layer of its own, set requires_grad=False, or name the layers to train in estimator.sites"
+        )
+
+
+def _probe(
+    model: nn.Module, chosen: dict[str, nn.Module], input_shape: Sequence[int]
+) -> tuple[list[Site], dict[str, int]]:
+    calls = dict.fromkeys(chosen, 0)
+    seen: list[tuple[str, int, Tensor, set[str]]] = []
+    watch = _Readers()
+
+    def hook_for(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if not isinstance(output, Tensor) or output.dim() < 2 or output.shape[0] != _PROBE_ROWS:
+                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+                raise UserError(
+                    f"model: layer {name!r} returns {shape} for {_PROBE_ROWS} examples; a noise site needs a tensor with"
+                    " the examples on its first axis (leave the layer out by estimator.sites)"
+                )
+            readers: set[str] = set()
+            watch.watched.append((output, readers))
+            seen.append((name, calls[name], output, readers))
+            calls[name] += 1
+
+        return hook
+
+    device = next(model.parameters()).device
+    with ExitStack() as stack:
+        for name, module in chosen.items():
+            stack.callback(module.register_forward_hook(hook_for(name)).remove)
+        with torch.no_grad(), watch:
+            logits = model(torch.zeros((_PROBE_ROWS, *input_shape), device=device))
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != _PROBE_ROWS:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"model: returns {shape} for {_PROBE_ROWS} examples; it must return one row of outputs per example")
+    sites = [
+        Site(module=name, call=call, shape=tuple(z.shape[1:]), binary=readers == {"heaviside"} and z is not logits)
+        for name, call, z, readers in seen
+    ]
+    return sites, calls
+
+
+@contextmanager
+def tapped(model: nn.Module, sites: Sequence[Site], on_output: OnOutput, *, detach: bool = False) -> Iterator[None]:
+    """Within: every forward pass calls ``on_output(site index, output)`` at each site and goes on with what it returns.
+
+    Args:
+        model: the module the sites were found in.
+        sites: as found by `find_sites`.
+        on_output: returns the tensor to go on with, or None for the output itself.
+        detach: cut the sites' inputs off the autograd graph, so that each site's output depends on its own
+            parameters alone: the pullback's "input detached".
+    """
+    index = {(site.module, site.call): i for i, site in enumerate(sites)}
+    calls: dict[str, int] = {}
+
+    def start(module: nn.Module, args: Any) -> None:
+        calls.clear()
+
+    def hook_for(name: str) -> Callable[..., Tensor | None]:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+            call = calls.get(name, 0)
+            calls[name] = call + 1
+            return on_output(index[name, call], output)
+
+        return hook
+
+    def cut(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(arg.detach() if isinstance(arg, Tensor) else arg for arg in args)
+
+    modules = dict(model.named_modules())
+    with ExitStack() as stack:
+        stack.callback(model.register_forward_pre_hook(start).remove)
+        for name in dict.fromkeys(site.module for site in sites):
+            if detach:
+                stack.callback(modules[name].register_forward_pre_hook(cut).remove)
+            stack.callback(modules[name].register_forward_hook(hook_for(name)).remove)
+        yield

@@ -1,0 +1,220 @@
+"""The user's own arrays as a data set: any feature shape, uint8 or float, in memory.
+
+data = ArrayDataset((x, y), test=(x_test, y_test))        x [n, ...], y [n] class indices
+data = from_torch(MyDataset())                            any torch map-style data set of (x, y) pairs
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glr_dist.data.content import Features, Labels, check_splits, fingerprint, take
+from glr_dist.data.source import (
+    check_split,
+    check_split_options,
+    hold_out,
+    in_stored_order,
+    shards_for,
+    split_sizes,
+    spread,
+)
+from glr_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class ArrayDataset:
+    """Arrays in memory behind the interface of `DataSource`; pickling it copies the arrays."""
+
+    def __init__(
+        self,
+        train: tuple[Any, Any],
+        test: tuple[Any, Any] | None = None,
+        *,
+        validation: float = 0.1,
+        shards: int = 8,
+        classes: Sequence[str] | None = None,
+    ) -> None:
+        """Check the arrays, copy them and spread their rows over shards at random, always in the same way.
+
+        Args:
+            train: features [n, ...] and labels [n], as tensors, arrays or lists; uint8 features (0..255) are
+                divided by 255 on reading, float ones kept as float32.
+            test: the same for the test split.
+            validation: share of each training shard held out, in [0, 1).
+            shards: number of training shards; fewer when there are fewer rows.
+            classes: class names; by default the numbers from 0 to the largest label.
+
+        Raises:
+            UserError: naming the split and row of what is wrong.
+        """
+        check_split_options(validation, shards)
+        given = {"train": train} if test is None else {"train": train, "test": test}
+        splits = {split: _as_arrays(pair, split) for split, pair in given.items()}
+        top = max((int(labels.max(initial=-1)) for _, labels in splits.values()), default=-1)
+        self.name = "arrays"
+        self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(top + 1))
+        check_splits(splits, self.classes)
+        self.fingerprint = fingerprint(splits, self.classes)
+        self.shape: tuple[int, ...] = splits["train"][0].shape[1:]
+        self._validation = validation
+        train_rows = len(splits["train"][1])
+        self._shards: dict[str, list[tuple[Features, Labels]]] = {}
+        for split, (features, labels) in splits.items():
+            total = shards_for(len(labels), train_rows, min(shards, train_rows))
+            self._shards[split] = [(features[rows], labels[rows]) for rows in spread(len(labels), total)]
+        self._counts = {stored: tuple(len(y) for _, y in pairs) for stored, pairs in self._shards.items()}
+        self._rows = {"test": [np.arange(n) for n in self._counts.get("test", ())]}
+        held = [hold_out(n, validation, shard) for shard, n in enumerate(self._counts["train"])]
+        self._rows |= {split: [rows[split] for rows in held] for split in ("train", "validation")}
+        if self.count("train") == 0:
+            raise UserError(f"validation {validation} leaves no training rows of {train_rows}: lower it")
+
+    def sizes(self, split: str) -> tuple[int, ...]:
+        """The rows of each shard for `split`.
+
+        Args:
+            split: train, validation or test.
+
+        Returns:
+            One number a shard; () when there is no such split.
+        """
+        return split_sizes(self._counts, self._validation, split)
+
+    def count(self, split: str) -> int:
+        """All rows of `split`.
+
+        Args:
+            split: train, validation or test.
+
+        Returns:
+            The number of rows; 0 when there is no such split.
+        """
+        return sum(self.sizes(split))
+
+    def rows(self, split: str, shard: int, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Copy rows of one shard into fresh tensors.
+
+        Args:
+            split: train, validation or test.
+            shard: the shard's number.
+            index: [B] rows, counted within this split of this shard.
+
+        Returns:
+            Features float32 [B, ...] and labels int64 [B].
+        """
+        check_split(split)
+        features, labels = self._shards["test" if split == "test" else "train"][shard]
+        own = self._rows[split][shard]
+        assert len(index) == 0 or (index.min() >= 0 and index.max() < len(own)), (split, shard, len(own))
+        return take(features, labels, own[index])
+
+    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Walk through a split in stored order.
+
+        Args:
+            split: train, validation or test.
+            size: rows a batch; only the last one is smaller.
+
+        Returns:
+            An iterator over features float32 [B, ...] and labels int64 [B].
+        """
+        return in_stored_order(self, split, size)
+
+
+def from_torch(
+    train: Any,
+    test: Any = None,
+    *,
+    validation: float = 0.1,
+    shards: int = 8,
+    classes: Sequence[str] | None = None,
+) -> ArrayDataset:
+    """Read a torch map-style data set of (x, y) pairs into memory.
+
+    Args:
+        train: has `len()` and gives (x, y) by index: x a tensor or array of one shape, y a class index.
+        test: the same for the test split.
+        validation: share of each training shard held out, in [0, 1).
+        shards: number of training shards.
+        classes: class names; by default the data set's own `classes`, else numbers.
+
+    Returns:
+        The data set in memory. Random augmentation is frozen as it came out this once.
+
+    Raises:
+        UserError: naming the item that does not fit.
+    """
+    names = classes if classes is not None else getattr(train, "classes", None)
+    pairs = [
+        None if source is None else _collect(source, split)
+        for split, source in (("train", train), ("test", test))
+    ]
+    assert pairs[0] is not None
+    return ArrayDataset(pairs[0], pairs[1], validation=validation, shards=shards, classes=names)
+
+
+def _collect(source: Any, split: str) -> tuple[Features, list[int]]:
+    """Every item of a map-style data set."""
+    features: list[Features] = []
+    labels: list[int] = []
+    for i in range(len(source)):
+        item = source[i]
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise UserError(f"{split}, item {i}: found {type(item).__name__}, not a pair (x, y)")
+        x = _as_numpy(item[0])
+        if x.dtype == object or (features and (x.shape, x.dtype) != (features[0].shape, features[0].dtype)):
+            first = (
+                f"item 0 is {features[0].dtype} {list(features[0].shape)}" if features else "it is no array"
+            )
+            raise UserError(
+                f"{split}, item {i}: x is {x.dtype} {list(x.shape)}, but {first}: transform all alike"
+            )
+        features.append(x)
+        try:
+            labels.append(int(item[1]))
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"{split}, item {i}: y is {type(item[1]).__name__}, not one class index"
+            ) from error
+    if not features:
+        raise UserError(f"{split} has no rows: give at least one")
+    return np.stack(features), labels
+
+
+def _as_numpy(values: Any) -> NDArray[Any]:
+    """A tensor, array or list as numpy; float tensors as float32 (numpy has no bfloat16)."""
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+        values = (values.float() if values.is_floating_point() else values).numpy()
+    array: NDArray[Any] = np.asarray(values)
+    return array
+
+
+def _as_arrays(pair: tuple[Any, Any], split: str) -> tuple[Features, Labels]:
+    """uint8 or float32 features [n, ...] and int64 labels [n], or a clear refusal."""
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise UserError(f"{split} is {type(pair).__name__}: give a pair (x, y)")
+    try:
+        x, y = _as_numpy(pair[0]), _as_numpy(pair[1])
+    except ValueError as error:
+        raise UserError(f"{split}: rows of unequal length ({error})") from error
+    if x.ndim < 1 or (x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating)):
+        raise UserError(
+            f"{split}: x is {x.dtype} {list(x.shape)}: give uint8 (0..255) or float, one row an example"
+        )
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise UserError(
+            f"{split}: y is {y.dtype} {list(y.shape)}: give one integer class index a row, shape [n]"
+        )
+    if x.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # too large for float32 becomes inf, which check_finite names
+            x = x.astype(np.float32)
+    return x, y.astype(np.int64)

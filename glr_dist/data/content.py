@@ -1,0 +1,128 @@
+"""The content of a data set: what it must hold, its fingerprint, and how stored rows become tensors.
+
+A split is a pair of arrays: features [n, ...] (uint8 or float32) and labels int64 [n].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glr_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Features = NDArray[Any]
+Labels = NDArray[np.int64]
+Splits = Mapping[str, tuple[Features, Labels]]
+
+
+def check_splits(splits: Splits, classes: Sequence[str]) -> None:
+    """Refuse splits that cannot be trained on.
+
+    Args:
+        splits: "train" and perhaps "test": features [n, ...] and int64 labels [n].
+        classes: the class names.
+
+    Raises:
+        UserError: naming the split and what is wrong with it.
+    """
+    assert set(splits) in ({"train"}, {"train", "test"}), list(splits)
+    shape = splits["train"][0].shape[1:]
+    for split, (features, labels) in splits.items():
+        if len(features) != len(labels):
+            raise UserError(
+                f"{split} has {len(features)} rows of features and {len(labels)} labels: give one label a row"
+            )
+        if len(features) == 0:
+            raise UserError(f"{split} has no rows: give at least one")
+        if features.shape[1:] != shape:
+            raise UserError(
+                f"{split} rows have shape {list(features.shape[1:])} and train rows {list(shape)}: "
+                "make them equal"
+            )
+        check_labels(labels, classes, split)
+        check_finite(features, split)
+
+
+def check_labels(labels: Labels, classes: Sequence[str], where: str) -> None:
+    """Refuse a label that is no index into the classes.
+
+    Args:
+        labels: [n].
+        classes: the class names.
+        where: the split or shard, for the message.
+
+    Raises:
+        UserError: naming the first such row and its label.
+    """
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
+    if len(wrong):
+        raise UserError(
+            f"{where}, row {wrong[0]}: label {labels[wrong[0]]} is out of range: "
+            f"there are {len(classes)} classes, so labels go from 0 to {len(classes) - 1}"
+        )
+
+
+def check_finite(features: Features, where: str) -> None:
+    """Refuse float features that are NaN or infinite.
+
+    Args:
+        features: [n, ...].
+        where: the split, for the message.
+
+    Raises:
+        UserError: naming the first such row.
+    """
+    if features.dtype == np.uint8:
+        return
+    wrong = np.flatnonzero(~np.isfinite(features).reshape(len(features), -1).all(axis=1))
+    if len(wrong):
+        raise UserError(
+            f"{where}, row {wrong[0]}: not finite in float32 ({len(wrong)} such rows): clean or drop them"
+        )
+
+
+def fingerprint(splits: Splits, classes: Sequence[str]) -> str:
+    """SHA-256 over all splits, rows as the caller orders them; how shards hold them does not matter.
+
+    Args:
+        splits: features [n, ...] and labels [n] by split.
+        classes: the class names.
+
+    Returns:
+        64 hex digits.
+    """
+    digest = hashlib.sha256()
+    for split in sorted(splits):
+        features, labels = splits[split]
+        digest.update(json.dumps([split, features.shape, features.dtype.name, list(classes)]).encode())
+        digest.update(np.ascontiguousarray(features).data)
+        digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    return digest.hexdigest()
+
+
+def take(features: Features, labels: Labels, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Copy rows into fresh tensors of torch's own memory (the bits of a matrix product depend on alignment).
+
+    Args:
+        features: [n, ...], uint8 (0..255, divided by 255) or float32 (as it is).
+        labels: [n].
+        index: [B] row numbers, each in 0..n-1.
+
+    Returns:
+        float32 [B, ...] and int64 [B], contiguous.
+    """
+    import torch
+
+    # numpy's copy is aligned to 16 bytes only; .to() and .clone() copy again, into torch's 64.
+    # numpy's indexing keeps a transposed array's strides, and torch's copies would too.
+    rows = torch.from_numpy(np.ascontiguousarray(features[index]))
+    x = rows.to(torch.float32).div_(255) if rows.dtype == torch.uint8 else rows.clone()
+    return x, torch.from_numpy(labels[index]).clone()

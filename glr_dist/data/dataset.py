@@ -1,0 +1,224 @@
+"""A data set of Parquet shards as an actor sees it: pickled in a few kB, opened by each process for itself.
+
+config -> shards (prepared into the cache when missing) -> Dataset -> float32 [B, C, H, W] in [0, 1]
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glr_dist.data import builtin, prepare
+from glr_dist.data.content import Labels, take
+from glr_dist.data.shard_file import Images
+from glr_dist.data.shards import ShardFolder, open_shards, read_shard
+from glr_dist.data.source import check_split_options, hold_out, in_stored_order, split_sizes
+from glr_dist.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CACHE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which data set, and how it is cut and shown."""
+
+    name: str = "digits"
+    """digits, mnist, fashion-mnist, cifar10, or parquet: a folder of shards."""
+    root: str = ""
+    """The folder of the data: torchvision's layout, or the shards of `parquet`; "" = download if needed."""
+    resize: int = 0
+    """Side in pixels, 0 = as stored; bilinear without antialiasing: half the size is the 2x2 mean."""
+    validation: float = 0.1
+    """Share of each training shard held out; the same rows for every run."""
+    shards: int = 8
+    """Number of training shards that a named data set is written to."""
+    cache: str = ""
+    """Where prepared shards of named data sets live; "" = $XDG_CACHE_HOME/glr_dist or ~/.cache/glr_dist."""
+
+    def check(self) -> None:
+        """Refuse what cannot be.
+
+        Raises:
+            UserError: naming the field, the value found and the fix.
+        """
+        names = (*builtin.NAMES, "parquet")
+        if self.name not in names:
+            raise UserError(f"data.name is {self.name!r}: {nearest(self.name, names)}")
+        if self.name == "parquet" and not self.root:
+            raise UserError(
+                "data.name is 'parquet' but data.root is empty: give the folder of shards (--data-root)"
+            )
+        if self.resize < 0:
+            raise UserError(f"data.resize is {self.resize}: give a side in pixels, or 0 for the stored size")
+        check_split_options(self.validation, self.shards)
+
+
+class _Shard(NamedTuple):
+    """One decoded shard, and which of its rows belong to which split."""
+
+    images: Images
+    labels: Labels
+    rows: dict[str, NDArray[np.int64]]
+
+
+class Dataset:
+    """Images in Parquet shards; each process decodes the shards that it touches and keeps the latest."""
+
+    def __init__(self, folder: ShardFolder, config: DataConfig, *, cache_bytes: int = CACHE_BYTES) -> None:
+        """Show `folder` as `config` says.
+
+        Args:
+            folder: the shards.
+            config: resize and validation; also how to prepare the shards again on a machine that lacks them.
+            cache_bytes: bound on the decoded shards kept by one process, bytes; the latest is always kept.
+        """
+        self._folder = folder
+        self._config = config
+        self._cache_bytes = cache_bytes
+        self._decoded: OrderedDict[tuple[str, int], _Shard] = OrderedDict()
+        self._lock = threading.Lock()
+        channels, height, width = folder.header.shape
+        self.name = folder.header.name
+        self.shape = (channels, config.resize or height, config.resize or width)
+        self.classes = folder.header.classes
+        self.fingerprint = folder.header.fingerprint
+
+    def sizes(self, split: str) -> tuple[int, ...]:
+        """The rows of each shard for `split`.
+
+        Args:
+            split: train, validation or test.
+
+        Returns:
+            One number a shard; () when there is no such split.
+        """
+        return split_sizes(self._folder.counts, self._config.validation, split)
+
+    def count(self, split: str) -> int:
+        """All rows of `split`.
+
+        Args:
+            split: train, validation or test.
+
+        Returns:
+            The number of rows; 0 when there is no such split.
+        """
+        return sum(self.sizes(split))
+
+    def rows(self, split: str, shard: int, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Read rows of one shard into fresh tensors.
+
+        Args:
+            split: train, validation or test.
+            shard: the shard's number.
+            index: [B] rows, counted within this split of this shard.
+
+        Returns:
+            Images float32 [B, C, H, W] in [0, 1] and labels int64 [B].
+
+        Raises:
+            UserError: when the shard is damaged, or missing on this machine and cannot be prepared.
+        """
+        stored = self._shard("test" if split == "test" else "train", shard)
+        own = stored.rows[split]
+        assert len(index) == 0 or (index.min() >= 0 and index.max() < len(own)), (split, shard, len(own))
+        images, labels = take(stored.images, stored.labels, own[index])
+        return self._resized(images), labels
+
+    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Walk through a split in stored order.
+
+        Args:
+            split: train, validation or test.
+            size: rows a batch; only the last one is smaller.
+
+        Returns:
+            An iterator over images float32 [B, C, H, W] and labels int64 [B].
+        """
+        return in_stored_order(self, split, size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything but the decoded shards: another process reads its own."""
+        return {"folder": self._folder, "config": self._config, "cache_bytes": self._cache_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Start with nothing decoded."""
+        self.__init__(**state)  # type: ignore[misc]
+
+    def _resized(self, images: Tensor) -> Tensor:
+        if tuple(images.shape[1:]) == self.shape:
+            return images
+        from torch.nn.functional import interpolate
+
+        return interpolate(
+            images, self.shape[1:], mode="bilinear", align_corners=False, antialias=False
+        ).contiguous()
+
+    def _shard(self, stored: str, shard: int) -> _Shard:
+        """The decoded shard, from memory or from disk; drops those used longest ago."""
+        key = (stored, shard)
+        with self._lock:
+            if key not in self._decoded:
+                self._decoded[key] = self._decode(stored, shard)
+                while len(self._decoded) > 1 and self._decoded_bytes() > self._cache_bytes:
+                    self._decoded.popitem(last=False)
+            self._decoded.move_to_end(key)
+            return self._decoded[key]
+
+    def _decoded_bytes(self) -> int:
+        return sum(shard.images.nbytes + shard.labels.nbytes for shard in self._decoded.values())
+
+    def _decode(self, stored: str, shard: int) -> _Shard:
+        if not self._folder.file(stored, shard).exists():
+            self._folder = self._folder_on_this_machine()
+        images, labels = read_shard(self._folder, stored, shard)
+        if stored == "test":
+            return _Shard(images, labels, {"test": np.arange(len(labels))})
+        return _Shard(images, labels, hold_out(len(labels), self._config.validation, shard))
+
+    def _folder_on_this_machine(self) -> ShardFolder:
+        """The driver's folder is not here: open or prepare this machine's own, which must hold the same."""
+        folder = _open_folder(self._config)
+        if folder.header.fingerprint != self.fingerprint or folder.counts != self._folder.counts:
+            raise UserError(
+                f"{folder.path} on this machine holds other data than {self._folder.path} on the driver's: "
+                "copy the driver's data here"
+            )
+        return folder
+
+
+def open_dataset(config: DataConfig) -> Dataset:
+    """Open a data set; shards of a named one are prepared into the cache when they are missing.
+
+    Args:
+        config: which data set, and how it is shown.
+
+    Returns:
+        The data set, with every file's footer and labels checked.
+
+    Raises:
+        UserError: when the config or the data is wrong, or the data is missing.
+    """
+    config.check()
+    dataset = Dataset(_open_folder(config), config)
+    if dataset.count("train") == 0:
+        raise UserError(
+            f"data.validation {config.validation} leaves no training rows in {dataset.name}: lower it"
+        )
+    return dataset
+
+
+def _open_folder(config: DataConfig) -> ShardFolder:
+    if config.name == "parquet":
+        return open_shards(Path(config.root).expanduser().absolute())
+    return prepare.cached_shards(config.name, config.root, config.cache, config.shards)

@@ -1,0 +1,63 @@
+"""Ray actors: thin wrappers that give an evaluator or a reconstructor a process, a device and a number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from glr_dist.engine.evaluator import Evaluator
+from glr_dist.engine.problem import Problem
+from glr_dist.engine.reconstructor import Reconstructor
+
+
+def role_function(role: str, problem: Problem, table: np.ndarray | None, device: str) -> Callable[..., Any]:
+    """What a worker of that role does with a call.
+
+    Args:
+        role: ``evaluator`` (`Evaluator.evaluate`) or ``reconstructor`` (`Reconstructor.block_gradient`).
+        problem: what is trained.
+        table: the noise table, or None.
+        device: ``cpu`` or ``cuda``.
+    """
+    if role == "evaluator":
+        return Evaluator(problem, table, device).evaluate
+    assert role == "reconstructor"
+    return Reconstructor(problem, table, device).block_gradient
+
+
+class Worker:
+    """The actor's class: answers pings, and calls of its role."""
+
+    def __init__(self, role: str, problem: Problem, table: np.ndarray | None, device: str, threads: int) -> None:
+        """Build the role's object in the actor's process; ``threads`` are torch's."""
+        import torch
+
+        torch.set_num_threads(threads)
+        self._function = role_function(role, problem, table, device)
+
+    def ping(self) -> bool:
+        """Answers when the worker is built."""
+        return True
+
+    def work(self, *arguments: Any) -> Any:
+        """One call."""
+        return self._function(*arguments)
+
+
+def actor_starter(role: str, problem: Any, table: Any, *, gpus: float, threads: int) -> Callable[[], Any]:
+    """A function that starts one actor of that role.
+
+    Args:
+        role: ``evaluator`` or ``reconstructor``.
+        problem: object reference of the Problem.
+        table: object reference of the noise table, or None.
+        gpus: GPUs of the actor. An actor without GPUs may still see some, so the device is said explicitly.
+        threads: torch threads, and CPUs reserved.
+    """
+    import ray
+
+    device = "cuda" if gpus else "cpu"
+    remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0, max_task_retries=0)(Worker)
+    return lambda: remote.remote(role, problem, table, device, threads)

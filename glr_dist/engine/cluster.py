@@ -1,0 +1,69 @@
+"""Finding a Ray cluster, or starting a local one, and checking that it has what was asked for before anything waits."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from glr_dist.errors import UserError
+
+_WAIT_SECONDS = 10.0  # for nodes of a cluster that is just starting
+
+
+def connect() -> bool:
+    """Connect to the cluster of this job, of ``RAY_ADDRESS``, or to a local one started here.
+
+    Returns:
+        Whether the cluster was started here, so that `disconnect` should stop it.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return False
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False, logging_level="warning")
+        return False
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="warning")
+    return True
+
+
+def workers_available(workers: int, reconstructors: int, *, threads: int, gpus: float, most: int) -> int:
+    """Check the cluster against what was asked for.
+
+    Args:
+        workers: evaluators, -1 for as many as the cluster has room for.
+        reconstructors: reconstructor actors.
+        threads: CPUs of each actor.
+        gpus: GPUs of each actor.
+        most: evaluators that could find work in one step.
+
+    Returns:
+        The number of evaluators to start.
+
+    Raises:
+        UserError: when the cluster is too small after a short wait; says what it has.
+    """
+    import ray
+
+    need_cpus = threads * (max(workers, 1) + reconstructors)
+    need_gpus = gpus * (max(workers, 1) + reconstructors)
+    deadline = time.monotonic() + _WAIT_SECONDS
+    while True:
+        has = ray.cluster_resources()
+        cpus, gpus_there = has.get("CPU", 0.0), has.get("GPU", 0.0)
+        if cpus >= need_cpus and gpus_there >= need_gpus:
+            break
+        # one machine won't grow while we wait; a cluster might
+        if len(ray.nodes()) <= 1 or time.monotonic() > deadline:
+            raise UserError(
+                f"--workers {max(workers, 1)} --reconstructors {reconstructors} --gpus-per-worker {gpus:g}: needs"
+                f" {need_cpus:g} CPUs and {need_gpus:g} GPUs, the cluster has {cpus:g} CPUs and {gpus_there:g} GPUs;"
+                " lower them or add nodes"
+            )
+        time.sleep(0.5)
+    if workers != -1:
+        return workers
+    room = int(cpus // threads) - reconstructors
+    if gpus:
+        room = min(room, int(gpus_there / gpus) - reconstructors)
+    return max(1, min(room, most))

@@ -1,0 +1,181 @@
+"""The crew of a run: evaluators and reconstructors, in this process or as actors, behind one verb: `Crew.gradient`."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from glr_dist.engine.actors import actor_starter, role_function
+from glr_dist.engine.cluster import workers_available
+from glr_dist.engine.pool import Call, LocalPool, Pool, RayPool
+from glr_dist.engine.problem import Problem, by_block
+from glr_dist.engine.units import WorkUnit
+
+_START_SECONDS = 120.0
+
+
+@dataclass
+class Traffic:
+    """Bytes to and from evaluator actors so far: parameters and units down, losses up."""
+
+    up: int = 0
+    down: int = 0
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step brought.
+
+    Attributes:
+        gradient: float32 [D] over the trainable parameters, mean over the batch.
+        units: the step's units.
+        losses: their losses, float32 [K, R] each, by position; empty for methods that observe none.
+    """
+
+    gradient: np.ndarray
+    units: Sequence[WorkUnit]
+    losses: Sequence[np.ndarray]
+
+
+class Crew:
+    """Evaluators and reconstructors of one problem."""
+
+    def __init__(self, problem: Problem, evaluators: Pool, reconstructors: Pool, *, workers: int, remote: bool) -> None:
+        """Take over two pools.
+
+        Args:
+            problem: what is trained.
+            evaluators: pool of role ``evaluator``.
+            reconstructors: pool of role ``reconstructor``.
+            workers: evaluator actors, 0 in-process.
+            remote: whether the reconstructors are actors.
+        """
+        self.problem = problem
+        self.evaluators = evaluators
+        self.reconstructors = reconstructors
+        self.workers = workers
+        self.remote = remote
+        self.traffic = Traffic()
+
+    def gradient(self, parameters: np.ndarray, step: int) -> StepResult:
+        """Evaluate a step's units and reconstruct the gradient, each block as soon as its losses are in.
+
+        Results are placed by their unit's position and added in the blocks' order, whoever was first.
+
+        Args:
+            parameters: float32 vector of all parameters.
+            step: counted from 0.
+        """
+        blocks = self.problem.schedule.blocks(step)
+        units = self.problem.units_of(step)
+        sent = self._shared(parameters)
+        losses: list[np.ndarray] = []
+        if self.problem.observes_losses:
+            losses = [_MISSING] * len(units)
+            groups = by_block(units)
+            self._send_units(sent, units, groups)
+            owner = {position: number for number, group in enumerate(groups) for position in group}
+            for positions, returned in self.evaluators.drain():
+                for position, value in zip(positions, returned, strict=True):
+                    losses[position] = value
+                    self.traffic.up += value.nbytes if self.workers else 0
+                number = owner[positions[0]]
+                group = groups[number]
+                if all(losses[p] is not _MISSING for p in group):
+                    mine = [units[p] for p in group], [losses[p] for p in group]
+                    self._send_block(sent if self.remote else parameters, number, blocks[number], *mine)
+        else:
+            per_block = by_block(units) or [[] for _ in blocks]
+            for number, group in enumerate(per_block):
+                self._send_block(sent if self.remote else parameters, number, blocks[number], [units[p] for p in group], [])
+        parts = dict(self.reconstructors.drain())
+        total = parts[0].copy()
+        for number in range(1, len(blocks)):
+            total += parts[number]
+        total /= np.float32(len(blocks) * self.problem.schedule.rows)
+        return StepResult(total, units, losses)
+
+    @property
+    def workers_lost(self) -> int:
+        """Actors that died and were replaced."""
+        return sum(pool.deaths for pool in (self.evaluators, self.reconstructors) if isinstance(pool, RayPool))
+
+    def close(self) -> None:
+        """Let the actors go."""
+        self.evaluators.close()
+        self.reconstructors.close()
+
+    def _shared(self, parameters: np.ndarray) -> Any:
+        """The parameters as actors get them: put into the object store once."""
+        if not (self.workers or self.remote):
+            return parameters
+        import ray
+
+        self.traffic.down += parameters.nbytes * self.workers
+        return ray.put(parameters)
+
+    def _send_units(self, sent: Any, units: Sequence[WorkUnit], groups: Sequence[Sequence[int]]) -> None:
+        """A call per block where there are blocks for every worker, else a call per unit."""
+        calls = groups if len(groups) >= self.workers else [[p] for group in groups for p in group]
+        for positions in calls:
+            mine = [units[p] for p in positions]
+            self.evaluators.submit(Call(tuple(positions), (sent, mine), shard=mine[0].block.shard))
+            self.traffic.down += len(pickle.dumps(mine)) if self.workers else 0
+
+    def _send_block(self, parameters: Any, number: int, block: Any, units: Sequence[WorkUnit], losses: Any) -> None:
+        self.reconstructors.submit(Call(number, (parameters, block, units, losses), shard=block.shard))
+
+
+_MISSING = np.empty(0, np.float32)
+
+
+def assemble_crew(
+    problem: Problem, *, workers: int, reconstructors: int, gpus: float, threads: int, in_flight: int
+) -> Crew:
+    """Start the crew that the config asks for; Ray must be connected if there are actors in it.
+
+    Args:
+        problem: what is trained.
+        workers: evaluators; 0 in this process, -1 as many as there is room for.
+        reconstructors: reconstructor actors; 0 in this process.
+        gpus: GPUs of each actor.
+        threads: torch threads of each actor.
+        in_flight: calls that may wait at one actor.
+
+    Raises:
+        UserError: when the cluster has not what is asked for, or actors don't start in time.
+    """
+    table = problem.make_table()
+    if not problem.observes_losses:
+        workers = 0
+    if workers == 0 and reconstructors == 0:
+        return Crew(problem, *_local_pools(problem, table), workers=0, remote=False)
+    import ray
+
+    if workers:
+        most = len(problem.units_of(0))
+        workers = workers_available(workers, reconstructors, threads=threads, gpus=gpus, most=most)
+    problem_ref, table_ref = ray.put(problem), None if table is None else ray.put(table)
+    local_evaluators, local_reconstructors = _local_pools(problem, table)
+    pools: list[Pool] = []
+    for role, size, local in (
+        ("evaluator", workers, local_evaluators),
+        ("reconstructor", reconstructors, local_reconstructors),
+    ):
+        start = actor_starter(role, problem_ref, table_ref, gpus=gpus, threads=threads)
+        pools.append(RayPool(start, size, in_flight) if size else local)
+    for pool in pools:
+        if isinstance(pool, RayPool):
+            pool.wait_ready(_START_SECONDS)
+    return Crew(problem, *pools, workers=workers, remote=bool(reconstructors))
+
+
+def _local_pools(problem: Problem, table: np.ndarray | None) -> tuple[LocalPool, LocalPool]:
+    return (
+        LocalPool(role_function("evaluator", problem, table, "cpu")),
+        LocalPool(role_function("reconstructor", problem, table, "cpu")),
+    )

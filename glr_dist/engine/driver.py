@@ -1,0 +1,221 @@
+"""The driver's loop: parameters -> gradient -> optimizer step -> journal, metrics, now and then a checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glr_dist.core.accuracy import Accuracy, clean_accuracy
+from glr_dist.engine.crew import Crew, StepResult
+from glr_dist.engine.interrupts import held_interrupts
+from glr_dist.engine.problem import Problem, flat_parameters
+from glr_dist.errors import UserError
+from glr_dist.store.blocks import JournalRow
+from glr_dist.store.checkpoint import save_checkpoint
+from glr_dist.store.journal import JournalWriter
+from glr_dist.store.metrics import MetricsWriter
+from glr_dist.store.storage import Storage
+
+EVALUATION_BATCH = 1000  # examples per clean pass of a validation or test
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a progress display needs to know after a step."""
+
+    step: int
+    steps: int
+    loss: float | None
+    validation: float | None
+    noisy_forwards_per_second: float
+    seconds_left: float
+
+
+@dataclass
+class Clock:
+    """Time and work so far, over all parts of an interrupted run."""
+
+    seconds: float = 0.0
+    noisy_forwards: int = 0
+
+
+class Driver:
+    """Owns the parameters, the optimizer and the run folder of one run."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        problem: Problem,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        run: Storage,
+        *,
+        meta: dict[str, Any],
+        journal: JournalWriter | None,
+        validate_every: int,
+        checkpoint_every: int,
+        first_step: int = 0,
+        clock: Clock | None = None,
+    ) -> None:
+        """Take over a model and its optimizer.
+
+        Args:
+            model: holds the parameters; its trainable ones are what the optimizer has.
+            problem: what is trained.
+            optimizer: over the problem's trainable parameters.
+            schedule: stepped after every optimizer step.
+            run: the run folder.
+            meta: what every checkpoint's meta.json says beside the step and the clock.
+            journal: where losses go, or None.
+            validate_every: steps between validations; 0: only at the end.
+            checkpoint_every: steps between checkpoints; 0: only at the end.
+            first_step: steps done already.
+            clock: seconds and noisy forward passes of those steps.
+        """
+        self.model = model
+        self.problem = problem
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.run = run
+        self.meta = meta
+        self.journal = journal
+        self.metrics = MetricsWriter(run)
+        self.validate_every = validate_every
+        self.checkpoint_every = checkpoint_every
+        self.step = first_step
+        self.clock = clock or Clock()
+        self.saved: int | None = None  # step of the newest checkpoint
+        self.checkpoint_path = ""
+        self.validation: Accuracy | None = None
+        names = problem.trainable
+        self._whole = True  # parameters and optimizer state belong to self.step
+        self._trainable = [p for name, p in model.named_parameters() if name in names]
+
+    def train(
+        self, crew: Crew, steps: int, *, seconds: float | None, show: Callable[[Progress], None]
+    ) -> None:
+        """Run to step ``steps``, or until ``seconds`` are over; ends with a checkpoint, also when interrupted.
+
+        Args:
+            crew: who evaluates and reconstructs.
+            steps: the last step.
+            seconds: wall-clock limit of this call, or None.
+            show: called after every step.
+
+        Raises:
+            KeyboardInterrupt: after a checkpoint, when the user interrupted.
+        """
+        before = self.clock.seconds
+        started = time.monotonic()
+        first = self.step
+        try:
+            with held_interrupts() as interrupted:
+                while self.step < steps:
+                    result = crew.gradient(flat_parameters(self.model).numpy(), self.step)
+                    self._apply(result)
+                    self.clock.seconds = before + time.monotonic() - started
+                    loss = self._record(result, steps)
+                    show(self._progress(steps, loss, (time.monotonic() - started) / (self.step - first)))
+                    if interrupted():
+                        raise KeyboardInterrupt
+                    if seconds is not None and time.monotonic() - started >= seconds:
+                        break
+            if self.saved != self.step:
+                self.checkpoint()
+        except BaseException:
+            # the last whole step is kept whatever went wrong; what went wrong is what the user must hear
+            with contextlib.suppress(Exception):
+                if self._whole and self.saved != self.step:
+                    self.checkpoint()
+            with contextlib.suppress(Exception):
+                self._close()
+            raise
+        self._close()
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint of the current step; the journal up to it is on disk first."""
+        if self.journal is not None:
+            self.journal.flush()
+        self.metrics.flush()
+        self.checkpoint_path = save_checkpoint(
+            self.run,
+            step=self.step,
+            weights=self.model.state_dict(),
+            training={"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()},
+            meta={**self.meta, "seconds": self.clock.seconds, "noisy_forwards": self.clock.noisy_forwards},
+        )
+        self.saved = self.step
+
+    def measure(self, split: str) -> Accuracy | None:
+        """Clean accuracy on a split, or None where there is no such split."""
+        if not self.problem.data.count(split):
+            return None
+        return clean_accuracy(self.model, self.problem.loss, self.problem.data.batches(split, EVALUATION_BATCH))
+
+    def _apply(self, result: StepResult) -> None:
+        gradient = torch.from_numpy(result.gradient)
+        if not bool(torch.isfinite(gradient).all()):
+            raise UserError(f"step {self.step}: the gradient is not finite; lower optimizer.lr")
+        start = 0
+        for p in self._trainable:
+            part: Tensor = gradient[start : start + p.numel()]
+            p.grad = part.view_as(p).clone()
+            start += p.numel()
+        self._whole = False
+        self.optimizer.step()
+        self.schedule.step()
+        self.step += 1
+        self._whole = True
+        self.clock.noisy_forwards += self._noisy_forwards(result)
+        self._journal(result)
+
+    def _noisy_forwards(self, result: StepResult) -> int:
+        estimator, rows = self.problem.estimator, self.problem.schedule.rows
+        return sum(unit.draws for unit in result.units) * estimator.signs * rows
+
+    def _journal(self, result: StepResult) -> None:
+        if self.journal is not None and result.losses:
+            seeds = [unit.seed(self.problem.seed).generate_state(1, np.uint64)[0] for unit in result.units]
+            self.journal.append(
+                [
+                    JournalRow(
+                        step=self.step, site=unit.site, unit=unit.unit, seed=int(seed), rows=losses.shape[1], losses=losses
+                    )
+                    for unit, seed, losses in zip(result.units, seeds, result.losses, strict=True)
+                ]
+            )
+    def _close(self) -> None:
+        if self.journal is not None:
+            self.journal.close()
+        self.metrics.close()
+
+    def _record(self, result: StepResult, steps: int) -> float | None:
+        """Metrics, validation and checkpoint when they are due; returns the step's mean noisy loss."""
+        loss = float(np.mean([value.mean() for value in result.losses])) if result.losses else None
+        record: dict[str, Any] = {"step": self.step, "loss": loss, "lr": self.optimizer.param_groups[0]["lr"]}
+        if self.step == steps or (self.validate_every and self.step % self.validate_every == 0):
+            self.validation = self.measure("validation")
+            if self.validation is not None:
+                record |= {"validation_accuracy": self.validation.accuracy, "validation_loss": self.validation.loss}
+        record |= {"seconds": round(self.clock.seconds, 4), "noisy_forwards": self.clock.noisy_forwards}
+        self.metrics.write(record)
+        if self.step == steps or (self.checkpoint_every and self.step % self.checkpoint_every == 0):
+            self.checkpoint()
+        return loss
+
+    def _progress(self, steps: int, loss: float | None, seconds_per_step: float) -> Progress:
+        return Progress(
+            step=self.step,
+            steps=steps,
+            loss=loss,
+            validation=None if self.validation is None else self.validation.accuracy,
+            noisy_forwards_per_second=self.clock.noisy_forwards / max(self.clock.seconds, 1e-9),
+            seconds_left=(steps - self.step) * seconds_per_step,
+        )

@@ -1,0 +1,62 @@
+"""The evaluator: turns work units into losses. It sees parameters and data, and sends home nothing but scalars."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from glr_dist.core.losses import check_losses
+from glr_dist.core.passes import copy_losses, noisy_logits, perturbed_logits
+from glr_dist.engine.problem import Problem, block_rows, by_block, load_parameters
+from glr_dist.engine.units import ALL_SITES, WorkUnit
+
+
+class Evaluator:
+    """Evaluates units of one problem on one device; every call brings its own parameters."""
+
+    def __init__(self, problem: Problem, table: np.ndarray | None, device: str = "cpu") -> None:
+        self.problem = problem
+        self.device = torch.device(device)
+        self.model = copy.deepcopy(problem.model).to(self.device)
+        self.source = problem.noise_source(table, self.device)
+        self.names = list(problem.trainable)
+
+    @torch.no_grad()
+    def evaluate(self, parameters: np.ndarray, units: Sequence[WorkUnit]) -> list[np.ndarray]:
+        """The losses of each unit, in the units' order.
+
+        Args:
+            parameters: flat float32 vector, all parameters of the model.
+            units: any units of one step.
+
+        Returns:
+            For each unit float32 [K, R]: all copies of sign +, then, with antithetic pairs, those of sign -.
+
+        Raises:
+            UserError: when the loss returns a wrong shape or a value that is not finite; names step and unit.
+        """
+        load_parameters(self.model, parameters)
+        results: list[np.ndarray] = [np.empty(0, np.float32)] * len(units)
+        for positions in by_block(units):
+            x, labels = block_rows(self.problem, units[positions[0]], self.device)
+            for position in positions:
+                results[position] = self._losses(units[position], x, labels)
+        return results
+
+    def _losses(self, unit: WorkUnit, x: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+        problem = self.problem
+        noise = problem.draw(self.source, unit, self.device)
+        parts = []
+        for sign in (1.0, -1.0)[: problem.estimator.signs]:
+            scale = sign * problem.noise.scale
+            if problem.method == "es":
+                logits = perturbed_logits(self.model, noise[ALL_SITES], scale, self.names, x)
+            else:
+                logits = noisy_logits(self.model, problem.sites, noise, scale, x)
+            losses = copy_losses(problem.loss, logits, labels)
+            check_losses(losses, (unit.draws, problem.schedule.rows), str(unit))
+            parts.append(losses)
+        return torch.cat(parts).to("cpu", torch.float32).numpy()

@@ -1,0 +1,258 @@
+"""Pools of workers: who runs which call, what happens when a worker dies, dawdles or comes late.
+
+A *call* is a function of its arguments alone, so it may run twice or elsewhere; whoever answers first counts. `LocalPool`
+runs calls in this process; `RayPool` spreads them over Ray actors, knows which call is where, and
+
+* keeps at most ``in_flight`` calls at a worker, those of the shards that it already holds first;
+* puts the calls of a dead worker back into the queue and starts another worker in its place;
+* gives a call that takes far longer than its like to an idle worker as well.
+
+Both have the same two verbs: `submit` and `drain`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Protocol
+
+from glr_dist.errors import UserError
+
+_SLOW_FACTOR = 4.0  # times the usual duration, after which a call is also given to an idle worker
+_SLOW_SECONDS = 0.05  # but never before that
+_HISTORY = 50  # durations that define "usual"
+_DEATHS = 8  # consecutive deaths per worker, with no answer in between, that end the run
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One call to a worker.
+
+    Attributes:
+        key: what the caller knows it by.
+        arguments: the worker's arguments.
+        shard: the data shard it reads.
+    """
+
+    key: Any
+    arguments: tuple[Any, ...]
+    shard: int = 0
+
+
+class Pool(Protocol):
+    """Somewhere that runs calls."""
+
+    def submit(self, call: Call) -> None:
+        """Queue a call."""
+
+    def drain(self) -> Iterator[tuple[Any, Any]]:
+        """(key, result) of every call submitted, as they come; returns when none is left."""
+
+    def close(self) -> None:
+        """Let the workers go."""
+
+
+class LocalPool:
+    """Runs calls in this process, in order."""
+
+    def __init__(self, work: Callable[..., Any]) -> None:
+        self._work = work
+        self._queue: deque[Call] = deque()
+
+    def submit(self, call: Call) -> None:
+        """Queue a call."""
+        self._queue.append(call)
+
+    def drain(self) -> Iterator[tuple[Any, Any]]:
+        """(key, result) of every call submitted."""
+        while self._queue:
+            call = self._queue.popleft()
+            yield call.key, self._work(*call.arguments)
+
+    def close(self) -> None:
+        """Nothing to let go."""
+
+
+@dataclass(eq=False)
+class _Worker:
+    """An actor and what it is doing. It gets no calls before its first ping is answered."""
+
+    number: int
+    actor: Any
+    ping: Any
+    calls: dict[Any, tuple[Call, float]] = field(default_factory=dict)  # ref -> (call, started at)
+    shards: set[int] = field(default_factory=set)  # shards that it has read
+
+    @property
+    def ready(self) -> bool:
+        return self.ping is None
+
+
+class RayPool:
+    """Runs calls on Ray actors that have the methods ``ping()`` and ``work(*arguments)``."""
+
+    def __init__(self, start: Callable[[], Any], size: int, in_flight: int) -> None:
+        """Start the actors; does not wait for them.
+
+        Args:
+            start: starts one actor and returns its handle.
+            size: number of actors.
+            in_flight: most calls that wait at one actor.
+        """
+        self._start = start
+        self._in_flight = in_flight
+        self._workers = [self._new_worker(number) for number in range(size)]
+        self._queue: deque[Call] = deque()
+        self._open: dict[Any, Call] = {}  # key -> call without an answer yet
+        self._durations: deque[float] = deque(maxlen=_HISTORY)
+        self._deaths_in_a_row = 0
+        self.deaths = 0
+        self.retries = 0
+
+    @property
+    def size(self) -> int:
+        """Number of actors."""
+        return len(self._workers)
+
+    @property
+    def units_in_flight(self) -> int:
+        """Calls that workers have and that nobody has answered."""
+        return sum(len(worker.calls) for worker in self._workers)
+
+    def wait_ready(self, seconds: float) -> None:
+        """Wait until every actor has answered its first ping.
+
+        Raises:
+            UserError: when some have not after ``seconds``.
+        """
+        import ray
+
+        pings = [worker.ping for worker in self._workers if worker.ping is not None]
+        done, late = ray.wait(pings, num_returns=len(pings), timeout=seconds) if pings else ([], [])
+        if late:
+            raise UserError(
+                f"engine.workers: {len(late)} of {self.size} workers did not start within {seconds:.0f} s; the cluster"
+                " may be too busy or too small: lower --workers, --reconstructors or --gpus-per-worker"
+            )
+        ray.get(done)  # a worker that can't be built says why
+        for worker in self._workers:
+            worker.ping = None
+
+    def submit(self, call: Call) -> None:
+        """Queue a call and hand it out at once if a worker is free."""
+        self._open[call.key] = call
+        self._queue.append(call)
+        self._dispatch()
+
+    def drain(self) -> Iterator[tuple[Any, Any]]:
+        """(key, result) of every call submitted, as they come; returns when none is left.
+
+        Raises:
+            UserError: one that a worker raised.
+            RuntimeError: when workers die faster than they answer.
+        """
+        import ray
+
+        while self._open:
+            self._dispatch()
+            refs = [ref for worker in self._workers for ref in worker.calls]
+            refs += [worker.ping for worker in self._workers if worker.ping is not None]
+            done, _ = ray.wait(refs, num_returns=1, timeout=self._patience())
+            for ref in done:
+                answer = self._settle(ref)
+                if answer is not None:
+                    yield answer
+            self._help_out()
+
+    def close(self) -> None:
+        """Kill the actors."""
+        import ray
+
+        for worker in self._workers:
+            ray.kill(worker.actor)
+        self._workers = []
+
+    def _new_worker(self, number: int) -> _Worker:
+        actor = self._start()
+        return _Worker(number, actor, actor.ping.remote())
+
+    def _dispatch(self) -> None:
+        while self._queue:
+            free = [w for w in self._workers if w.ready and len(w.calls) < self._in_flight]
+            if not free:
+                return
+            worker = min(free, key=lambda w: len(w.calls))
+            call = next((c for c in self._queue if c.shard in worker.shards), self._queue[0])
+            self._queue.remove(call)
+            if call.key in self._open:
+                self._hand(worker, call)
+
+    def _hand(self, worker: _Worker, call: Call) -> None:
+        ref = worker.actor.work.remote(*call.arguments)
+        worker.calls[ref] = (call, time.monotonic())
+        worker.shards.add(call.shard)
+
+    def _settle(self, ref: Any) -> tuple[Any, Any] | None:
+        """Take in one finished ref; (key, result) if it is the first answer to an open call."""
+        import ray
+        from ray.exceptions import RayActorError, RayTaskError
+
+        worker = next(w for w in self._workers if ref in w.calls or ref is w.ping)
+        try:
+            result = ray.get(ref)
+        except RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+        except RayActorError:
+            self._replace(worker)
+            return None
+        self._deaths_in_a_row = 0
+        if ref is worker.ping:
+            worker.ping = None
+            return None
+        call, started = worker.calls.pop(ref)
+        self._durations.append(time.monotonic() - started)
+        if self._open.get(call.key) is not call:
+            return None  # somebody else was first
+        del self._open[call.key]
+        return call.key, result
+
+    def _replace(self, worker: _Worker) -> None:
+        self.deaths += 1
+        self._deaths_in_a_row += 1
+        if self._deaths_in_a_row > _DEATHS * self.size:
+            raise RuntimeError(f"{self._deaths_in_a_row} workers died one after the other without an answer in between")
+        for call, _ in worker.calls.values():
+            if self._open.get(call.key) is call and not self._elsewhere(call, worker):
+                self._queue.appendleft(call)
+                self.retries += 1
+        self._workers[self._workers.index(worker)] = self._new_worker(worker.number)
+
+    def _elsewhere(self, call: Call, worker: _Worker) -> bool:
+        return any(call is other for w in self._workers if w is not worker for other, _ in w.calls.values())
+
+    def _patience(self) -> float | None:
+        """Seconds to wait before looking for dawdlers; None when nobody could help anyway."""
+        return self._slow_after() / 2 if self.size > 1 else None
+
+    def _slow_after(self) -> float:
+        usual = median(self._durations) if self._durations else 1.0
+        return max(_SLOW_SECONDS, _SLOW_FACTOR * usual)
+
+    def _help_out(self) -> None:
+        """Give calls that take too long to idle workers as well."""
+        if self._queue:
+            return
+        idle = [w for w in self._workers if w.ready and not w.calls]
+        if not idle:
+            return
+        late = time.monotonic() - self._slow_after()
+        for worker in list(self._workers):
+            for call, started in list(worker.calls.values()):
+                if idle and started < late and self._open.get(call.key) is call and not self._elsewhere(call, worker):
+                    self._hand(idle.pop(), call)
+                    self.retries += 1

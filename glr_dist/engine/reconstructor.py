@@ -1,0 +1,90 @@
+"""The reconstructor: turns seeds and losses into the gradient of a block of examples, the only place that sees gradients."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from glr_dist.core.activations import straight_through
+from glr_dist.core.gradients import (
+    Chunk,
+    backprop_gradient,
+    joint_gradient,
+    layerwise_gradient,
+    noisy_backprop_gradient,
+    weights_gradient,
+)
+from glr_dist.data.batches import Block
+from glr_dist.engine.problem import Problem, load_parameters
+from glr_dist.engine.units import WorkUnit
+
+
+class Reconstructor:
+    """Reconstructs block gradients of one problem; every call brings its own parameters."""
+
+    def __init__(self, problem: Problem, table: np.ndarray | None, device: str = "cpu") -> None:
+        self.problem = problem
+        self.device = torch.device(device)
+        self.model = copy.deepcopy(problem.model).to(self.device)
+        names = problem.trainable
+        self.parameters = [p for name, p in self.model.named_parameters() if name in names]
+        self.source = problem.noise_source(table, self.device)
+
+    def block_gradient(
+        self, parameters: np.ndarray, block: Block, units: Sequence[WorkUnit], losses: Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """The gradient of the summed loss of one block of examples.
+
+        Args:
+            parameters: flat float32 vector, all parameters of the model, as the evaluators had it.
+            block: the examples.
+            units: the block's units, in the step's order; () for methods that draw no noise.
+            losses: what evaluators returned for them, float32 [K, R] each; () for methods that observe none.
+
+        Returns:
+            float32 [D] over the trainable parameters, in the model's order.
+        """
+        load_parameters(self.model, parameters)
+        numbers = self.problem.schedule.row_numbers(block)
+        x, labels = self.problem.data.rows("train", block.shard, numbers)
+        parts = self._gradient(x.to(self.device), labels.to(self.device), units, losses)
+        return torch.cat([part.flatten() for part in parts]).to("cpu", torch.float32).numpy()
+
+    def _gradient(
+        self, x: Tensor, labels: Tensor, units: Sequence[WorkUnit], losses: Sequence[np.ndarray]
+    ) -> list[Tensor]:
+        problem, parameters = self.problem, self.parameters
+        if problem.method == "bp":
+            return backprop_gradient(self.model, parameters, problem.loss, x, labels)
+        if problem.method == "straight-through":
+            with straight_through():
+                return backprop_gradient(self.model, parameters, problem.loss, x, labels)
+        chunks = self._chunks(units, losses)
+        every = [chunk for site in chunks.values() for chunk in site]
+        noise, estimator = problem.noise, problem.estimator
+        if problem.method == "es":
+            return weights_gradient(parameters, noise, estimator, every)
+        if problem.method == "bp-noise":
+            return noisy_backprop_gradient(
+                self.model, problem.sites, parameters, problem.loss, noise.scale, x, labels, every, estimator.copies
+            )
+        if estimator.scheme == "joint":
+            return joint_gradient(self.model, problem.sites, parameters, noise, estimator, x, every)
+        return layerwise_gradient(self.model, problem.sites, parameters, noise, estimator, x, chunks)
+
+    def _chunks(self, units: Sequence[WorkUnit], losses: Sequence[np.ndarray]) -> dict[int, list[Chunk]]:
+        signs, rows = self.problem.estimator.signs, self.problem.schedule.rows
+        chunks: dict[int, list[Chunk]] = {}
+        for position, unit in enumerate(units):
+            shape = (signs, unit.draws, rows)
+            seen = torch.tensor(losses[position]).view(shape) if len(losses) else torch.zeros(shape)
+            chunk = Chunk(
+                losses=seen.to(self.device),
+                noise=lambda unit=unit: self.problem.draw(self.source, unit, self.device),  # type: ignore[misc]
+            )
+            chunks.setdefault(unit.site, []).append(chunk)
+        return chunks

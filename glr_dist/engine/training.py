@@ -1,0 +1,351 @@
+"""From a config (and perhaps a model and data of the user's own) to a trained run: the Python door, ``glr_dist.train``."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from glr_dist.config import Config, config_toml, load_config, parse_config
+from glr_dist.core.losses import LOSSES, Loss, named_loss, zero_one
+from glr_dist.core.sites import find_sites
+from glr_dist.data.batches import BlockSchedule
+from glr_dist.data.dataset import open_dataset
+from glr_dist.data.source import DataSource
+from glr_dist.engine.cluster import connect
+from glr_dist.engine.crew import Crew, assemble_crew
+from glr_dist.engine.driver import Clock, Driver, Progress
+from glr_dist.engine.optimization import build_optimizer, build_schedule
+from glr_dist.engine.problem import Problem
+from glr_dist.errors import UserError
+from glr_dist.models.spec import build_model
+from glr_dist.store.checkpoint import Checkpoint, load_checkpoint, params_sha256
+from glr_dist.store.journal import JournalWriter, estimate_bytes, truncate_journal
+from glr_dist.store.metrics import truncate_metrics
+from glr_dist.store.rundir import create_run, open_run
+from glr_dist.store.storage import Storage
+
+_JOURNAL_LIMIT = 10**9  # bytes; `journal = "auto"` is on below
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a finished run reports; the keys of ``glr-dist train --json``."""
+
+    run: str
+    checkpoint: str
+    steps: int
+    seconds: float
+    test_accuracy: float | None
+    validation_accuracy: float | None
+    noisy_forwards: int
+    noisy_forwards_per_second: float
+    bytes_up: int
+    bytes_down: int
+    params_sha256: str
+    workers: int
+    workers_lost: int
+    journal: bool
+
+
+def train(
+    model: nn.Module | None = None,
+    data: DataSource | None = None,
+    config: Config | str = "digits-threshold",
+    *,
+    loss: Loss | None = None,
+    run_dir: str | Path | None = None,
+    seconds: float | None = None,
+    show: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+) -> TrainResult:
+    """Train a network from loss values alone.
+
+    Args:
+        model: any module that maps [B, ...] to [B, classes]; what ``config.model`` describes when None. Trained in place.
+        data: what ``config.data`` describes when None; `glr_dist.data.arrays.ArrayDataset` wraps your own arrays.
+        config: a Config, or the name of a preset or TOML file.
+        loss: a per-example loss ``(logits [B, C], labels [B]) -> [B]`` in place of ``config.loss``; needs no derivative.
+        run_dir: the run's new folder; ``runs/run-DATE-TIME`` when None.
+        seconds: wall-clock limit; training ends with a checkpoint when it is over.
+        show: called after every step.
+        say: told in a line what is decided on the way, such as that the journal is off.
+
+    Returns:
+        Where the run lies, and how good it is.
+
+    Raises:
+        UserError: for whatever in the arguments can't be.
+        KeyboardInterrupt: after a checkpoint, when the user interrupted.
+    """
+    chosen = load_config(config) if isinstance(config, str) else config
+    chosen.check()
+    return _train(chosen, model, data, loss, run_dir, None, seconds, show, say)
+
+
+def resume(
+    run_dir: str | Path,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    model: nn.Module | None = None,
+    data: DataSource | None = None,
+    loss: Loss | None = None,
+    seconds: float | None = None,
+    show: Callable[[Progress], None] = lambda progress: None,
+    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+) -> TrainResult:
+    """Continue an interrupted run from its newest checkpoint; ends bit for bit where the uninterrupted run would.
+
+    Args:
+        run_dir: the run's folder.
+        overrides: keys to change: those under ``engine``, and where the data lies.
+        model: the model that was passed to `train`, if one was.
+        data: the data passed to `train`, if any were.
+        loss: the loss that was passed to `train`, if one was.
+        seconds: wall-clock limit of this call.
+        show: called after every step.
+        say: told in a line what is decided on the way.
+
+    Raises:
+        UserError: when it is no run, has no sound checkpoint, or other model, data or keys are given.
+    """
+    run, text = open_run(run_dir)
+    for key in overrides or {}:
+        if not key.startswith("engine.") and key not in ("data.root", "data.cache"):
+            raise UserError(f"{key}: can't change when a run is resumed; start a new run, or leave it out")
+    config = parse_config(text, overrides, source=f"{run_dir}/config.toml")
+    return _train(config, model, data, loss, run_dir, run, seconds, show, say)
+
+
+def _train(
+    config: Config,
+    model: nn.Module | None,
+    data: DataSource | None,
+    loss: Loss | None,
+    run_dir: str | Path | None,
+    resumed: Storage | None,
+    seconds: float | None,
+    show: Callable[[Progress], None],
+    say: Callable[[str], None],
+) -> TrainResult:
+    data = data or open_dataset(config.data)
+    own_model = model is not None
+    if model is None:
+        model = build_model(config.model, data.shape, len(data.classes), config.seed)
+    problem = make_problem(config, model, data, loss)
+    optimizer = build_optimizer(config.optimizer, _trainable(model, problem))
+    schedule = build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)
+    meta = run_meta(config, problem, own_model=own_model, own_loss=loss is not None)
+    first, clock = 0, Clock()
+    if resumed is not None:
+        checkpoint = load_checkpoint(resumed)
+        restore(checkpoint, meta, model, optimizer, schedule)
+        first = checkpoint.step
+        clock = Clock(checkpoint.meta["seconds"], checkpoint.meta["noisy_forwards"])
+        truncate_journal(resumed, first)
+        truncate_metrics(resumed, first)
+    with _one_setting_of_threads(config.engine.threads), _crew(config, problem) as crew:
+        # the folder is made only now: a mistake above leaves nothing behind
+        run = resumed or create_run(run_dir or _new_name("run"), config_toml(config))
+        journal = _journal(config, problem, run, say)
+        driver = Driver(
+            model,
+            problem,
+            optimizer,
+            schedule,
+            run,
+            meta=meta,
+            journal=journal,
+            validate_every=config.validate_every,
+            checkpoint_every=config.checkpoint_every,
+            first_step=first,
+            clock=clock,
+        )
+        driver.train(crew, config.steps, seconds=seconds, show=show)
+        validation, test = driver.measure("validation"), driver.measure("test")
+        return TrainResult(
+            run=str(run),
+            checkpoint=driver.checkpoint_path,
+            steps=driver.step,
+            seconds=driver.clock.seconds,
+            test_accuracy=None if test is None else test.accuracy,
+            validation_accuracy=None if validation is None else validation.accuracy,
+            noisy_forwards=driver.clock.noisy_forwards,
+            noisy_forwards_per_second=driver.clock.noisy_forwards / max(driver.clock.seconds, 1e-9),
+            bytes_up=crew.traffic.up,
+            bytes_down=crew.traffic.down,
+            params_sha256=params_sha256(dict(model.named_parameters())),
+            workers=crew.workers,
+            workers_lost=crew.workers_lost,
+            journal=journal is not None,
+        )
+
+
+def make_problem(config: Config, model: nn.Module, data: DataSource, loss: Loss | None) -> Problem:
+    """The training problem that a config, a model and data make.
+
+    Raises:
+        UserError: when they don't go together.
+    """
+    sites = find_sites(model, data.shape, config.estimator.sites)
+    rows = config.units.rows_for(config.batch)
+    schedule = BlockSchedule(data.sizes("train"), batch=config.batch, rows=rows, seed=config.seed)
+    problem = Problem(
+        model=model,
+        sites=tuple(sites),
+        method=config.method,
+        loss=loss or named_loss(config.loss),
+        estimator=config.estimator,
+        noise=config.noise,
+        units=config.units,
+        data=data,
+        schedule=schedule,
+        seed=config.seed,
+    )
+    problem.units_of(0)  # shapes that don't fit say so now
+    if not problem.observes_losses:
+        refuse_without_gradient(problem)
+    return problem
+
+
+def refuse_without_gradient(problem: Problem) -> None:
+    """Refuse a control that needs derivatives for a network or loss that has none, instead of training half of it."""
+    if problem.loss is zero_one:
+        raise UserError(f"method = {problem.method!r}: the 0-1 loss has no gradient; use --set loss=cross-entropy")
+    if problem.method != "straight-through" and any(site.binary for site in problem.sites):
+        raise UserError(
+            f"method = {problem.method!r}: Heaviside units have no gradient; use --set model.activation=relu,"
+            " or --method straight-through"
+        )
+
+
+def run_meta(config: Config, problem: Problem, *, own_model: bool, own_loss: bool) -> dict[str, Any]:
+    """What every checkpoint of a run says about itself."""
+    import platform
+
+    import glr_dist
+
+    return {
+        "seed": config.seed,
+        "method": config.method,
+        "loss": "custom" if own_loss else config.loss,
+        "model": {"kind": "custom"} if own_model else dataclasses.asdict(config.model),
+        "shape": list(problem.data.shape),
+        "classes": list(problem.data.classes),
+        "data": {"name": problem.data.name, "fingerprint": problem.data.fingerprint, "resize": config.data.resize},
+        "noise": dataclasses.asdict(config.noise),
+        "estimator": dataclasses.asdict(config.estimator),
+        "versions": {
+            "glr_dist": glr_dist.__version__,
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def restore(
+    checkpoint: Checkpoint,
+    meta: Mapping[str, Any],
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+) -> None:
+    """Put a checkpoint's state into a fresh model, optimizer and schedule.
+
+    Raises:
+        UserError: when the checkpoint is of another model or other data.
+    """
+    load_weights(model, checkpoint)
+    theirs, ours = checkpoint.meta["data"]["fingerprint"], meta["data"]["fingerprint"]
+    if theirs != ours:
+        raise UserError(
+            f"{checkpoint.path}: was trained on data with fingerprint {theirs[:12]}…, this data set has {ours[:12]}…;"
+            " give the data of the run (--data-root)"
+        )
+    optimizer.load_state_dict(checkpoint.training["optimizer"])
+    schedule.load_state_dict(checkpoint.training["schedule"])
+
+
+def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Copy a checkpoint's weights into a model.
+
+    Raises:
+        UserError: when they are another model's; names the first tensor that differs.
+    """
+    expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in checkpoint.weights.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise UserError(
+                f"{checkpoint.path}: is a checkpoint of another model: {name} has shape {found.get(name)} there,"
+                f" {expected.get(name)} here"
+            )
+    model.load_state_dict(checkpoint.weights)
+
+
+def _trainable(model: nn.Module, problem: Problem) -> list[nn.Parameter]:
+    names = problem.trainable
+    return [p for name, p in model.named_parameters() if name in names]
+
+
+def _journal(config: Config, problem: Problem, run: Storage, say: Callable[[str], None]) -> JournalWriter | None:
+    if not problem.observes_losses or config.journal == "off":
+        return None
+    bits = problem.loss is LOSSES["zero-one"]
+    size = estimate_bytes(config.steps, problem.losses_per_step(), bits)
+    if config.journal == "auto" and size >= _JOURNAL_LIMIT:
+        say(f"journal off: it would take up to {size / 1e9:.1f} GB; --journal on writes it all the same")
+        return None
+    return JournalWriter(run, bits=bits)
+
+
+def _new_name(name: str) -> str:
+    stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    candidates = (stem.with_name(f"{stem.name}{suffix}") for suffix in ["", *(f"-{i}" for i in range(2, 1000))])
+    return str(next(path for path in candidates if not path.exists()))
+
+
+@contextmanager
+def _one_setting_of_threads(threads: int) -> Iterator[None]:
+    """The bits of a matrix product depend on the number of threads: fix it, and put it back for the caller."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _crew(config: Config, problem: Problem) -> Iterator[Crew]:
+    engine = config.engine
+    workers = engine.workers if problem.observes_losses else 0
+    started_here = connect() if workers or engine.reconstructors else False
+    try:
+        crew = assemble_crew(
+            problem,
+            workers=workers,
+            reconstructors=engine.reconstructors,
+            gpus=engine.gpus_per_worker,
+            threads=engine.threads,
+            in_flight=engine.in_flight,
+        )
+        try:
+            yield crew
+        finally:
+            crew.close()
+    finally:
+        if started_here:
+            import ray
+
+            ray.shutdown()

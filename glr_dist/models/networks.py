@@ -1,0 +1,69 @@
+"""The networks that the presets name: multi-layer perceptrons and small convolutional nets with any unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from glr_dist.core.activations import activation
+from glr_dist.errors import UserError
+
+
+class MLP(nn.Sequential):
+    """Flatten, then Linear layers with the activation between them: [B, ...] -> [B, classes]."""
+
+    def __init__(self, inputs: int, hidden: Sequence[int], classes: int, unit: str) -> None:
+        """Build it.
+
+        Args:
+            inputs: features per example.
+            hidden: widths of the hidden layers.
+            classes: outputs.
+            unit: the activation's name.
+        """
+        widths = [inputs, *hidden]
+        layers: list[nn.Module] = [nn.Flatten()]
+        for before, after in zip(widths[:-1], widths[1:], strict=True):
+            layers += [nn.Linear(before, after), activation(unit)]
+        super().__init__(*layers, nn.Linear(widths[-1], classes))
+
+
+class ConvNet(nn.Module):
+    """Convolutions with the activation after each, then a linear read-out: [B, C, H, W] -> [B, classes]."""
+
+    def __init__(
+        self, shape: Sequence[int], channels: Sequence[int], kernel: int, stride: int, classes: int, unit: str
+    ) -> None:
+        """Build it.
+
+        Args:
+            shape: [C, H, W] of one example.
+            channels: maps of each convolution.
+            kernel: side of the square kernels, in pixels.
+            stride: step of the kernels, in pixels.
+            classes: outputs.
+            unit: the activation's name.
+
+        Raises:
+            UserError: when the images are too small for that many convolutions.
+        """
+        super().__init__()
+        if len(shape) != 3:
+            raise UserError(f"model.kind = 'conv': needs images [C, H, W], the data has shape {list(shape)}; use 'mlp'")
+        maps, height, width = shape
+        layers: list[nn.Module] = []
+        for after in channels:
+            layers += [nn.Conv2d(maps, after, kernel, stride), activation(unit)]
+            maps, height, width = after, (height - kernel) // stride + 1, (width - kernel) // stride + 1
+        if height < 1 or width < 1:
+            raise UserError(
+                f"model.kernel = {kernel}, model.stride = {stride}: {len(channels)} convolutions leave nothing of"
+                f" {shape[1]}x{shape[2]} pixels; lower model.kernel, model.stride or the number of model.channels"
+            )
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(maps * height * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [B, classes]."""
+        return self.classifier(self.features(x).flatten(1))  # type: ignore[no-any-return]

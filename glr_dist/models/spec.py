@@ -1,0 +1,107 @@
+"""From a model's description to the model: what config files and checkpoints say about a network.
+
+A checkpoint holds the description (`ModelConfig` as a dict) and the data's shape and classes, so that ``glr-dist evaluate``
+can build the same network again. A user's own ``module:factory`` is imported only where the user asked for it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from glr_dist.errors import UserError, nearest
+from glr_dist.models.networks import MLP, ConvNet
+
+KINDS = ("mlp", "conv", "factory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        kind: ``mlp``, ``conv`` or ``factory``.
+        hidden: widths of an mlp's hidden layers.
+        channels: maps of a conv net's convolutions.
+        kernel: side of its kernels, in pixels.
+        stride: their step, in pixels.
+        activation: heaviside, sigmoid, relu or tanh.
+        init_std: standard deviation of the initial weights (biases 0); 0 keeps PyTorch's initialisation.
+        factory: ``module:function``, called as ``function(shape, classes)``, for kind ``factory``.
+    """
+
+    kind: str = "mlp"
+    hidden: tuple[int, ...] = (50,)
+    channels: tuple[int, ...] = (8, 16)
+    kernel: int = 5
+    stride: int = 2
+    activation: str = "heaviside"
+    init_std: float = 0.0
+    factory: str = ""
+
+    def check(self) -> None:
+        """Raise UserError for values outside their range."""
+        if self.kind not in KINDS:
+            raise UserError(f"model.kind = {self.kind!r}: unknown; {nearest(self.kind, KINDS)}")
+        for field in ("hidden", "channels"):
+            if any(width < 1 for width in getattr(self, field)):
+                raise UserError(f"model.{field} = {list(getattr(self, field))}: every layer needs at least 1 unit")
+        for field in ("kernel", "stride"):
+            if getattr(self, field) < 1:
+                raise UserError(f"model.{field} = {getattr(self, field)}: must be at least 1")
+        if self.init_std < 0:
+            raise UserError(f"model.init_std = {self.init_std}: must be 0 or more")
+        if self.kind == "factory" and ":" not in self.factory:
+            raise UserError(f"model.factory = {self.factory!r}: write it as module:function")
+
+
+def build_model(config: ModelConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
+    """A new network with its initial parameters.
+
+    Args:
+        config: what to build.
+        shape: the shape of one example.
+        classes: outputs.
+        seed: of the initial parameters; the same seed gives the same bits.
+
+    Raises:
+        UserError: when it can't be built for this data.
+    """
+    config.check()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        inputs = int(torch.Size(shape).numel())
+        if config.kind == "mlp":
+            model: nn.Module = MLP(inputs, config.hidden, classes, config.activation)
+        elif config.kind == "conv":
+            model = ConvNet(shape, config.channels, config.kernel, config.stride, classes, config.activation)
+        else:
+            model = _from_factory(config.factory, shape, classes)
+        if config.init_std:
+            _initialise(model, config.init_std)
+    return model.eval()
+
+
+def _from_factory(factory: str, shape: Sequence[int], classes: int) -> nn.Module:
+    module, _, function = factory.partition(":")
+    try:
+        build = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"model.factory = {factory!r}: {error}") from error
+    model = build(tuple(shape), classes)
+    if not isinstance(model, nn.Module):
+        raise UserError(f"model.factory = {factory!r}: returned {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+@torch.no_grad()
+def _initialise(model: nn.Module, std: float) -> None:
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            module.weight.normal_(0.0, std)
+            if module.bias is not None:
+                module.bias.zero_()

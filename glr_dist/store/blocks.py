@@ -1,0 +1,160 @@
+"""The journal's files: rows to Parquet bytes and back, and the names that carry step range and hash.
+
+Columns: step, site, unit, seed, rows, copies, and losses, flattened from [copies, rows]: list<float32> (byte-
+stream-split, zstd), or one bit each (numpy.packbits, the first loss in the highest bit) in a binary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from glr_dist.store.storage import Storage
+
+FOLDER = "journal"
+NAME = re.compile(r"steps-(\d{8,})-(\d{8,})-([0-9a-f]{16})\.parquet")
+INTEGERS = {
+    "step": pa.int64(),
+    "site": pa.int32(),
+    "unit": pa.int32(),
+    "rows": pa.int32(),
+    "copies": pa.int32(),
+}
+FLOATS = pa.list_(pa.field("element", pa.float32(), nullable=False))
+
+
+@dataclass(frozen=True, kw_only=True)
+class JournalRow:
+    """What one work unit sent home.
+
+    Args:
+        step: the optimizer step, from 1.
+        site: the noised site's index, -1 for all at once.
+        unit: the unit's index in its step.
+        seed: the unit's seed, 64 bits.
+        rows: examples in the unit.
+        losses: [copies, rows] float32.
+    """
+
+    step: int
+    site: int
+    unit: int
+    seed: int
+    rows: int
+    losses: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A journal file: its name and the first and last step in it."""
+
+    name: str
+    first: int
+    last: int
+
+    def matches(self, data: bytes) -> bool:
+        """Whether these are the bytes that the name's hash was taken of."""
+        match = NAME.fullmatch(self.name)
+        return match is not None and match[3] == hashlib.sha256(data).hexdigest()[:16]
+
+
+def list_blocks(run: Storage, all_files: bool = False) -> list[Block]:
+    """The journal's files by first step.
+
+    Args:
+        run: the run's folder.
+        all_files: also those whose steps a longer file holds too (a truncation was interrupted).
+    """
+    matches = [match for match in map(NAME.fullmatch, run.list(FOLDER)) if match]
+    blocks = [Block(name=match[0], first=int(match[1]), last=int(match[2])) for match in matches]
+    blocks.sort(key=lambda block: (block.first, -block.last))
+    kept: list[Block] = []
+    for block in blocks:
+        if all_files or not kept or block.last > kept[-1].last:
+            kept.append(block)
+    return kept
+
+
+def encode(rows: Sequence[JournalRow], bits: bool) -> Any:
+    """Rows as an Arrow table.
+
+    Raises:
+        ValueError: `bits`, and a loss is neither 0 nor 1.
+    """
+    sizes = [row.losses.size for row in rows]
+    columns = {
+        "step": pa.array([row.step for row in rows], pa.int64()),
+        "site": pa.array([row.site for row in rows], pa.int32()),
+        "unit": pa.array([row.unit for row in rows], pa.int32()),
+        "seed": pa.array([row.seed for row in rows], pa.uint64()),
+        "rows": pa.array([row.rows for row in rows], pa.int32()),
+        "copies": pa.array([row.losses.shape[0] for row in rows], pa.int32()),
+    }
+    if bits:
+        columns["losses"] = pa.array([_packed(row) for row in rows], pa.binary())
+    else:
+        offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int32())
+        flat = pa.array(np.concatenate([row.losses.ravel() for row in rows]))
+        columns["losses"] = pa.ListArray.from_arrays(offsets, flat, type=FLOATS)
+    schema = pa.schema([pa.field(name, column.type, nullable=False) for name, column in columns.items()])
+    return pa.table(columns, schema=schema.with_metadata({"glr_dist.journal": "1"}))
+
+
+def write_block(run: Storage, tables: Sequence[Any]) -> int:
+    """Write tables as one file.
+
+    Returns:
+        The file's size, in bytes.
+    """
+    table = pa.concat_tables(tables)
+    bits = pa.types.is_binary(table.schema.field("losses").type)
+    how = dict.fromkeys(INTEGERS, "DELTA_BINARY_PACKED") | {"seed": "PLAIN"}
+    how |= {"losses": "DELTA_LENGTH_BYTE_ARRAY"} if bits else {"losses.list.element": "BYTE_STREAM_SPLIT"}
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table, sink, compression="zstd", use_dictionary=False, column_encoding=how, write_statistics=False
+    )
+    data = sink.getvalue().to_pybytes()
+    first, last = table["step"][0].as_py(), table["step"][-1].as_py()
+    run.write(f"{FOLDER}/steps-{first:08d}-{last:08d}-{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
+    return len(data)
+
+
+def decode(data: bytes) -> Iterator[JournalRow]:
+    """The rows of a file; losses are fresh writable arrays."""
+    table = pq.read_table(pa.BufferReader(data)).combine_chunks()
+    columns = {name: table[name].to_pylist() for name in (*INTEGERS, "seed")}
+    losses = table["losses"].chunk(0)
+    for index in range(table.num_rows):
+        fields = {name: column[index] for name, column in columns.items()}
+        shape = (fields.pop("copies"), fields["rows"])
+        if pa.types.is_binary(losses.type):
+            packed = np.frombuffer(losses[index].as_buffer(), np.uint8)
+            flat = np.unpackbits(packed, count=shape[0] * shape[1]).astype(np.float32)
+        else:
+            flat = losses[index].values.to_numpy().copy()
+        yield JournalRow(**fields, losses=flat.reshape(shape))
+
+
+def keep_until(run: Storage, data: bytes, step: int) -> None:
+    """Write a file's steps up to `step`, included, as a file of their own."""
+    table = pq.read_table(pa.BufferReader(data))
+    write_block(run, [table.filter(pc.field("step") <= step)])
+
+
+def _packed(row: JournalRow) -> bytes:
+    ones = row.losses == 1
+    if not (ones | (row.losses == 0)).all():
+        raise ValueError(
+            f"step {row.step}, unit {row.unit}: a loss is neither 0 nor 1; journal floats instead"
+        )
+    return np.packbits(ones.ravel()).tobytes()

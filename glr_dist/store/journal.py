@@ -1,0 +1,257 @@
+"""The journal: the seeds and every loss of every step, in Parquet, written off the step's critical path.
+
+Initial parameters and journal give every later checkpoint bit for bit. A block holds whole steps and is one
+file, `journal/steps-00000001-00000500-<first 16 hex digits of the SHA-256 of its bytes>.parquet`. Losses
+are float32 or, where they are 0 or 1, one bit each.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from glr_dist.errors import UserError
+from glr_dist.store.blocks import (
+    FOLDER,
+    Block,
+    JournalRow,
+    decode,
+    encode,
+    keep_until,
+    list_blocks,
+    write_block,
+)
+from glr_dist.store.storage import Storage
+
+__all__ = [
+    "JournalError",
+    "JournalReader",
+    "JournalRow",
+    "JournalWriter",
+    "estimate_bytes",
+    "truncate_journal",
+]
+
+BLOCK_BYTES = 8 * 2**20
+STEP_OVERHEAD, BLOCK_OVERHEAD = (
+    24,
+    6144,
+)  # bytes beside the losses: seeds and indices; Parquet's headers and footer
+
+
+class JournalError(UserError):
+    """A journal that is damaged, or lacks the steps asked for."""
+
+
+class JournalWriter:
+    """Appends steps; one background thread encodes and writes full blocks.
+
+    Args:
+        run: the run's folder.
+        bits: losses are 0 or 1 and take one bit each.
+        block_bytes: encoded losses per file, in bytes; also what is handed to the thread at once.
+    """
+
+    def __init__(self, run: Storage, *, bits: bool, block_bytes: int = BLOCK_BYTES) -> None:
+        run.clean(FOLDER)
+        blocks = list_blocks(run)
+        self.bytes_written = 0
+        self._run, self._bits, self._block_bytes = run, bits, block_bytes
+        self._last = blocks[-1].last if blocks else 0
+        self._rows: list[JournalRow] = []
+        self._waiting = 0
+        self._error: BaseException | None = None
+        self._queue: queue.Queue[list[JournalRow] | None] = queue.Queue(maxsize=2)
+        self._thread = threading.Thread(target=self._write_blocks, name="journal", daemon=True)
+        self._thread.start()
+
+    def append(self, rows: Sequence[JournalRow]) -> None:
+        """Add one or more whole steps; keeps references, so the losses must not change afterwards.
+
+        Args:
+            rows: in the order in which they are to be read, steps ascending.
+
+        Raises:
+            UserError: an earlier block could not be written (the disk is full, say).
+        """
+        self._check()
+        for row in rows:
+            assert row.losses.dtype == np.float32, "losses are float32"
+            assert row.losses.ndim == 2, "losses are [copies, rows]"
+            assert row.losses.shape[1] == row.rows > 0, "rows is the number of examples in losses"
+        steps = [row.step for row in rows]
+        assert steps == sorted(steps), "steps ascend"
+        assert not steps or steps[0] > self._last, (
+            f"step {steps[0]} after step {self._last}: append whole steps"
+        )
+        self._last = steps[-1] if steps else self._last
+        self._rows += rows
+        self._waiting += sum(row.losses.nbytes for row in rows)
+        if self._waiting >= self._block_bytes:
+            self._hand_over()
+
+    def flush(self) -> None:
+        """Return when everything appended is on disk.
+
+        Raises:
+            UserError: something could not be written.
+        """
+        self._check()
+        self._hand_over()
+        self._queue.put([])
+        self._queue.join()
+        self._check()
+
+    def close(self) -> None:
+        """Flush and stop the thread. Closing twice is fine.
+
+        Raises:
+            UserError: something could not be written.
+        """
+        if not self._thread.is_alive():
+            return
+        try:
+            self.flush()
+        finally:
+            self._queue.put(None)
+            self._thread.join()
+
+    def __enter__(self) -> JournalWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+        assert self._thread.is_alive(), "the journal is closed"
+
+    def _hand_over(self) -> None:
+        """Give the thread what waits; blocks while it is two hand-overs behind."""
+        if self._rows:
+            self._queue.put(self._rows)
+            self._rows, self._waiting = [], 0
+
+    def _write_blocks(self) -> None:
+        """The thread: encode each hand-over, write a block when full, or at an empty one (a flush)."""
+        tables: list[Any] = []
+        while True:
+            rows = self._queue.get()
+            try:
+                if rows and self._error is None:
+                    tables.append(encode(rows, self._bits))
+                full = sum(table.nbytes for table in tables) >= self._block_bytes
+                if tables and self._error is None and (full or not rows):
+                    self.bytes_written += write_block(self._run, tables)
+                    tables = []
+            except BaseException as error:  # handed to the next append or flush
+                self._error = error
+                tables = []
+            finally:
+                self._queue.task_done()
+            if rows is None:
+                return
+
+
+class JournalReader:
+    """Reads a journal, block by block, each verified against the hash in its name.
+
+    Args:
+        run: the run's folder.
+    """
+
+    def __init__(self, run: Storage) -> None:
+        self._run = run
+        self._blocks = list_blocks(run)
+        self._open: tuple[Block, dict[int, list[JournalRow]]] | None = None
+
+    def steps(self) -> range:
+        """From the first step to the last; empty without a journal."""
+        return range(self._blocks[0].first, self._blocks[-1].last + 1) if self._blocks else range(0)
+
+    def read(self, step: int) -> list[JournalRow]:
+        """The rows of one step, in the order in which they were appended.
+
+        Raises:
+            JournalError: the step is not in the journal, or its file is damaged.
+        """
+        block = next((block for block in self._blocks if block.first <= step <= block.last), None)
+        rows = self._load(block).get(step) if block else None
+        if rows is None:
+            have = self.steps()
+            found = (
+                f"it has {have[0]} to {have[-1]}"
+                if have
+                else "it is empty: was the run made with --journal off?"
+            )
+            raise JournalError(f"the journal of {self._run} lacks step {step}; {found}")
+        return rows
+
+    def iterate(self, first: int, last: int) -> Iterator[tuple[int, list[JournalRow]]]:
+        """Every step from `first` to `last`, both included, with its rows; each file is read once.
+
+        Raises:
+            JournalError: a step is missing, or a file is damaged.
+        """
+        for step in range(first, last + 1):
+            yield step, self.read(step)
+
+    def _load(self, block: Block) -> dict[int, list[JournalRow]]:
+        """A block's rows by step; the last one stays open."""
+        if self._open is None or self._open[0] != block:
+            rows: dict[int, list[JournalRow]] = {}
+            for row in decode(_verified(self._run, block)):
+                rows.setdefault(row.step, []).append(row)
+            self._open = (block, rows)
+        return self._open[1]
+
+
+def truncate_journal(run: Storage, step: int) -> None:
+    """Drop all steps after `step`; may be interrupted and done again.
+
+    Args:
+        run: the run's folder; no writer may be open on it.
+        step: the last step to keep.
+
+    Raises:
+        JournalError: the block that holds `step` is damaged.
+    """
+    run.clean(FOLDER)
+    # From the end, and the shortened block before its original goes: what is left always reads as a journal.
+    for block in reversed(list_blocks(run, all_files=True)):
+        if block.first <= step < block.last:
+            keep_until(run, _verified(run, block), step)
+        if block.last > step:
+            run.delete(f"{FOLDER}/{block.name}")
+
+
+def estimate_bytes(steps: int, losses_per_step: int, bits: bool) -> int:
+    """An upper bound of a journal's size on disk, in bytes: losses are taken as incompressible.
+
+    Args:
+        steps: optimizer steps.
+        losses_per_step: copies x examples x sites that are noised separately.
+        bits: losses are 0 or 1.
+    """
+    losses = steps * losses_per_step
+    data = losses // 8 + steps if bits else 4 * losses
+    return data + data // 50 + STEP_OVERHEAD * steps + BLOCK_OVERHEAD * (1 + data // BLOCK_BYTES)
+
+
+def _verified(run: Storage, block: Block) -> bytes:
+    """A block's bytes, hash checked."""
+    data = run.read(f"{FOLDER}/{block.name}")
+    if not block.matches(data):
+        place = run.folder(f"{FOLDER}/{block.name}")
+        raise JournalError(
+            f"the journal file {place} is damaged or cut short: its SHA-256 is not the one in its name"
+        )
+    return data

@@ -1,0 +1,299 @@
+"""A folder on any file system that pyarrow.fs can write, with whole-or-nothing writes.
+
+Locally a file (or a folder of files) is written under a temporary name beside its place, synced, and renamed:
+a killed process or a full disk never leaves half of one. Object stores put whole objects; a folder of files
+is committed there by its last file. Temporary names start with `.tmp-` and are never listed.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from glr_dist.errors import UserError
+
+TEMP = ".tmp-"
+OBJECT_STORES = ("s3", "gcs", "abfs")  # folders are only a part of the name there
+RENAME_EXCHANGE = 2  # linux/fs.h
+AT_FDCWD = -100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """One folder; every path given to its methods is relative to it, with forward slashes.
+
+    Args:
+        fs: the file system.
+        root: the folder's path on it.
+        uri: what `Storage.at` opens it with again: an absolute local path or a URI.
+    """
+
+    fs: Any
+    root: str
+    uri: str
+
+    @classmethod
+    def at(cls, place: str | Path) -> Storage:
+        """Open a folder, which need not exist yet.
+
+        Args:
+            place: a local path, or a URI such as `s3://bucket/runs/x?region=eu-west-1`.
+
+        Raises:
+            UserError: no file system answers to that URI.
+        """
+        text = str(place)
+        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+            text = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100,PTH111  Path would keep ".."
+            return cls(fs=pafs.LocalFileSystem(), root=text, uri=text)
+        try:
+            fs, root = pafs.FileSystem.from_uri(text)
+        except (OSError, pa.ArrowException, ImportError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"cannot open {_redacted(text)}: {reason}; use a local folder, s3://, gs://"
+            ) from error
+        local = isinstance(fs, pafs.LocalFileSystem)
+        return cls(fs=fs, root=root.rstrip("/") or "/", uri=root if local else text)
+
+    def __str__(self) -> str:
+        """The URI for people to read: without a password."""
+        return _redacted(self.uri)
+
+    @property
+    def local(self) -> bool:
+        """Whether the folder is on this machine's own file system."""
+        return isinstance(self.fs, pafs.LocalFileSystem)
+
+    @property
+    def name(self) -> str:
+        """The folder's own name, without what is above it."""
+        return self.root.rstrip("/").rsplit("/", 1)[-1]
+
+    def folder(self, path: str) -> Storage:
+        """The folder `path` below this one, existing or not."""
+        if not path:
+            return self
+        address, mark, query = self.uri.partition("?")
+        return Storage(fs=self.fs, root=self._full(path), uri=f"{address.rstrip('/')}/{path}{mark}{query}")
+
+    def parent(self) -> Storage:
+        """The folder above this one."""
+        address, mark, query = self.uri.partition("?")
+        above = address.rstrip("/").rpartition("/")[0] or "/"
+        return Storage(fs=self.fs, root=self.root.rpartition("/")[0] or "/", uri=f"{above}{mark}{query}")
+
+    def path(self, path: str) -> Path:
+        """Where a file of a local folder is, for those who append to it."""
+        assert self.local, "only a local folder has paths"
+        return Path(self._full(path))
+
+    def read(self, path: str) -> bytes:
+        """All bytes of a file.
+
+        Raises:
+            FileNotFoundError: there is none.
+            UserError: it may not be read.
+        """
+        with self.explained(path, "read"):
+            if self.local:
+                return self.path(path).read_bytes()
+            with self.fs.open_input_file(self._full(path)) as file:
+                return bytes(file.read())
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file or a folder of this name."""
+        if self.local:
+            return self.path(path).exists()
+        return bool(self.fs.get_file_info(self._full(path)).type != pafs.FileType.NotFound)
+
+    def list(self, folder: str = "") -> list[str]:
+        """The sorted names in a folder, without temporary ones; none if there is no such folder."""
+        if self.local:
+            place = self.path(folder)
+            names = [entry.name for entry in place.iterdir()] if place.is_dir() else []
+        else:
+            selector = pafs.FileSelector(self._full(folder), allow_not_found=True)
+            names = [info.base_name for info in self.fs.get_file_info(selector)]
+        return sorted(name for name in names if not name.startswith(TEMP))
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file whole or not at all, making the folders above it.
+
+        Raises:
+            UserError: the disk is full, or the place may not be written.
+        """
+        with self.explained(path, "write"):
+            if not self.local:
+                self._put(path, data)
+                return
+            final = self.path(path)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temp = _beside(final)
+            try:
+                _write_synced(temp, data)
+                os.replace(temp, final)  # noqa: PTH105  the tests stop it here
+            except BaseException:
+                temp.unlink(missing_ok=True)
+                raise
+            _sync_folder(final.parent)
+
+    def write_folder(self, path: str, files: Mapping[str, bytes]) -> None:
+        """Write a folder of files as a whole, in place of one of the same name.
+
+        Args:
+            path: the folder.
+            files: contents by name; on an object store the last one is the mark that the rest is there.
+
+        Raises:
+            UserError: the disk is full, or the place may not be written.
+        """
+        assert all("/" not in name for name in files), "a flat folder"
+        with self.explained(path, "write"):
+            if self.local:
+                self._rename_folder(path, files)
+                return
+            self.delete(f"{path}/{list(files)[-1]}")
+            for name, data in files.items():
+                self._put(f"{path}/{name}", data)
+
+    def delete(self, path: str) -> None:
+        """Delete a file or a folder with all in it; nothing to delete is fine."""
+        with self.explained(path, "delete"):
+            if self.local:
+                _remove(self.path(path))
+                return
+            kind = self.fs.get_file_info(self._full(path)).type
+            if kind == pafs.FileType.Directory:
+                self.fs.delete_dir(self._full(path))
+            elif kind != pafs.FileType.NotFound:
+                self.fs.delete_file(self._full(path))
+
+    def clean(self, folder: str = "", name: str = "") -> None:
+        """Remove what a killed writer left; only the one writer of these files may call it.
+
+        Args:
+            folder: where to look, not below it.
+            name: only leftovers of this file; "" means all.
+        """
+        if self.local and self.path(folder).is_dir():
+            with self.explained(folder, "clean"):
+                for entry in self.path(folder).glob(f"{TEMP}*"):
+                    if not name or entry.name.endswith(f"-{name}"):
+                        _remove(entry)
+
+    @contextmanager
+    def explained(self, path: str, verb: str) -> Iterator[None]:
+        """Turn what the user can mend (a full disk, no permission) into a UserError that names the place."""
+        try:
+            yield
+        except OSError as error:
+            place = str(self.folder(path))
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise UserError(
+                    f"no space left to {verb} {place}: free some or choose another --run-dir"
+                ) from error
+            if error.errno in (
+                errno.EACCES,
+                errno.EPERM,
+                errno.EROFS,
+                errno.ENOTDIR,
+                errno.EEXIST,
+                errno.EISDIR,
+            ):
+                raise UserError(f"cannot {verb} {place}: {os.strerror(error.errno).lower()}") from error
+            raise
+
+    def _full(self, path: str) -> str:
+        """The path on the file system; refuses one that could leave the folder."""
+        parts = path.split("/") if path else []
+        if "\\" in path or "\0" in path or any(part in ("", ".", "..") for part in parts):
+            raise ValueError(f"{path!r} is not a plain relative path inside {self}")
+        return "/".join([self.root.rstrip("/"), *parts]) or "/"
+
+    def _put(self, path: str, data: bytes) -> None:
+        """Write an object; file systems with real folders get theirs first."""
+        full = self._full(path)
+        if self.fs.type_name not in OBJECT_STORES:
+            self.fs.create_dir(full.rpartition("/")[0], recursive=True)
+        with self.fs.open_output_stream(full) as file:
+            file.write(data)
+
+    def _rename_folder(self, path: str, files: Mapping[str, bytes]) -> None:
+        """Write the files into a temporary folder and put it in its place."""
+        final = self.path(path)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        temp = _beside(final)
+        try:
+            temp.mkdir()
+            for name, data in files.items():
+                _write_synced(temp / name, data)
+            _sync_folder(temp)
+            _put_in_place(temp, final)
+            _sync_folder(final.parent)
+        finally:
+            _remove(temp)  # after an exchange, it is the former folder that is here
+
+
+def _redacted(uri: str) -> str:
+    """A URI without its user and password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+
+
+def _beside(final: Path) -> Path:
+    """A temporary name on the same file system."""
+    return final.with_name(f"{TEMP}{secrets.token_hex(4)}-{final.name}")
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _put_in_place(temp: Path, final: Path) -> None:
+    """Rename a folder over another; with a short gap where the kernel cannot exchange names."""
+    if not final.exists():
+        temp.rename(final)
+    elif not _exchange(temp, final):
+        aside = _beside(final)
+        final.rename(aside)
+        temp.rename(final)
+        _remove(aside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the system has no such call."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    if call is None:
+        return False
+    return bool(call(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)

@@ -1,0 +1,77 @@
+"""What all tests share: one thread, real MNIST where it is, one local Ray with token authentication.
+
+Ray reads its settings from the environment when it is first imported, so they are set here, on import. Child
+processes (a command line under test, Ray's workers) inherit them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
+
+def _use_private_ray() -> None:
+    """Point Ray at a token of this test run alone, and at no cluster that happens to be up."""
+    folder = Path(tempfile.mkdtemp(prefix="glr_dist_tests_"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    token = folder / "ray_token"
+    token.write_text(secrets.token_hex(32))
+    token.chmod(0o600)
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN"):  # the token itself would win over the token's path
+        os.environ.pop(name, None)
+    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ["RAY_AUTH_TOKEN_PATH"] = str(token)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+
+_use_private_ray()
+os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1)
+hypothesis.settings.register_profile("glr_dist", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("glr_dist")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that ask for Ray, and run all that are marked so last."""
+    for item in items:
+        if "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.ray)
+    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """The folder under which MNIST lies as torchvision stores it (MNIST/raw/train-images-idx3-ubyte, ...)."""
+    root = Path(os.environ.get("GLR_DIST_DATA", PROJECT_ROOT.parent / "shared" / "data"))
+    wanted = root / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    if not wanted.is_file():
+        pytest.skip(f"needs MNIST: no {wanted}; set GLR_DIST_DATA to the folder that holds MNIST/")
+    return root
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One local Ray with 4 CPUs for all tests that ask for it."""
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=4,
+        include_dashboard=False,
+        object_store_memory=300 * 2**20,
+        log_to_driver=False,
+    )
+    yield
+    ray.shutdown()

@@ -1,0 +1,144 @@
+"""The user's own arrays behind the same interface as shards."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import TensorDataset
+
+from glr_dist.data.arrays import ArrayDataset, from_torch
+from glr_dist.data.source import DataSource
+from glr_dist.errors import UserError
+
+X = torch.arange(30 * 4, dtype=torch.float64).reshape(30, 2, 2)
+Y = torch.arange(30) % 3
+
+
+def collect(data: DataSource, split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    xs, ys = zip(*data.batches(split, 4), strict=True)
+    return torch.cat(xs), torch.cat(ys)
+
+
+def test_rows_of_any_shape_are_split_without_loss() -> None:
+    data = ArrayDataset((X, Y), (X[:5] + 1000, Y[:5]), validation=0.2, shards=4)
+    assert (data.shape, data.classes) == ((2, 2), ("0", "1", "2"))
+    assert data.sizes("train") == (6, 6, 6, 6)
+    assert data.sizes("validation") == (2, 2, 1, 1)
+    assert data.sizes("test") == (1,) or data.count("test") == 5
+    parts = [collect(data, split) for split in ("train", "validation")]
+    x, y = (torch.cat(column) for column in zip(*parts, strict=True))
+    order = x[:, 0, 0].argsort()
+    assert x[order].equal(X.float())
+    assert y[order].equal(Y)
+    test_x, test_y = collect(data, "test")
+    order = test_x[:, 0, 0].argsort()
+    assert test_x[order].equal((X[:5] + 1000).float())
+    assert test_y[order].equal(Y[:5])
+
+
+def test_bytes_are_divided_by_255_and_a_test_split_is_optional() -> None:
+    data = ArrayDataset((np.full((9, 3), 255, np.uint8), [0] * 9), shards=2, classes=["only", "never"])
+    assert collect(data, "train")[0].eq(1).all()
+    assert (data.sizes("test"), data.classes) == ((), ("only", "never"))
+
+
+def test_fewer_rows_than_shards_make_fewer_shards() -> None:
+    assert ArrayDataset((X[:3], Y[:3]), validation=0).sizes("train") == (1, 1, 1)
+
+
+def test_rows_are_fresh_and_the_callers_arrays_stay_their_own() -> None:
+    mine = X.float().clone()
+    data = ArrayDataset((mine, Y), shards=1, validation=0)
+    mine.zero_()
+    first, _ = data.rows("train", 0, np.array([0, 1]))
+    first.fill_(-1)
+    again, _ = data.rows("train", 0, np.array([0, 1]))
+    assert again.ge(0).all()
+    assert again.sum() > 0
+
+
+def test_same_arrays_same_fingerprint_and_one_value_changes_it() -> None:
+    changed = X.clone()
+    changed[7, 1, 1] += 0.5
+    marks = [ArrayDataset((x, Y)).fingerprint for x in (X, X.numpy(), changed)]
+    assert marks[0] == marks[1] != marks[2]
+
+
+def test_a_pickled_copy_gives_the_same_rows() -> None:
+    data = ArrayDataset((X, Y))
+    assert collect(pickle.loads(pickle.dumps(data)), "train")[0].equal(collect(data, "train")[0])
+
+
+def test_a_torch_data_set_becomes_one() -> None:
+    train, test = TensorDataset(X.bfloat16(), Y), TensorDataset(X[:4].bfloat16(), Y[:4])
+    direct = ArrayDataset((X.bfloat16(), Y), (X[:4].bfloat16(), Y[:4]))
+    assert from_torch(train, test).fingerprint == direct.fingerprint
+
+
+def test_a_torch_data_sets_class_names_are_kept() -> None:
+    source = TensorDataset(X, Y)
+    source.classes = ["a", "b", "c"]  # type: ignore[attr-defined]
+    assert from_torch(source).classes == ("a", "b", "c")
+
+
+NAN = X.clone()
+NAN[12, 0, 1] = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ((X, Y[:29]), "train has 30 rows of features and 29 labels"),
+        ((NAN, Y), "train, row 12: not finite"),
+        ((X * 1e300, Y), "train, row 0: not finite in float32"),
+        ((X, Y - 1), "train, row 0: label -1"),
+        ((X, Y.float()), "y is float32"),
+        ((X, torch.eye(3)[Y]), r"y is float32 \[30, 3\]"),
+        ((X.long(), Y), "x is int64"),
+        ((X[:0], Y[:0]), "train has no rows"),
+        ((X,), "give a pair"),
+        (([[1.0], [1.0, 2.0]], [0, 1]), "rows of unequal length"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(train: tuple[object, object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        ArrayDataset(train)
+    assert "\n" not in str(caught.value)
+
+
+def test_test_arrays_are_checked_too() -> None:
+    with pytest.raises(UserError, match=r"test rows have shape \[4\]"):
+        ArrayDataset((X, Y), (X.reshape(30, 4), Y))
+    with pytest.raises(UserError, match="test, row 2: label 2 is out of range"):
+        ArrayDataset((X, Y % 2), (X, Y), classes=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"validation": 1.0}, "validation is 1.0"),
+        ({"shards": 0}, "shards is 0"),
+        ({"validation": 0.97}, "lower it"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ArrayDataset((X, Y), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("items", "message"),
+    [
+        ([(X[0], 0), (X[1], 1), X[2]], "item 2: found Tensor, not a pair"),
+        ([(X[0], 0), (X[1, :1], 1)], r"item 1: x is float32 \[1, 2\], but item 0 is float32 \[2, 2\]"),
+        ([(X[0], "cat")], "item 0: y is str"),
+        ([(object(), 1)], "item 0: x is object"),
+        ([], "train has no rows"),
+    ],
+)
+def test_torch_items_that_do_not_fit_are_named(items: list[object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        from_torch(items)
