@@ -94,13 +94,21 @@ class Config:
             raise UserError(f"method = {self.method!r}: unknown; {nearest(self.method, METHODS)}")
         if self.journal not in JOURNAL_CHOICES:
             raise UserError(f"journal = {self.journal!r}: unknown; {nearest(self.journal, JOURNAL_CHOICES)}")
-        for name, least in (("steps", 1), ("batch", 1), ("seed", 0), ("validate_every", 0), ("checkpoint_every", 0)):
+        for name, least in (
+            ("steps", 1),
+            ("batch", 1),
+            ("seed", 0),
+            ("validate_every", 0),
+            ("checkpoint_every", 0),
+        ):
             if getattr(self, name) < least:
                 raise UserError(f"{name} = {getattr(self, name)}: must be at least {least}")
+        if self.seed >= 2**63:
+            raise UserError(f"seed = {self.seed}: must be below 2^63")
         for part in dataclasses.fields(self):
             value = getattr(self, part.name)
-            if dataclasses.is_dataclass(value):
-                value.check()  # type: ignore[attr-defined]
+            if hasattr(value, "check"):
+                value.check()
 
 
 def preset_names() -> list[str]:
@@ -133,8 +141,13 @@ def load_config(preset_or_file: str, overrides: Mapping[str, Any] | None = None)
     if preset_or_file.endswith(".toml"):
         path = Path(preset_or_file)
         if not path.is_file():
-            raise UserError(f"{preset_or_file}: no such file; give a preset ({', '.join(preset_names())}) or a TOML file")
-        text = path.read_text(encoding="utf-8")
+            raise UserError(
+                f"{preset_or_file}: no such file; give a preset ({', '.join(preset_names())}) or a TOML file"
+            )
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{preset_or_file}: cannot be read as text: {error}") from error
     else:
         text = preset_text(preset_or_file)
     return parse_config(text, overrides, source=preset_or_file)
@@ -148,7 +161,7 @@ def parse_config(text: str, overrides: Mapping[str, Any] | None = None, *, sourc
         raise UserError(f"{source}: not valid TOML: {error}") from error
     for key, value in (overrides or {}).items():
         _put(tree, key, value)
-    config = _from_tree(Config, tree, "")
+    config: Config = part_of_config(Config, tree, "")
     config.check()
     return config
 
@@ -181,7 +194,17 @@ def _put(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[last] = value
 
 
-def _from_tree(cls: type, tree: Mapping[str, Any], prefix: str) -> Any:
+def part_of_config(cls: type, tree: Mapping[str, Any], prefix: str) -> Any:
+    """A config dataclass from its keys, as TOML or JSON gives them; not checked yet.
+
+    Args:
+        cls: the dataclass.
+        tree: its keys and values.
+        prefix: what stands before the keys in error messages, such as ``model.``.
+
+    Raises:
+        UserError: for unknown keys and values of the wrong type.
+    """
     hints = typing.get_type_hints(cls)
     values = {}
     for key, value in tree.items():
@@ -191,7 +214,7 @@ def _from_tree(cls: type, tree: Mapping[str, Any], prefix: str) -> Any:
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
                 raise UserError(f"{prefix + key} = {value!r}: is a table of keys; name one, such as {prefix + key}.…")
-            values[key] = _from_tree(typing.cast(type, hints[key]), value, f"{prefix}{key}.")
+            values[key] = part_of_config(typing.cast(type, hints[key]), value, f"{prefix}{key}.")
         else:
             values[key] = _converted(prefix + key, value, hints[key])
     return cls(**values)
@@ -201,7 +224,9 @@ def _converted(key: str, value: Any, hint: Any) -> Any:
     """The value as the key's type; strings, as ``--set`` gives them, are read as TOML values first."""
     origin = typing.get_origin(hint)
     if isinstance(value, str) and hint is not str:
-        value = _read(key, value, hint)
+        text, value = value, _read(key, value, hint)
+        if origin is tuple and not isinstance(value, list):  # --set model.hidden=50, --set estimator.sites=1
+            value = [text if typing.get_args(hint)[0] is str else value]
     if origin is tuple and isinstance(value, (list, tuple)):
         item = typing.get_args(hint)[0]
         return tuple(_converted(key, entry, item) for entry in value)
@@ -228,5 +253,7 @@ def _read(key: str, text: str, hint: Any) -> Any:
 
 def _described(hint: Any) -> str:
     if isinstance(hint, types.GenericAlias):
-        return f"a list of {_described(typing.get_args(hint)[0])}" if typing.get_origin(hint) is tuple else "a table"
+        if typing.get_origin(hint) is not tuple:
+            return "a table"
+        return f"a list of {'whole numbers' if typing.get_args(hint)[0] is int else 'texts'}"
     return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]

@@ -43,8 +43,8 @@ class _Step(torch.autograd.Function):
 def heaviside(x: Tensor) -> Tensor:
     """1 where ``x >= 0``, else 0, in x's dtype. It has no derivative, but inside `straight_through`."""
     if has_torch_function_unary(x):
-        return handle_torch_function(heaviside, (x,), x)  # type: ignore[no-any-return]
-    step: Tensor = _Step.apply(x)  # type: ignore[no-untyped-call]
+        return handle_torch_function(heaviside, (x,), x)
+    step: Tensor = _Step.apply(x)
     if not _straight_through.get():
         return step
     slope = x.clamp(-1.0, 1.0) * 0.5

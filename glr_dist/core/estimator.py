@@ -95,9 +95,7 @@ def advantages(losses: Tensor, baseline: str) -> Tensor:
     return losses - others
 
 
-def error_signal(
-    family: str, scale: float, advantage: Tensor, eps: Tensor, z: Tensor | None, copies: int
-) -> Tensor:
+def error_signal(family: str, scale: float, advantage: Tensor, eps: Tensor, z: Tensor | None, copies: int) -> Tensor:
     """The part of a site's error signal that these copies give, for one z per example.
 
     Args:
@@ -118,13 +116,15 @@ def error_signal(
         total = _sum_over_draws(weight, score(family, flat))
         return (total / (scale * copies)).view(eps.shape[1:])
     rows = z.flatten(1)  # [R, N]
-    ones = rows.new_zeros(rows.shape)  # sum over copies of advantage * bit
+    clean = rows.ge(0.0).to(rows.dtype)  # the bit without noise
+    turned = rows.new_zeros(rows.shape)  # sum over copies of advantage * (bit - clean)
     for sign, weight in zip((scale, -scale), advantage, strict=False):
         bits = torch.add(rows, flat, alpha=sign).ge_(0.0)  # the very expression the noisy pass evaluates
-        ones += _sum_over_draws(weight, bits)
+        turned += _sum_over_draws(weight, bits.sub_(clean))
     up, down = hazard(family, rows / scale), hazard(family, rows / -scale)
-    # sum_k A_k * (bit ? up : -down) = (up + down) * sum_k A_k bit_k - down * sum_k A_k
-    total = (up + down) * ones - down * advantage.sum((0, 1)).unsqueeze(-1)
+    # sum_k A_k * (bit_k ? up : -down), told from the clean bit's side: where a saturated unit's bit never turns, the other
+    # bit's huge score meets an exact 0 and not the rounding error of a difference of two sums
+    total = (up + down) * turned + torch.where(clean > 0, up, -down) * advantage.sum((0, 1)).unsqueeze(-1)
     return (total / (scale * copies)).view(z.shape)
 
 

@@ -18,7 +18,7 @@ from torch.func import vmap
 from glr_dist.core.estimator import EstimatorConfig, advantages, copy_scores, error_signal, pullback
 from glr_dist.core.losses import Loss
 from glr_dist.core.noise import NoiseConfig, score
-from glr_dist.core.passes import copy_losses, noisy_logits
+from glr_dist.core.passes import copy_losses, noisy_logits, noisy_pass
 from glr_dist.core.sites import Site, tapped
 
 
@@ -90,41 +90,67 @@ def joint_gradient(
     estimator: EstimatorConfig,
     x: Tensor,
     chunks: Sequence[Chunk],
+    *,
+    fold: bool = False,
 ) -> list[Tensor]:
     """The likelihood-ratio gradient with all sites noised at once; replays the noisy passes, as inputs differ by copy."""
     total = [torch.zeros_like(p) for p in parameters]
     for advantage, chunk in with_advantages(chunks, estimator.baseline):
         eps = chunk.noise()
-        for sign, weight in zip((1.0, -1.0), advantage, strict=False):
-            outputs = _replay(model, sites, eps, sign * noise.scale, x)
+        first = min(eps)  # no noise reaches its input: one z for all copies of an example
+        for number, sign in enumerate((1.0, -1.0)[: len(advantage)]):
+            outputs = _replay(model, sites, eps, sign * noise.scale, x, fold)
+            z_first = outputs.pop(first)
             pairs = []
             with torch.no_grad():
+                if number == 0:  # both signs at once
+                    condition = z_first.detach() if estimator.conditioning and sites[first].binary else None
+                    d = error_signal(noise.family, noise.scale, advantage, eps[first], condition, estimator.copies)
+                    pairs.append((z_first, d))
                 for index, z in outputs.items():
                     condition = z.detach() if estimator.conditioning and sites[index].binary else None
                     scores = copy_scores(noise.family, noise.scale, eps[index], condition, sign)
-                    per_copy = weight.view(*weight.shape, *(1,) * (scores.dim() - 2))
-                    pairs.append((z, scores * per_copy / estimator.copies))
-            for sum_, part in zip(total, pullback(pairs, parameters), strict=True):
-                sum_ += part
+                    weight = advantage[number].view(*advantage[number].shape, *(1,) * (scores.dim() - 2))
+                    pairs.append((z, scores * weight / estimator.copies))
+            if pairs:
+                for sum_, part in zip(total, pullback(pairs, parameters), strict=True):
+                    sum_ += part
     return total
 
 
-def _replay(model: nn.Module, sites: Sequence[Site], eps: Mapping[int, Tensor], scale: float, x: Tensor) -> dict[int, Tensor]:
-    """Every copy's pre-activations, {site: [P, R, *N]}, each a function of its own layer's parameters alone."""
+def _replay(
+    model: nn.Module, sites: Sequence[Site], eps: Mapping[int, Tensor], scale: float, x: Tensor, fold: bool
+) -> dict[int, Tensor]:
+    """The noised sites' pre-activations, each a function of its own layer's parameters alone.
+
+    Returns:
+        {site: [P, R, *N]}, but [R, *N] for the first site, where all copies of an example agree.
+    """
+    first = min(eps)
+    if fold:
+        seen: dict[int, Tensor] = {}
+
+        def add(index: int, z: Tensor, noise: Tensor) -> Tensor:
+            seen[index] = z if index == first else z.expand(noise.shape)
+            return torch.add(z.detach(), noise, alpha=scale)
+
+        noisy_pass(model, sites, eps, add, x, fold=True, detach=True)
+        return seen
     order = sorted(eps)
 
     def one_copy(*noise: Tensor) -> tuple[Tensor, ...]:
-        seen: dict[int, Tensor] = {}
+        kept: dict[int, Tensor] = {}
 
-        def add(index: int, z: Tensor) -> Tensor:
-            seen[index] = z
+        def keep(index: int, z: Tensor) -> Tensor:
+            kept[index] = z
             return torch.add(z.detach(), noise[order.index(index)], alpha=scale)
 
-        with tapped(model, sites, add, detach=True):
+        with tapped(model, sites, keep, detach=True):
             model(x)
-        return tuple(seen[i] for i in order)
+        return tuple(kept[i] for i in order)
 
-    return dict(zip(order, vmap(one_copy)(*(eps[i] for i in order)), strict=True))
+    outputs = dict(zip(order, vmap(one_copy)(*(eps[i] for i in order)), strict=True))
+    return {**outputs, first: outputs[first][0]}
 
 
 def weights_gradient(
@@ -143,8 +169,8 @@ def weights_gradient(
 def backprop_gradient(
     model: nn.Module, parameters: Sequence[Tensor], loss: Loss, x: Tensor, labels: Tensor
 ) -> list[Tensor]:
-    """The control: autograd through the clean pass."""
-    return list(torch.autograd.grad(loss(model(x), labels).sum(), list(parameters)))
+    """The control: autograd through the clean pass; 0 for what lies before a Heaviside unit."""
+    return _autograd(loss(model(x), labels).sum(), parameters)
 
 
 def noisy_backprop_gradient(
@@ -157,13 +183,20 @@ def noisy_backprop_gradient(
     labels: Tensor,
     chunks: Sequence[Chunk],
     copies: int,
+    *,
+    fold: bool = False,
 ) -> list[Tensor]:
     """The control with the same noise: autograd through the noisy passes, the mean over the copies."""
     total = [torch.zeros_like(p) for p in parameters]
     for chunk in chunks:
         eps = chunk.noise()
         for sign in (1.0, -1.0)[: chunk.losses.shape[0]]:
-            losses = copy_losses(loss, noisy_logits(model, sites, eps, sign * scale, x), labels)
-            for sum_, part in zip(total, torch.autograd.grad(losses.sum() / copies, list(parameters)), strict=True):
+            losses = copy_losses(loss, noisy_logits(model, sites, eps, sign * scale, x, fold=fold), labels)
+            for sum_, part in zip(total, _autograd(losses.sum() / copies, parameters), strict=True):
                 sum_ += part
     return total
+
+
+def _autograd(total: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """The derivative d total / d parameters, zeros where the graph does not reach: a Heaviside unit's derivative is 0."""
+    return list(torch.autograd.grad(total, list(parameters), allow_unused=True, materialize_grads=True))

@@ -71,7 +71,8 @@ def hazard(family: str, z: Tensor) -> Tensor:
     Finite for every finite z; about ``-z`` (Gaussian) or 1 (Laplace) far below zero, 0 far above.
     """
     if family == "gaussian":
-        return math.sqrt(2.0 / math.pi) / torch.special.erfcx(z * -math.sqrt(0.5))
+        mills: Tensor = torch.special.erfcx(z * -math.sqrt(0.5))
+        return math.sqrt(2.0 / math.pi) / mills
     upper_tail = 0.5 * torch.exp(-z.clamp_min(0.0))  # 1 - F(z) where z >= 0
     return torch.where(z < 0, torch.ones_like(z), upper_tail / (1.0 - upper_tail))
 

@@ -1,14 +1,15 @@
 """Noisy forward passes: the part of the estimator that sees data and parameters and returns losses.
 
-Copies are vectorised by ``torch.func.vmap`` over the noise, which a forward hook adds at the sites: what lies before the
-first noised site is computed once per example, whatever the network looks like.
+Copies are vectorised: a forward hook adds the noise at the sites, either under ``torch.func.vmap`` over the noise, which
+serves any network, or, where that gives the same (`folds`), by making copies further rows of the batch, which is twice as
+fast. Both ways, what lies before the first noised site is computed once per example.
 
 Shapes: S signs, P draws (K = S * P copies), R rows (examples), N a site's outputs, C classes, D parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,14 @@ from torch.func import functional_call, vmap
 
 from glr_dist.core.losses import Loss
 from glr_dist.core.sites import Site, tapped
+from glr_dist.errors import UserError
 
 SiteNoise = Mapping[int, Tensor]  # site index -> standard noise [P, R, *N]
 
 
-def split_noise(values: Tensor, draws: int, rows: int, sites: Sequence[Site], indices: Sequence[int]) -> dict[int, Tensor]:
+def split_noise(
+    values: Tensor, draws: int, rows: int, sites: Sequence[Site], indices: Sequence[int]
+) -> dict[int, Tensor]:
     """One unit's flat noise, cut into its sites' shares.
 
     Args:
@@ -38,18 +42,87 @@ def split_noise(values: Tensor, draws: int, rows: int, sites: Sequence[Site], in
     return {i: part.view(draws, rows, *sites[i].shape) for i, part in zip(indices, parts, strict=True)}
 
 
-def noisy_logits(model: nn.Module, sites: Sequence[Site], noise: SiteNoise, scale: float, x: Tensor) -> Tensor:
-    """The network's outputs with ``scale * noise`` added at the sites: [P, R, C]. A negative scale gives the other sign."""
+def noisy_logits(
+    model: nn.Module, sites: Sequence[Site], noise: SiteNoise, scale: float, x: Tensor, *, fold: bool = False
+) -> Tensor:
+    """The network's outputs with ``scale * noise`` added at the sites.
+
+    Args:
+        model: the network.
+        sites: all its sites.
+        noise: standard noise at the noised ones.
+        scale: sigma or b; negative for the other sign of an antithetic pair.
+        x: inputs [R, ...].
+        fold: the copies become rows of a larger batch instead of a ``vmap``; only for networks that `folds` allows.
+
+    Returns:
+        [P, R, C].
+    """
+
+    def add(index: int, z: Tensor, eps: Tensor) -> Tensor:
+        return torch.add(z, eps, alpha=scale)
+
+    draws = next(iter(noise.values())).shape[0]
+    return noisy_pass(model, sites, noise, add, x, fold=fold).view(draws, len(x), -1)
+
+
+def noisy_pass(
+    model: nn.Module,
+    sites: Sequence[Site],
+    noise: SiteNoise,
+    add: Callable[[int, Tensor, Tensor], Tensor],
+    x: Tensor,
+    *,
+    fold: bool,
+    detach: bool = False,
+) -> Tensor:
+    """One forward pass with ``add(site index, z, eps)`` in the place of the noised sites' outputs z: [P * R, C].
+
+    Before the first noised site there is one row per example; there, ``add`` broadcasts z [R, *N] over eps [P, R, *N].
+    """
     order = list(noise)
+    draws = noise[order[0]].shape[0]
+    if fold:
 
-    def one_copy(*eps: Tensor) -> Tensor:
-        def add(index: int, z: Tensor) -> Tensor | None:
-            return torch.add(z, eps[order.index(index)], alpha=scale) if index in noise else None
+        def folded(index: int, z: Tensor) -> Tensor | None:
+            if index not in noise:
+                return None
+            spread = z if len(z) == len(x) else z.unflatten(0, (draws, len(x)))
+            return add(index, spread, noise[index]).flatten(0, 1)
 
-        with tapped(model, sites, add):
+        with tapped(model, sites, folded, detach=detach):
             return model(x)  # type: ignore[no-any-return]
 
-    return vmap(one_copy)(*(noise[i] for i in order))
+    def one_copy(*eps: Tensor) -> Tensor:
+        def single(index: int, z: Tensor) -> Tensor | None:
+            return add(index, z, eps[order.index(index)]) if index in noise else None
+
+        with tapped(model, sites, single, detach=detach):
+            return model(x)  # type: ignore[no-any-return]
+
+    return vmap(one_copy)(*(noise[i] for i in order)).flatten(0, 1)
+
+
+def folds(model: nn.Module, sites: Sequence[Site], input_shape: Sequence[int]) -> bool:
+    """Whether copies may be rows of a larger batch: twice as fast as ``vmap``, but not for every network.
+
+    A residual connection around a site, for example, adds what has one row per example to what has one per copy. Tried out
+    for each site on its own and for all at once, against ``vmap``.
+    """
+    rows, draws = 3, 5
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand((rows, *input_shape), generator=generator)
+    noise = {i: torch.randn((draws, rows, *site.shape), generator=generator) for i, site in enumerate(sites)}
+    with torch.no_grad():
+        for tried in [*({i: eps} for i, eps in noise.items()), noise]:
+            expected = noisy_logits(model, sites, tried, 1.0, x)
+            try:
+                found = noisy_logits(model, sites, tried, 1.0, x, fold=True)
+            except (RuntimeError, ValueError, IndexError):
+                return False
+            if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
+                return False
+    return True
 
 
 def perturbed_logits(model: nn.Module, eps: Tensor, scale: float, names: Sequence[str], x: Tensor) -> Tensor:
@@ -80,10 +153,17 @@ def copy_losses(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
         loss: per-example loss.
         logits: [P, R, C].
         labels: [R].
+
+    Raises:
+        UserError: when the loss returns no tensor.
     """
     draws, rows = logits.shape[:2]
     values = loss(logits.flatten(0, 1), labels.repeat(draws))
+    if not isinstance(values, Tensor):
+        raise UserError(f"loss: returned a {type(values).__name__}; a loss must return a tensor, one value per example")
     if tuple(values.shape) != (draws * rows,):
         # the caller's check names the step and unit; it wants the shape for one pass over the examples
         return loss(logits[0], labels).detach().unsqueeze(0)
-    return values.view(draws, rows)
+    return values.reshape(draws, rows).to(
+        torch.float32
+    )  # a user's 0-1 loss may be bool, a loss with float64 weights double

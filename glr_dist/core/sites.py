@@ -5,16 +5,16 @@ a module called twice makes two sites that share parameters, so shared weights g
 
 One probing forward pass finds the sites in calling order, their shapes, and who reads each site's output. Where every
 reader is `glr_dist.core.activations.heaviside`, the loss depends on the site's noise through its sign bits alone, and the
-score may be conditioned on them (``Site.binary``).
+score may be conditioned on them (``Site.binary``). A second pass checks it by moving the output without turning a bit.
 
 Shapes: B examples, N... the rest of a site's output shape.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,12 @@ from glr_dist.errors import UserError, nearest
 OnOutput = Callable[[int, Tensor], Tensor | None]
 
 _PROBE_ROWS = 3
-_SHAPE_READERS = ("__get__", "size", "dim", "numel")  # harmless when they return no tensor: x.shape, x.dtype ...
+_SHAPE_READERS = (
+    "__get__",
+    "size",
+    "dim",
+    "numel",
+)  # harmless when they return no tensor: x.shape, x.dtype ...
 # modules whose output for one example depends on the others, or on a random state of their own
 _REFUSED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
 
@@ -55,21 +60,27 @@ class Site:
 
 
 class _Readers(TorchFunctionMode):
-    """Notes which functions read which watched tensors."""
+    """Notes which functions read which watched tensors, and which parameters are read outside their own layers."""
 
-    def __init__(self) -> None:
+    def __init__(self, parameters: dict[int, str]) -> None:
         super().__init__()
-        self.watched: list[tuple[Tensor, set[str]]] = []
+        self.watched: list[tuple[Tensor, set[Any]]] = []
+        self.parameters = parameters  # id -> name
+        self.inside = 0  # layers whose forward is running
+        self.astray: list[tuple[str, str]] = []  # (parameter, the function that read it)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = "heaviside" if func is heaviside else getattr(func, "__name__", str(func))
+        name = getattr(func, "__name__", str(func))
         result = func(*args, **kwargs)
         if name in _SHAPE_READERS and not isinstance(result, Tensor):
             return result
-        for tensor, readers in self.watched:
-            if any(arg is tensor for arg in _tensors((args, kwargs))):
-                readers.add(name)
+        for arg in _tensors((args, kwargs)):
+            for tensor, readers in self.watched:
+                if arg is tensor:
+                    readers.add(func)  # the function and not its name: torch.heaviside is another
+            if not self.inside and id(arg) in self.parameters:
+                self.astray.append((self.parameters[id(arg)], name))
         return result
 
 
@@ -83,6 +94,16 @@ def _tensors(value: Any) -> Iterator[Any]:
         yield value
 
 
+def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if type(value) in (tuple, list):
+        return type(value)(_detached(item) for item in value)
+    if type(value) is dict:
+        return {key: _detached(item) for key, item in value.items()}
+    return value
+
+
 def find_sites(model: nn.Module, input_shape: Sequence[int], names: Sequence[str] = ()) -> list[Site]:
     """The model's noise sites in the order in which a forward pass calls them.
 
@@ -92,15 +113,17 @@ def find_sites(model: nn.Module, input_shape: Sequence[int], names: Sequence[str
         names: modules to use, by name; all parametric leaf modules when empty. Parameters of modules left out stay fixed.
 
     Raises:
-        UserError: for a name that is no parametric leaf module or is never called, modules that mix examples (BatchNorm)
-            or draw noise of their own (Dropout), outputs without a leading batch axis, and trainable parameters that
-            belong to no site.
+        UserError: for a model without parametric layers, a name that is no parametric leaf module or is never called,
+            modules that mix examples (BatchNorm) or draw noise of their own (Dropout), outputs without a leading batch
+            axis, trainable parameters that belong to no site, and parameters read outside their own layers too.
     """
     leaves = {
         name: module
         for name, module in model.named_modules()
         if not list(module.children()) and list(module.parameters(recurse=False))
     }
+    if not leaves:
+        raise UserError(f"model: {type(model).__name__} has no parametric layer, so there is nothing to train")
     _refuse_modules(model)
     for name in names:
         if name not in leaves:
@@ -109,7 +132,9 @@ def find_sites(model: nn.Module, input_shape: Sequence[int], names: Sequence[str
     found, calls = _probe(model, chosen, input_shape)
     for name in chosen:
         if calls[name] == 0:
-            raise UserError(f"estimator.sites: the forward pass never calls layer {name!r}; leave it out by estimator.sites")
+            raise UserError(
+                f"estimator.sites: the forward pass never calls layer {name!r}; leave it out by estimator.sites"
+            )
     if not names:
         _refuse_homeless_parameters(model, leaves)
     return found
@@ -140,8 +165,11 @@ def _probe(
     model: nn.Module, chosen: dict[str, nn.Module], input_shape: Sequence[int]
 ) -> tuple[list[Site], dict[str, int]]:
     calls = dict.fromkeys(chosen, 0)
-    seen: list[tuple[str, int, Tensor, set[str]]] = []
-    watch = _Readers()
+    seen: list[tuple[str, int, Tensor, set[Any]]] = []
+    watch = _Readers({id(p): n for n, p in model.named_parameters() if p.requires_grad and _owned(p, chosen.values())})
+
+    def enter(module: nn.Module, args: Any) -> None:
+        watch.inside += 1
 
     def hook_for(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
@@ -151,27 +179,65 @@ def _probe(
                     f"model: layer {name!r} returns {shape} for {_PROBE_ROWS} examples; a noise site needs a tensor with"
                     " the examples on its first axis (leave the layer out by estimator.sites)"
                 )
-            readers: set[str] = set()
+            watch.inside -= 1
+            readers: set[Any] = set()
             watch.watched.append((output, readers))
             seen.append((name, calls[name], output, readers))
             calls[name] += 1
 
         return hook
 
-    device = next(model.parameters()).device
+    x = torch.zeros((_PROBE_ROWS, *input_shape), device=next(model.parameters()).device)
     with ExitStack() as stack:
         for name, module in chosen.items():
+            stack.callback(module.register_forward_pre_hook(enter, prepend=True).remove)
             stack.callback(module.register_forward_hook(hook_for(name)).remove)
         with torch.no_grad(), watch:
-            logits = model(torch.zeros((_PROBE_ROWS, *input_shape), device=device))
+            logits = model(x)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != _PROBE_ROWS:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(f"model: returns {shape} for {_PROBE_ROWS} examples; it must return one row of outputs per example")
+        raise UserError(
+            f"model: returns {shape} for {_PROBE_ROWS} examples; it must return one row of outputs per example"
+        )
+    if watch.astray:
+        parameter, reader = watch.astray[0]
+        raise UserError(
+            f"model: parameter {parameter!r} is also read outside its layer, by {reader!r}, where no noise site sees it, so"
+            " its gradient would lack a part; call the layer as a module, or leave it out by estimator.sites"
+        )
     sites = [
-        Site(module=name, call=call, shape=tuple(z.shape[1:]), binary=readers == {"heaviside"} and z is not logits)
+        Site(
+            module=name,
+            call=call,
+            shape=tuple(z.shape[1:]),
+            binary=readers == {heaviside} and z is not logits,
+        )
         for name, call, z, readers in seen
     ]
-    return sites, calls
+    checked = [replace(s, binary=s.binary and _bits_alone(model, sites, i, x)) for i, s in enumerate(sites)]
+    return checked, calls
+
+
+def _owned(parameter: nn.Parameter, modules: Iterable[nn.Module]) -> bool:
+    return any(parameter is p for module in modules for p in module.parameters(recurse=False))
+
+
+def _bits_alone(model: nn.Module, sites: Sequence[Site], index: int, x: Tensor) -> bool:
+    """Whether nothing changes when the site's output moves away from 0 and keeps its bits: catches readers out of sight."""
+
+    def outputs(push: float) -> list[Tensor]:
+        seen: list[Tensor] = []
+
+        def move(i: int, z: Tensor) -> Tensor | None:
+            if i != index:
+                seen.append(z.clone())
+            return torch.where(z >= 0, z + push, z - push) if i == index else None
+
+        with tapped(model, sites, move), torch.no_grad():
+            seen.append(model(x))
+        return seen
+
+    return all(torch.equal(a, b) for a, b in zip(outputs(0.0), outputs(1.0), strict=True))
 
 
 @contextmanager
@@ -199,14 +265,14 @@ def tapped(model: nn.Module, sites: Sequence[Site], on_output: OnOutput, *, deta
 
         return hook
 
-    def cut(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(arg.detach() if isinstance(arg, Tensor) else arg for arg in args)
+    def cut(module: nn.Module, args: Any, kwargs: Any) -> Any:
+        return _detached(args), _detached(kwargs)
 
     modules = dict(model.named_modules())
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(start).remove)
         for name in dict.fromkeys(site.module for site in sites):
             if detach:
-                stack.callback(modules[name].register_forward_pre_hook(cut).remove)
+                stack.callback(modules[name].register_forward_pre_hook(cut, with_kwargs=True).remove)
             stack.callback(modules[name].register_forward_hook(hook_for(name)).remove)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 
@@ -21,9 +22,9 @@ def connect() -> bool:
     if ray.is_initialized():
         return False
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level="warning")
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
         return False
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="warning")
+    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     return True
 
 
@@ -49,18 +50,19 @@ def workers_available(workers: int, reconstructors: int, *, threads: int, gpus: 
     need_gpus = gpus * (max(workers, 1) + reconstructors)
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
-        has = ray.cluster_resources()
-        cpus, gpus_there = has.get("CPU", 0.0), has.get("GPU", 0.0)
+        has, free = ray.cluster_resources(), ray.available_resources()
+        cpus, gpus_there = free.get("CPU", 0.0), free.get("GPU", 0.0)
         if cpus >= need_cpus and gpus_there >= need_gpus:
             break
-        # one machine won't grow while we wait; a cluster might
-        if len(ray.nodes()) <= 1 or time.monotonic() > deadline:
+        # one machine won't grow while we wait; a cluster might, and busy CPUs may come free
+        hopeless = len(ray.nodes()) <= 1 and (has.get("CPU", 0.0) < need_cpus or has.get("GPU", 0.0) < need_gpus)
+        if hopeless or time.monotonic() > deadline:
             raise UserError(
                 f"--workers {max(workers, 1)} --reconstructors {reconstructors} --gpus-per-worker {gpus:g}: needs"
-                f" {need_cpus:g} CPUs and {need_gpus:g} GPUs, the cluster has {cpus:g} CPUs and {gpus_there:g} GPUs;"
-                " lower them or add nodes"
+                f" {need_cpus:g} CPUs and {need_gpus:g} GPUs, the cluster has {has.get('CPU', 0):g} CPUs ({cpus:g} free)"
+                f" and {has.get('GPU', 0):g} GPUs ({gpus_there:g} free); lower them or add nodes"
             )
-        time.sleep(0.5)
+        time.sleep(0.2)
     if workers != -1:
         return workers
     room = int(cpus // threads) - reconstructors

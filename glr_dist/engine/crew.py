@@ -91,7 +91,9 @@ class Crew:
         else:
             per_block = by_block(units) or [[] for _ in blocks]
             for number, group in enumerate(per_block):
-                self._send_block(sent if self.remote else parameters, number, blocks[number], [units[p] for p in group], [])
+                self._send_block(
+                    sent if self.remote else parameters, number, blocks[number], [units[p] for p in group], []
+                )
         parts = dict(self.reconstructors.drain())
         total = parts[0].copy()
         for number in range(1, len(blocks)):

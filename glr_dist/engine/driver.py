@@ -98,9 +98,7 @@ class Driver:
         self._whole = True  # parameters and optimizer state belong to self.step
         self._trainable = [p for name, p in model.named_parameters() if name in names]
 
-    def train(
-        self, crew: Crew, steps: int, *, seconds: float | None, show: Callable[[Progress], None]
-    ) -> None:
+    def train(self, crew: Crew, steps: int, *, seconds: float | None, show: Callable[[Progress], None]) -> None:
         """Run to step ``steps``, or until ``seconds`` are over; ends with a checkpoint, also when interrupted.
 
         Args:
@@ -186,11 +184,17 @@ class Driver:
             self.journal.append(
                 [
                     JournalRow(
-                        step=self.step, site=unit.site, unit=unit.unit, seed=int(seed), rows=losses.shape[1], losses=losses
+                        step=self.step,
+                        site=unit.site,
+                        unit=unit.unit,
+                        seed=int(seed),
+                        rows=losses.shape[1],
+                        losses=losses,
                     )
                     for unit, seed, losses in zip(result.units, seeds, result.losses, strict=True)
                 ]
             )
+
     def _close(self) -> None:
         if self.journal is not None:
             self.journal.close()
@@ -203,7 +207,10 @@ class Driver:
         if self.step == steps or (self.validate_every and self.step % self.validate_every == 0):
             self.validation = self.measure("validation")
             if self.validation is not None:
-                record |= {"validation_accuracy": self.validation.accuracy, "validation_loss": self.validation.loss}
+                record |= {
+                    "validation_accuracy": self.validation.accuracy,
+                    "validation_loss": self.validation.loss,
+                }
         record |= {"seconds": round(self.clock.seconds, 4), "noisy_forwards": self.clock.noisy_forwards}
         self.metrics.write(record)
         if self.step == steps or (self.checkpoint_every and self.step % self.checkpoint_every == 0):

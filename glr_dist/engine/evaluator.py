@@ -55,7 +55,7 @@ class Evaluator:
             if problem.method == "es":
                 logits = perturbed_logits(self.model, noise[ALL_SITES], scale, self.names, x)
             else:
-                logits = noisy_logits(self.model, problem.sites, noise, scale, x)
+                logits = noisy_logits(self.model, problem.sites, noise, scale, x, fold=problem.fold)
             losses = copy_losses(problem.loss, logits, labels)
             check_losses(losses, (unit.draws, problem.schedule.rows), str(unit))
             parts.append(losses)

@@ -30,6 +30,7 @@ class Problem:
     Attributes:
         model: the network, on the CPU; its parameter values don't matter.
         sites: its noise sites.
+        fold: whether `glr_dist.core.passes.folds` lets copies be rows of a larger batch.
         method: one of METHODS.
         loss: per-example loss.
         estimator: copies, scheme, baseline, conditioning.
@@ -42,6 +43,7 @@ class Problem:
 
     model: nn.Module
     sites: tuple[Site, ...]
+    fold: bool
     method: str
     loss: Loss
     estimator: EstimatorConfig

@@ -62,7 +62,11 @@ def _lines() -> Callable[[Progress], None]:
             return
         last = time.monotonic()
         left = f"{progress.seconds_left:.0f} s left"
-        print(f"step {progress.step}/{progress.steps}: {describe(progress)}, {left}", file=sys.stderr, flush=True)
+        print(
+            f"step {progress.step}/{progress.steps}: {describe(progress)}, {left}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     return show
 

@@ -68,13 +68,15 @@ class Reconstructor:
         noise, estimator = problem.noise, problem.estimator
         if problem.method == "es":
             return weights_gradient(parameters, noise, estimator, every)
+        model, sites, fold = self.model, problem.sites, problem.fold
         if problem.method == "bp-noise":
+            scale, copies = noise.scale, estimator.copies
             return noisy_backprop_gradient(
-                self.model, problem.sites, parameters, problem.loss, noise.scale, x, labels, every, estimator.copies
+                model, sites, parameters, problem.loss, scale, x, labels, every, copies, fold=fold
             )
         if estimator.scheme == "joint":
-            return joint_gradient(self.model, problem.sites, parameters, noise, estimator, x, every)
-        return layerwise_gradient(self.model, problem.sites, parameters, noise, estimator, x, chunks)
+            return joint_gradient(model, sites, parameters, noise, estimator, x, every, fold=fold)
+        return layerwise_gradient(model, sites, parameters, noise, estimator, x, chunks)
 
     def _chunks(self, units: Sequence[WorkUnit], losses: Sequence[np.ndarray]) -> dict[int, list[Chunk]]:
         signs, rows = self.problem.estimator.signs, self.problem.schedule.rows

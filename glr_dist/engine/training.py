@@ -17,6 +17,7 @@ from torch import nn
 
 from glr_dist.config import Config, config_toml, load_config, parse_config
 from glr_dist.core.losses import LOSSES, Loss, named_loss, zero_one
+from glr_dist.core.passes import folds
 from glr_dist.core.sites import find_sites
 from glr_dist.data.batches import BlockSchedule
 from glr_dist.data.dataset import open_dataset
@@ -153,9 +154,9 @@ def _train(
         clock = Clock(checkpoint.meta["seconds"], checkpoint.meta["noisy_forwards"])
         truncate_journal(resumed, first)
         truncate_metrics(resumed, first)
-    with _one_setting_of_threads(config.engine.threads), _crew(config, problem) as crew:
+    with fixed_threads(config.engine.threads), _crew(config, problem) as crew:
         # the folder is made only now: a mistake above leaves nothing behind
-        run = resumed or create_run(run_dir or _new_name("run"), config_toml(config))
+        run = resumed or create_run(run_dir or new_run_name("run"), config_toml(config))
         journal = _journal(config, problem, run, say)
         driver = Driver(
             model,
@@ -202,6 +203,7 @@ def make_problem(config: Config, model: nn.Module, data: DataSource, loss: Loss 
     problem = Problem(
         model=model,
         sites=tuple(sites),
+        fold=folds(model, sites, data.shape),
         method=config.method,
         loss=loss or named_loss(config.loss),
         estimator=config.estimator,
@@ -241,7 +243,13 @@ def run_meta(config: Config, problem: Problem, *, own_model: bool, own_loss: boo
         "model": {"kind": "custom"} if own_model else dataclasses.asdict(config.model),
         "shape": list(problem.data.shape),
         "classes": list(problem.data.classes),
-        "data": {"name": problem.data.name, "fingerprint": problem.data.fingerprint, "resize": config.data.resize},
+        "data": {
+            "name": problem.data.name,
+            "fingerprint": problem.data.fingerprint,
+            "resize": config.data.resize,
+            "validation": config.data.validation,
+            "shards": config.data.shards,
+        },
         "noise": dataclasses.asdict(config.noise),
         "estimator": dataclasses.asdict(config.estimator),
         "versions": {
@@ -309,14 +317,15 @@ def _journal(config: Config, problem: Problem, run: Storage, say: Callable[[str]
     return JournalWriter(run, bits=bits)
 
 
-def _new_name(name: str) -> str:
+def new_run_name(name: str) -> str:
+    """``runs/NAME-DATE-TIME``, with a number behind it where that is taken."""
     stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     candidates = (stem.with_name(f"{stem.name}{suffix}") for suffix in ["", *(f"-{i}" for i in range(2, 1000))])
     return str(next(path for path in candidates if not path.exists()))
 
 
 @contextmanager
-def _one_setting_of_threads(threads: int) -> Iterator[None]:
+def fixed_threads(threads: int) -> Iterator[None]:
     """The bits of a matrix product depend on the number of threads: fix it, and put it back for the caller."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

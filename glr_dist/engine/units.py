@@ -89,9 +89,7 @@ def draw_chunks(estimator: EstimatorConfig, units: UnitsConfig, rows: int, large
     return (most,) * full + ((rest,) if rest else ())
 
 
-def step_units(
-    step: int, blocks: Sequence[Block], chunks: Mapping[int, Sequence[int]]
-) -> list[WorkUnit]:
+def step_units(step: int, blocks: Sequence[Block], chunks: Mapping[int, Sequence[int]]) -> list[WorkUnit]:
     """All units of a step, block by block.
 
     Args:

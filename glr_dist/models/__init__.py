@@ -1,0 +1,1 @@
+"""Networks: those the presets name, and the user's own."""

@@ -1,0 +1,240 @@
+"""The estimator's mean is the exact gradient: every family x scheme x source x antithetic x baseline x conditioning x loss.
+
+Each seed gives an independent estimate (with the table source: from a table of its own). All seeds go through the pipeline
+at once: the networks hold one copy of their parameters per seed, and row r reads the (r mod SEEDS)-th, so one gradient
+call returns SEEDS independent gradients. Their spread gives the standard error, and no component of the mean may be off
+by more than LIMIT of them. A chance failure has odds of about 1 in 8,000 per component at LIMIT = 4 and 99 degrees of
+freedom; seeds are fixed, so what passes once passes always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import exact
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from glr_dist.core import gradients
+from glr_dist.core.activations import heaviside
+from glr_dist.core.estimator import EstimatorConfig
+from glr_dist.core.gradients import Chunk, joint_gradient, layerwise_gradient
+from glr_dist.core.losses import cross_entropy, zero_one
+from glr_dist.core.noise import GeneratorSource, NoiseConfig, NoiseSource, TableSource
+from glr_dist.core.passes import copy_losses, noisy_logits, split_noise
+from glr_dist.core.sites import Site, find_sites
+
+SEEDS = 100
+ROWS = 100  # of each seed
+COPIES = 6
+LABEL = 1
+LIMIT = 4.0
+SCALE = {"gaussian": 0.8, "laplace": 0.6}
+LOSSES = {"cross-entropy": cross_entropy, "zero-one": zero_one, "user": exact.users_loss}
+PHI = {
+    "two hidden Heaviside layers": heaviside,
+    "a Heaviside layer called twice, with a skip": heaviside,
+    "a sigmoid unit": torch.sigmoid,
+    "a step with a skip around it": lambda z: heaviside(z) + 0.5 * z,
+}
+ENUMERATED = [name for name, net in exact.NETWORKS.items() if net.enumerated]
+INTEGRATED = [name for name, net in exact.NETWORKS.items() if not net.enumerated]
+
+
+class SeededLinear(nn.Module):
+    """SEEDS equal linear layers; row r goes through the (r mod SEEDS)-th."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.float().repeat(SEEDS, 1, 1))
+        self.bias = nn.Parameter(bias.float().repeat(SEEDS, 1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        lane = torch.arange(len(h)) % SEEDS
+        return torch.einsum("ri,roi->ro", h, self.weight[lane]) + self.bias[lane]
+
+
+class SeededNetwork(nn.Module):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.net, self.phi = exact.NETWORKS[name], PHI[name]
+        self.layers = nn.ModuleList(SeededLinear(*layer) for layer in self.net.parameters())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net.wiring(lambda site, layer, h: self.layers[layer](h), lambda site, z: self.phi(z), x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What decides the noise and the logits."""
+
+    net: str
+    family: str
+    scheme: str
+    antithetic: bool
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """The noisy passes of a setting: for each work group (all sites, or one), its chunks of (noise, logits [S, P, R, 2])."""
+
+    setting: Setting
+    model: SeededNetwork
+    sites: list[Site]
+    x: Tensor
+    groups: dict[int, list[tuple[dict[int, Tensor], Tensor]]]
+
+
+def sources(setting: Setting, count: int) -> list[NoiseSource]:
+    """A source per seed; tables are fresh, and twice as long as the largest unit."""
+    if setting.source == "generator":
+        return [GeneratorSource(setting.family) for _ in range(SEEDS)]
+    return [TableSource.make(setting.family, 2 * count, np.random.SeedSequence([seed, 7])) for seed in range(SEEDS)]
+
+
+def unit_noise(
+    every: Sequence[NoiseSource], sites: Sequence[Site], indices: Sequence[int], draws: int, unit: int
+) -> dict[int, Tensor]:
+    """The noise of one work unit of each seed, seeds side by side: {site: [P, ROWS * SEEDS, N]}."""
+    count = draws * ROWS * sum(sites[i].size for i in indices)
+    parts = []
+    for seed, source in enumerate(every):
+        values = source.values(np.random.SeedSequence(seed, spawn_key=(0, indices[0], unit)), count)
+        parts.append(split_noise(values, draws, ROWS, sites, indices))
+    return {i: torch.stack([part[i] for part in parts], dim=2).flatten(1, 2) for i in indices}
+
+
+def observe(setting: Setting) -> Observed:
+    """Run all noisy passes of a setting, each unit's copies in two unequal chunks."""
+    model = SeededNetwork(setting.net)
+    sites = find_sites(model, (len(model.net.x),))
+    x = torch.tensor(model.net.x).repeat(ROWS * SEEDS, 1)
+    units = {0: list(range(len(sites)))} if setting.scheme == "joint" else {i: [i] for i in range(len(sites))}
+    chunks = (1, 2) if setting.antithetic else (2, 4)
+    every = sources(setting, max(chunks) * ROWS * sum(site.size for site in sites))
+    signs = (1.0, -1.0) if setting.antithetic else (1.0,)
+    groups: dict[int, list[tuple[dict[int, Tensor], Tensor]]] = {}
+    with torch.no_grad():
+        for key, indices in units.items():
+            groups[key] = []
+            for unit, draws in enumerate(chunks):
+                eps = unit_noise(every, sites, indices, draws, unit)
+                scale = SCALE[setting.family]
+                logits = [noisy_logits(model, sites, eps, sign * scale, x) for sign in signs]
+                groups[key].append((eps, torch.stack(logits)))
+    return Observed(setting=setting, model=model, sites=sites, x=x, groups=groups)
+
+
+def estimates(seen: Observed, loss: str, baseline: str, conditioning: bool) -> list[Tensor]:
+    """Each parameter's estimates [SEEDS, ...], each a mean over its seed's rows."""
+    setting = seen.setting
+    config = EstimatorConfig(
+        scheme=setting.scheme, copies=COPIES, antithetic=setting.antithetic, baseline=baseline, conditioning=conditioning
+    )  # fmt: skip
+    config.check()
+    noise = NoiseConfig(family=setting.family, scale=SCALE[setting.family], source=setting.source)
+    labels = torch.full((len(seen.x),), LABEL)
+    chunks = {
+        key: [
+            Chunk(
+                losses=torch.stack([copy_losses(LOSSES[loss], one_sign, labels) for one_sign in logits]),
+                noise=lambda eps=eps: eps,  # type: ignore[misc]
+            )
+            for eps, logits in units
+        ]
+        for key, units in seen.groups.items()
+    }
+    parameters = list(seen.model.parameters())
+    if setting.scheme == "joint":
+        sums = joint_gradient(seen.model, seen.sites, parameters, noise, config, seen.x, chunks[0])
+    else:
+        sums = layerwise_gradient(seen.model, seen.sites, parameters, noise, config, seen.x, chunks)
+    return [total / ROWS for total in sums]
+
+
+@cache
+def reference(setting: Setting, loss: str) -> list[Tensor]:
+    net = exact.NETWORKS[setting.net]
+    return exact.exact_gradient(net, setting.scheme, loss, LABEL, setting.family, SCALE[setting.family])
+
+
+def largest_z(estimated: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
+    """How far off the mean over seeds is, in its own standard errors: the worst component of all parameters."""
+    flat = torch.cat([e.double().flatten(1) for e in estimated], dim=1)  # [SEEDS, D]
+    want = torch.cat([t.flatten() for t in truth])
+    error = flat.std(0) / SEEDS**0.5 + 1e-6  # 1e-6: float32 sums
+    return float(((flat.mean(0) - want).abs() / error).max())
+
+
+@pytest.fixture(scope="module")
+def seen(request: pytest.FixtureRequest) -> Iterator[Observed]:
+    """The noisy passes of a setting, shared by the tests that estimate from them."""
+    yield observe(request.param)
+
+
+def settings(nets: Sequence[str], schemes: Sequence[str] = ("layerwise", "joint"), **fixed: bool) -> list[object]:
+    return [
+        pytest.param(setting, id=f"{net}-{family}-{scheme}-{'pairs' if antithetic else 'single'}-{source}")
+        for net in nets
+        for family in SCALE
+        for scheme in schemes
+        for antithetic in (True, False)
+        for source in ("table", "generator")
+        for setting in [Setting(net=net, family=family, scheme=scheme, antithetic=antithetic, source=source)]
+        if fixed.get("antithetic", antithetic) == antithetic
+    ]
+
+
+@pytest.mark.parametrize("seen", settings(ENUMERATED), indirect=True)
+@pytest.mark.parametrize("baseline", ["leave-out", "none"])
+@pytest.mark.parametrize("conditioning", [True, False], ids=["conditioned", "plain"])
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_mean_is_the_enumerated_gradient(seen: Observed, loss: str, conditioning: bool, baseline: str) -> None:
+    assert [site.binary for site in seen.sites] == [True, True, False]
+    assert largest_z(estimates(seen, loss, baseline, conditioning), reference(seen.setting, loss)) < LIMIT
+
+
+@pytest.mark.parametrize("seen", settings(INTEGRATED), indirect=True)
+@pytest.mark.parametrize("baseline", ["leave-out", "none"])
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_mean_is_the_integrated_gradient(seen: Observed, loss: str, baseline: str) -> None:
+    assert not any(site.binary for site in seen.sites)  # conditioning is on, and must not apply
+    assert largest_z(estimates(seen, loss, baseline, True), reference(seen.setting, loss)) < LIMIT
+
+
+def leave_one_out(losses: Tensor, baseline: str) -> Tensor:
+    """Wrong under antithetic pairs: the partner's loss depends on the copy's own noise."""
+    copies = losses.shape[0] * losses.shape[1]
+    return losses - (losses.sum((0, 1)) - losses) / (copies - 1)
+
+
+def inflated_mean(losses: Tensor, baseline: str) -> Tensor:
+    """Wrong under antithetic pairs: there the mean of all cancels, and so there is nothing for K/(K-1) to make good."""
+    copies = losses.shape[0] * losses.shape[1]
+    return (losses - losses.mean((0, 1))) * (copies / (copies - 1))
+
+
+@pytest.mark.parametrize("seen", settings(ENUMERATED[:1], antithetic=True), indirect=True)
+@pytest.mark.parametrize("wrong", [leave_one_out, inflated_mean])
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_a_wrong_baseline_is_caught(
+    seen: Observed, loss: str, wrong: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gradients, "advantages", wrong)
+    assert largest_z(estimates(seen, loss, "leave-out", False), reference(seen.setting, loss)) > LIMIT
+
+
+@pytest.mark.parametrize("seen", settings(ENUMERATED[:1]), indirect=True)
+@pytest.mark.parametrize("loss", list(LOSSES))
+def test_conditioning_lowers_the_variance(seen: Observed, loss: str) -> None:
+    plain = estimates(seen, loss, "leave-out", False)
+    conditioned = estimates(seen, loss, "leave-out", True)
+    for with_scores, with_bits in zip(plain[:4], conditioned[:4], strict=True):  # the two hidden layers
+        assert with_bits.var(0).sum() < with_scores.var(0).sum()
+    for with_scores, with_bits in zip(plain[4:], conditioned[4:], strict=True):
+        assert torch.equal(with_scores, with_bits)  # nothing to condition on at the output
