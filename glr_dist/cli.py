@@ -95,7 +95,7 @@ def train(
         for name, value in (("PRESET", preset), ("--run-dir", run_dir)):
             if value is not None:
                 raise UserError(f"{name} {value}: --resume takes the config and the folder of the run; leave {name} out")
-    sys.path.insert(0, "")  # model.factory may name a module in the current folder, as with `python -m`
+    _import_from_here()
     from glr_dist.engine.progress import progress_display
     from glr_dist.engine.training import new_run_name
 
@@ -133,7 +133,7 @@ def evaluate(
     as_json: bool,
 ) -> None:
     """Measure CHECKPOINT, a checkpoint's folder or a run's (its newest checkpoint)."""
-    sys.path.insert(0, "")
+    _import_from_here()
     from glr_dist.engine.evaluation import evaluate as measure
 
     result = measure(
@@ -218,6 +218,12 @@ def _overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dict[str,
     if found.get("data.root"):
         found["data.root"] = _absolute(found["data.root"])  # the run may be resumed from another folder
     return found
+
+
+def _import_from_here() -> None:
+    """A model.factory may name a module in the current folder, as with ``python -m``."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def _absolute(folder: str) -> str:

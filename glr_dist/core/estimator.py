@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glr_dist.core.noise import hazard, score
+from glr_dist.core.noise import hazard, hazards, score
 from glr_dist.errors import UserError, nearest
 
 SCHEMES = ("layerwise", "joint")
@@ -121,7 +121,7 @@ def error_signal(family: str, scale: float, advantage: Tensor, eps: Tensor, z: T
     for sign, weight in zip((scale, -scale), advantage, strict=False):
         bits = torch.add(rows, flat, alpha=sign).ge_(0.0)  # the very expression the noisy pass evaluates
         turned += _sum_over_draws(weight, bits.sub_(clean))
-    up, down = hazard(family, rows / scale), hazard(family, rows / -scale)
+    up, down = hazards(family, rows / scale)
     # sum_k A_k * (bit_k ? up : -down), told from the clean bit's side: where a saturated unit's bit never turns, the other
     # bit's huge score meets an exact 0 and not the rounding error of a difference of two sums
     total = (up + down) * turned + torch.where(clean > 0, up, -down) * advantage.sum((0, 1)).unsqueeze(-1)

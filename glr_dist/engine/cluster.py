@@ -32,7 +32,7 @@ def workers_available(workers: int, reconstructors: int, *, threads: int, gpus: 
     """Check the cluster against what was asked for.
 
     Args:
-        workers: evaluators, -1 for as many as the cluster has room for.
+        workers: evaluators, -1 for as many as the cluster has room for, 0 for none.
         reconstructors: reconstructor actors.
         threads: CPUs of each actor.
         gpus: GPUs of each actor.
@@ -46,8 +46,8 @@ def workers_available(workers: int, reconstructors: int, *, threads: int, gpus: 
     """
     import ray
 
-    need_cpus = threads * (max(workers, 1) + reconstructors)
-    need_gpus = gpus * (max(workers, 1) + reconstructors)
+    actors = abs(workers) + reconstructors  # -1 needs room for one at least
+    need_cpus, need_gpus = threads * actors, gpus * actors
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
         has, free = ray.cluster_resources(), ray.available_resources()
@@ -58,7 +58,7 @@ def workers_available(workers: int, reconstructors: int, *, threads: int, gpus: 
         hopeless = len(ray.nodes()) <= 1 and (has.get("CPU", 0.0) < need_cpus or has.get("GPU", 0.0) < need_gpus)
         if hopeless or time.monotonic() > deadline:
             raise UserError(
-                f"--workers {max(workers, 1)} --reconstructors {reconstructors} --gpus-per-worker {gpus:g}: needs"
+                f"--workers {abs(workers)} --reconstructors {reconstructors} --gpus-per-worker {gpus:g}: needs"
                 f" {need_cpus:g} CPUs and {need_gpus:g} GPUs, the cluster has {has.get('CPU', 0):g} CPUs ({cpus:g} free)"
                 f" and {has.get('GPU', 0):g} GPUs ({gpus_there:g} free); lower them or add nodes"
             )

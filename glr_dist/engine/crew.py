@@ -14,6 +14,7 @@ from glr_dist.engine.cluster import workers_available
 from glr_dist.engine.pool import Call, LocalPool, Pool, RayPool
 from glr_dist.engine.problem import Problem, by_block
 from glr_dist.engine.units import WorkUnit
+from glr_dist.errors import UserError
 
 _START_SECONDS = 120.0
 
@@ -77,7 +78,7 @@ class Crew:
         if self.problem.observes_losses:
             losses = [_MISSING] * len(units)
             groups = by_block(units)
-            self._send_units(sent, units, groups)
+            self._send_units(sent if self.workers else parameters, units, groups)
             owner = {position: number for number, group in enumerate(groups) for position in group}
             for positions, returned in self.evaluators.drain():
                 for position, value in zip(positions, returned, strict=True):
@@ -149,18 +150,19 @@ def assemble_crew(
         in_flight: calls that may wait at one actor.
 
     Raises:
-        UserError: when the cluster has not what is asked for, or actors don't start in time.
+        UserError: when the cluster has not what is asked for, actors don't start in time, or the noise source
+            would differ between their devices.
     """
-    table = problem.make_table()
     if not problem.observes_losses:
         workers = 0
+    _refuse_mixed_devices(problem, on_gpus={bool(gpus and workers), bool(gpus and reconstructors)})
+    table = problem.make_table()
     if workers == 0 and reconstructors == 0:
         return Crew(problem, *_local_pools(problem, table), workers=0, remote=False)
     import ray
 
-    if workers:
-        most = len(problem.units_of(0))
-        workers = workers_available(workers, reconstructors, threads=threads, gpus=gpus, most=most)
+    most = len(problem.units_of(0))
+    workers = workers_available(workers, reconstructors, threads=threads, gpus=gpus, most=most)
     problem_ref, table_ref = ray.put(problem), None if table is None else ray.put(table)
     local_evaluators, local_reconstructors = _local_pools(problem, table)
     pools: list[Pool] = []
@@ -170,10 +172,24 @@ def assemble_crew(
     ):
         start = actor_starter(role, problem_ref, table_ref, gpus=gpus, threads=threads)
         pools.append(RayPool(start, size, in_flight) if size else local)
-    for pool in pools:
-        if isinstance(pool, RayPool):
-            pool.wait_ready(_START_SECONDS)
-    return Crew(problem, *pools, workers=workers, remote=bool(reconstructors))
+    crew = Crew(problem, *pools, workers=workers, remote=bool(reconstructors))
+    try:
+        for pool in pools:
+            if isinstance(pool, RayPool):
+                pool.wait_ready(_START_SECONDS)
+    except BaseException:
+        crew.close()
+        raise
+    return crew
+
+
+def _refuse_mixed_devices(problem: Problem, on_gpus: set[bool]) -> None:
+    """Evaluators and reconstructors must find the same noise; a generator's depends on the kind of device."""
+    if problem.observes_losses and problem.noise.source == "generator" and len(on_gpus) > 1:
+        raise UserError(
+            "noise.source = 'generator': evaluators and reconstructors would draw different noise, one on GPUs and the other"
+            " on the CPU; use noise.source = 'table', or give both GPUs: --workers 1 or more and --reconstructors 1 or more"
+        )
 
 
 def _local_pools(problem: Problem, table: np.ndarray | None) -> tuple[LocalPool, LocalPool]:

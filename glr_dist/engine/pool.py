@@ -25,6 +25,7 @@ _SLOW_FACTOR = 4.0  # times the usual duration, after which a call is also given
 _SLOW_SECONDS = 0.05  # but never before that
 _HISTORY = 50  # durations that define "usual"
 _DEATHS = 8  # consecutive deaths per worker, with no answer in between, that end the run
+_NOBODY_SECONDS = 300.0  # without a single worker, after which a run ends: nodes that left may come back
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +110,7 @@ class RayPool:
         self._open: dict[Any, Call] = {}  # key -> call without an answer yet
         self._durations: deque[float] = deque(maxlen=_HISTORY)
         self._deaths_in_a_row = 0
+        self._somebody = time.monotonic()  # when there last was a worker that takes calls
         self.deaths = 0
         self.retries = 0
 
@@ -152,10 +154,11 @@ class RayPool:
 
         Raises:
             UserError: one that a worker raised.
-            RuntimeError: when workers die faster than they answer.
+            RuntimeError: when workers die faster than they answer, or none could be started again.
         """
         import ray
 
+        self._somebody = time.monotonic()
         while self._open:
             self._dispatch()
             refs = [ref for worker in self._workers for ref in worker.calls]
@@ -166,6 +169,7 @@ class RayPool:
                 if answer is not None:
                     yield answer
             self._help_out()
+            self._check_somebody()
 
     def close(self) -> None:
         """Kill the actors."""
@@ -198,7 +202,7 @@ class RayPool:
     def _settle(self, ref: Any) -> tuple[Any, Any] | None:
         """Take in one finished ref; (key, result) if it is the first answer to an open call."""
         import ray
-        from ray.exceptions import RayActorError, RayTaskError
+        from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
         worker = next(w for w in self._workers if ref in w.calls or ref is w.ping)
         try:
@@ -207,13 +211,13 @@ class RayPool:
             if isinstance(error.cause, UserError):
                 raise error.cause from None
             raise
-        except RayActorError:
-            self._replace(worker)
+        except (RayActorError, ObjectLostError) as error:  # the second: the answer was lost with its node
+            self._replace(worker, error)
+            return None
+        if ref is worker.ping:
+            worker.ping = None  # says that it lives, not that it can answer a call
             return None
         self._deaths_in_a_row = 0
-        if ref is worker.ping:
-            worker.ping = None
-            return None
         call, started = worker.calls.pop(ref)
         self._durations.append(time.monotonic() - started)
         if self._open.get(call.key) is not call:
@@ -221,11 +225,13 @@ class RayPool:
         del self._open[call.key]
         return call.key, result
 
-    def _replace(self, worker: _Worker) -> None:
+    def _replace(self, worker: _Worker, error: Exception) -> None:
         self.deaths += 1
         self._deaths_in_a_row += 1
         if self._deaths_in_a_row > _DEATHS * self.size:
-            raise RuntimeError(f"{self._deaths_in_a_row} workers died one after the other without an answer in between")
+            raise RuntimeError(
+                f"{self._deaths_in_a_row} workers died one after the other without an answer in between"
+            ) from error
         for call, _ in worker.calls.values():
             if self._open.get(call.key) is call and not self._elsewhere(call, worker):
                 self._queue.appendleft(call)
@@ -237,11 +243,22 @@ class RayPool:
 
     def _patience(self) -> float | None:
         """Seconds to wait before looking for dawdlers; None when nobody could help anyway."""
+        if not any(worker.ready for worker in self._workers):
+            return 1.0
         return self._slow_after() / 2 if self.size > 1 else None
 
     def _slow_after(self) -> float:
         usual = median(self._durations) if self._durations else 1.0
         return max(_SLOW_SECONDS, _SLOW_FACTOR * usual)
+
+    def _check_somebody(self) -> None:
+        now = time.monotonic()
+        if any(worker.ready for worker in self._workers):
+            self._somebody = now
+        elif now - self._somebody > _NOBODY_SECONDS:
+            raise RuntimeError(
+                f"all {self.size} workers are gone and none could be started for {_NOBODY_SECONDS:.0f} s"
+            )
 
     def _help_out(self) -> None:
         """Give calls that take too long to idle workers as well."""

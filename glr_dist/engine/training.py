@@ -228,6 +228,13 @@ def refuse_without_gradient(problem: Problem) -> None:
             f"method = {problem.method!r}: Heaviside units have no gradient; use --set model.activation=relu,"
             " or --method straight-through"
         )
+    classes = len(problem.data.classes)
+    probe = problem.loss(torch.zeros((2, classes), requires_grad=True), torch.zeros(2, dtype=torch.int64))
+    if not isinstance(probe, torch.Tensor) or tuple(probe.shape) != (2,):
+        found = tuple(probe.shape) if isinstance(probe, torch.Tensor) else type(probe).__name__
+        raise UserError(f"loss: returned {found} for 2 examples; a loss must return one value per example, shape (2,)")
+    if not probe.requires_grad:
+        raise UserError(f"method = {problem.method!r}: the loss has no gradient; use --method glr or es")
 
 
 def run_meta(config: Config, problem: Problem, *, own_model: bool, own_loss: bool) -> dict[str, Any]:

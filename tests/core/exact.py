@@ -38,7 +38,7 @@ class Network:
         phi: the hidden activation.
         enumerated: whether phi is the Heaviside step, and nothing else reads the hidden sites.
         x: the example's inputs.
-        seed: of the parameters; chosen such that no gradient that the tests look at vanishes.
+        seed: of the parameters; chosen such that no bit is rare and few gradients vanish.
     """
 
     wiring: Wiring
@@ -229,11 +229,11 @@ def _one_unit(linear: Linear, act: Act, x: Tensor) -> Tensor:
 NETWORKS = {
     "two hidden Heaviside layers": Network(
         wiring=_chain, widths=((3, 3), (3, 3), (3, 2)), calls=(0, 1, 2), hidden=(3, 3), phi=step, enumerated=True,
-        x=(0.7, -0.4, 1.0), seed=109,
+        x=(0.7, -0.4, 1.0), seed=1476,
     ),
     "a Heaviside layer called twice, with a skip": Network(
         wiring=_shared, widths=((3, 3), (3, 2)), calls=(0, 0, 1), hidden=(3, 3), phi=step, enumerated=True,
-        x=(0.7, -0.4, 1.0), seed=9,
+        x=(0.7, -0.4, 1.0), seed=458,
     ),
     "a sigmoid unit": Network(
         wiring=_one_unit, widths=((2, 1), (1, 2)), calls=(0, 1), hidden=(1,), phi=torch.sigmoid, enumerated=False,

@@ -1,0 +1,194 @@
+"""Who does the work changes nothing: the same bits in-process, with any crew, and when workers die or dawdle."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_runs import CONV, ES, JOINT, STEPS, crews_watched, outcome, small_problem, train_small
+
+from glr_dist.core.losses import cross_entropy
+from glr_dist.engine.driver import Progress
+from glr_dist.engine.pool import RayPool
+from glr_dist.engine.problem import flat_parameters
+
+RUNS: dict[str, dict[str, Any]] = {
+    "layerwise": {},
+    "joint": JOINT,
+    "es": ES,
+    "conv": CONV,
+    "conv-joint-generator": CONV | JOINT | {"noise.source": "generator", "noise.family": "laplace"},
+}
+CREWS = [  # run, evaluators, reconstructors
+    ("layerwise", 1, 0),
+    ("layerwise", 2, 2),
+    ("layerwise", 0, 1),
+    ("joint", 2, 1),
+    ("es", 1, 1),
+    ("conv", 2, 0),
+    ("conv-joint-generator", 1, 1),
+]
+
+
+@pytest.fixture(scope="module")
+def in_process(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """The outcome of a run that this process did alone."""
+    known: dict[str, dict[str, Any]] = {}
+
+    def get(name: str) -> dict[str, Any]:
+        if name not in known:
+            folder = tmp_path_factory.mktemp("in-process") / name
+            train_small(folder, RUNS[name])
+            known[name] = outcome(folder)
+        return known[name]
+
+    return get
+
+
+def engine(workers: int, reconstructors: int) -> dict[str, int]:
+    return {"engine.workers": workers, "engine.reconstructors": reconstructors}
+
+
+@pytest.mark.parametrize(("name", "workers", "reconstructors"), CREWS)
+def test_every_crew_gives_the_same_bits(
+    name: str,
+    workers: int,
+    reconstructors: int,
+    in_process: Callable[[str], dict[str, Any]],
+    tmp_path: Path,
+    ray_session: None,
+) -> None:
+    result = train_small(tmp_path / "run", RUNS[name] | engine(workers, reconstructors))
+    assert (result.workers, result.workers_lost) == (workers, 0)
+    assert outcome(tmp_path / "run") == in_process(name)
+
+
+def test_the_runs_differ_from_each_other(in_process: Callable[[str], dict[str, Any]]) -> None:
+    digests = {name: str(in_process(name)["weights"]) for name in RUNS}
+    assert len(set(digests.values())) == len(RUNS)  # so equal bits above are no accident of untrained parameters
+    initial = flat_parameters(small_problem().model).numpy()
+    trained = b"".join(tensor[2] for tensor in in_process("layerwise")["weights"].values())
+    assert not np.allclose(np.frombuffer(trained, np.float32), initial, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def crossing(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """A run with 3 evaluators, and all that they answered."""
+    answers: list[tuple[Any, Any]] = []
+    settle = RayPool._settle
+
+    def watched(self: RayPool, ref: Any) -> tuple[Any, Any] | None:
+        answer = settle(self, ref)
+        answers.extend([answer] if answer is not None else [])
+        return answer
+
+    folder = tmp_path_factory.mktemp("crossing") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RayPool, "_settle", watched)
+        result = train_small(folder, engine(3, 0))
+    yield {"answers": answers, "result": result, "folder": folder}
+
+
+def test_three_workers_give_the_same_bits(
+    crossing: dict[str, Any], in_process: Callable[[str], dict[str, Any]]
+) -> None:
+    assert crossing["result"].workers == 3
+    assert outcome(crossing["folder"]) == in_process("layerwise")
+
+
+def test_nothing_but_losses_crosses_the_boundary(crossing: dict[str, Any]) -> None:
+    problem = small_problem()
+    losses_per_step = 2 * 8 * 32  # sites x copies x examples
+    assert problem.losses_per_step() == losses_per_step
+    units = problem.units_of(0)
+    scalars, pickled = 0, 0
+    for positions, answer in crossing["answers"]:
+        assert type(answer) is list
+        assert len(answer) == len(positions)
+        for position, losses in zip(positions, answer, strict=True):
+            assert type(losses) is np.ndarray
+            assert losses.dtype == np.float32
+            assert losses.shape == (2 * units[position].draws, 8)  # [copies, rows], and not one number more
+            scalars += losses.size
+        pickled += len(pickle.dumps(answer))
+    assert scalars == losses_per_step * STEPS
+    assert crossing["result"].bytes_up == 4 * losses_per_step * STEPS
+    assert pickled < 2 * crossing["result"].bytes_up  # no more than the arrays' headers beside them
+
+
+def test_losses_weigh_less_than_gradients_would(tmp_path: Path, ray_session: None) -> None:
+    """What a worker of the usual kind sends home, a gradient a block, against what these send."""
+    keys = {"model.hidden": [400], "steps": 2, "units.rows": 16, "units.copies": 8}
+    result = train_small(tmp_path / "run", keys | engine(1, 0))
+    parameters = 64 * 400 + 400 + 400 * 10 + 10
+    assert result.bytes_up == 2 * 4 * (2 * 8 * 32)
+    assert result.bytes_up < 2 * (4 * parameters) / 50
+    assert result.bytes_down >= 2 * 4 * parameters
+
+
+def faulty_loss(flag: Path, fault: Callable[[], None]) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """Cross-entropy; the first actor to get there suffers ``fault``, at this and each later call."""
+    driver = os.getpid()
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        me = os.getpid()
+        if me != driver:
+            try:
+                with flag.open("x") as file:
+                    file.write(str(me))
+            except FileExistsError:
+                pass
+            if flag.read_text() == str(me):
+                fault()
+        return cross_entropy(logits, labels)
+
+    return loss
+
+
+def test_killed_workers_change_nothing(
+    in_process: Callable[[str], dict[str, Any]], tmp_path: Path, ray_session: None
+) -> None:
+    """One evaluator dies in the middle of a call, another and a reconstructor between steps."""
+    import ray
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def kill_some(progress: Progress) -> None:
+        if progress.step == 5:
+            for pool in (crews[0].evaluators, crews[0].reconstructors):
+                assert isinstance(pool, RayPool)
+                pid = ray.get(pool._workers[0].actor.__ray_call__.remote(lambda self: os.getpid()))
+                os.kill(pid, signal.SIGKILL)
+
+    loss = faulty_loss(tmp_path / "flag", die)
+    with crews_watched() as crews:
+        result = train_small(tmp_path / "run", engine(2, 1), loss=loss, show=kill_some)
+    assert result.workers_lost == 3
+    assert result.bytes_up == 4 * (2 * 8 * 32) * STEPS  # each unit's losses counted once
+    assert outcome(tmp_path / "run") == in_process("layerwise")
+
+
+def test_a_slow_worker_delays_and_changes_nothing(
+    in_process: Callable[[str], dict[str, Any]], tmp_path: Path, ray_session: None
+) -> None:
+    started = []
+    loss = faulty_loss(tmp_path / "flag", lambda: time.sleep(100))
+    with crews_watched() as crews:
+        result = train_small(
+            tmp_path / "run", engine(2, 0), loss=loss, show=lambda progress: started.append(time.monotonic())
+        )
+    assert started[-1] - started[0] < 50
+    assert result.workers_lost == 0
+    pool = crews[0].evaluators
+    assert isinstance(pool, RayPool)
+    assert 1 <= pool.retries <= 2  # the calls that it had in hand ran elsewhere, and it got no others
+    assert outcome(tmp_path / "run") == in_process("layerwise")
