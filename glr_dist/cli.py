@@ -22,7 +22,6 @@ from glr_dist import __version__
 from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
-    from glr_dist.engine.evaluation import Evaluation
     from glr_dist.engine.training import TrainResult
 
 DEFAULT_PRESET = "digits-threshold"
@@ -94,9 +93,12 @@ def train(
     if resumed is not None:
         for name, value in (("PRESET", preset), ("--run-dir", run_dir)):
             if value is not None:
-                raise UserError(f"{name} {value}: --resume takes the config and the folder of the run; leave {name} out")
+                raise UserError(
+                    f"{name} {value}: --resume takes the config and the folder of the run; leave {name} out"
+                )
     _import_from_here()
     from glr_dist.engine.progress import progress_display
+    from glr_dist.engine.summary import show_table, train_rows
     from glr_dist.engine.training import new_run_name
 
     run = resumed or run_dir or new_run_name(Path(preset or DEFAULT_PRESET).stem)
@@ -109,7 +111,7 @@ def train(
     except KeyboardInterrupt:
         _say(_how_to_go_on(run))
         sys.exit(INTERRUPTED)
-    _table("Trained", _train_rows(result), to_stderr=as_json)
+    show_table("Trained", train_rows(result), to_stderr=as_json)
     click.echo(f"run: {result.run}", err=as_json)
     if as_json:
         click.echo(_json(dataclasses.asdict(result)))
@@ -135,6 +137,7 @@ def evaluate(
     """Measure CHECKPOINT, a checkpoint's folder or a run's (its newest checkpoint)."""
     _import_from_here()
     from glr_dist.engine.evaluation import evaluate as measure
+    from glr_dist.engine.summary import evaluation_rows, show_table
 
     result = measure(
         checkpoint,
@@ -145,7 +148,7 @@ def evaluate(
         trust_model=trust_model,
         say=_say,
     )
-    _table("Evaluated", _evaluation_rows(result), to_stderr=as_json)
+    show_table("Evaluated", evaluation_rows(result), to_stderr=as_json)
     if as_json:
         click.echo(_json({key: value for key, value in dataclasses.asdict(result).items() if value is not None}))
 
@@ -163,16 +166,17 @@ def data() -> None:
 def prepare(source: str, out: str, data_root: str, shards: int) -> None:
     """Write SOURCE (digits, mnist, fashion-mnist, cifar10, or a folder with train/CLASS/IMAGE) as shards in OUT."""
     from glr_dist.data.prepare import prepare as write
+    from glr_dist.engine.summary import file_size, show_table
 
     report = write(source, out, root=data_root, shards=shards)
     rows = {
         "examples": "x".join(map(str, report["shape"])),
         "classes": len(report["classes"]),
         **{f"{split} rows": f"{n} in {report['files'][split]} shards" for split, n in report["rows"].items()},
-        "size": _bytes(report["bytes"]),
+        "size": file_size(report["bytes"]),
         "fingerprint": report["fingerprint"][:12],
     }
-    _table(f"Prepared {report['name']}", rows)
+    show_table(f"Prepared {report['name']}", rows)
     click.echo(f"train on it: glr-dist train --set data.name=parquet --data-root {shlex.quote(report['out'])}")
 
 
@@ -181,11 +185,12 @@ def prepare(source: str, out: str, data_root: str, shards: int) -> None:
 def presets(name: str | None) -> None:
     """List the presets; with NAME, print its TOML, to start a file of your own from."""
     from glr_dist.config import preset_names, preset_text
+    from glr_dist.engine.summary import show_table
 
     if name is not None:
         click.echo(preset_text(name), nl=False)
         return
-    _table("Presets", {known: preset_text(known).splitlines()[0].lstrip("# ") for known in preset_names()})
+    show_table("Presets", {known: preset_text(known).splitlines()[0].lstrip("# ") for known in preset_names()})
 
 
 def _start(
@@ -250,60 +255,6 @@ def _json(result: Mapping[str, Any]) -> str:
 
 def _one_line(text: str) -> str:
     return " ".join(text.split("\n"))
-
-
-def _table(title: str, rows: Mapping[str, Any], *, to_stderr: bool = False) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        table.add_row(name, str(value))
-    Console(stderr=to_stderr, markup=False, highlight=False).print(table)
-
-
-def _train_rows(result: TrainResult) -> dict[str, Any]:
-    workers = str(result.workers) if result.workers else "in this process"
-    return {
-        "run": Path(result.run).name,
-        "checkpoint": Path(result.checkpoint).name,
-        "steps": f"{result.steps:,}",
-        "seconds": f"{result.seconds:.1f}",
-        "workers": f"{workers} ({result.workers_lost} lost)" if result.workers_lost else workers,
-        "validation accuracy": _percent(result.validation_accuracy),
-        "test accuracy": _percent(result.test_accuracy),
-        "noisy forward passes": f"{result.noisy_forwards:,} ({result.noisy_forwards_per_second:,.0f} a second)",
-        "bytes up": _bytes(result.bytes_up),
-        "bytes down": _bytes(result.bytes_down),
-        "params_sha256": f"{result.params_sha256[:12]}…",
-    }
-
-
-def _evaluation_rows(result: Evaluation) -> dict[str, Any]:
-    rows = {
-        "checkpoint": result.checkpoint,
-        "data": f"{result.dataset}, {result.split}, {result.n:,} examples",
-        "accuracy": _percent(result.accuracy),
-        f"loss ({result.loss_name})": f"{result.loss:.4f}",
-    }
-    if result.votes is not None:
-        assert result.noisy_loss is not None
-        rows[f"accuracy, {result.votes} noisy votes"] = _percent(result.noisy_accuracy)
-        rows["loss, noisy"] = f"{result.noisy_loss:.4f}"
-    return rows | {"params_sha256": f"{result.params_sha256[:12]}…"}
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.2f}%"
-
-
-def _bytes(count: float) -> str:
-    for size, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= size:
-            return f"{count / size:.1f} {name}"
-    return f"{count:.0f} bytes"
 
 
 if __name__ == "__main__":

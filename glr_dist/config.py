@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from glr_dist.core.estimator import EstimatorConfig
+from glr_dist.core.losses import named_loss
 from glr_dist.core.noise import NoiseConfig
 from glr_dist.data.dataset import DataConfig
 from glr_dist.engine.optimization import OptimizerConfig, ScheduleConfig
@@ -92,6 +93,7 @@ class Config:
         """Raise UserError naming the first key whose value can't be."""
         if self.method not in METHODS:
             raise UserError(f"method = {self.method!r}: unknown; {nearest(self.method, METHODS)}")
+        named_loss(self.loss)  # says if there is none
         if self.journal not in JOURNAL_CHOICES:
             raise UserError(f"journal = {self.journal!r}: unknown; {nearest(self.journal, JOURNAL_CHOICES)}")
         for name, least in (

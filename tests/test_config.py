@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glr_dist.config import Config, config_toml, load_config, override, parse_config, preset_names, preset_text
+from glr_dist.config import (
+    Config,
+    config_toml,
+    load_config,
+    override,
+    parse_config,
+    preset_names,
+    preset_text,
+)
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.training import make_problem
 from glr_dist.errors import UserError

@@ -192,10 +192,8 @@ def over_line(
     return (weights[0] * values).sum()
 
 
-def exact_gradient(
-    net: Network, scheme: str, loss: str, label: int, family: str, scale: float
-) -> list[Tensor]:
-    """d E[L] / d parameters as the scheme defines it: [weight, bias, weight, bias, ...] of the layers.
+def exact_gradient(net: Network, scheme: str, loss: str, label: int, family: str, scale: float) -> list[Tensor]:
+    """D E[L] / d parameters as the scheme defines it: [weight, bias, weight, bias, ...] of the layers.
 
     ``joint``: all sites noised, all parameters. ``layerwise``: for each site, noise there alone and the parameters of that
     call alone.

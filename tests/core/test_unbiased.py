@@ -2,10 +2,11 @@
 
 Each seed gives an independent estimate (with the table source: from a table of its own). All seeds go through the pipeline
 at once: the networks hold one copy of their parameters per seed, and row r reads the (r mod SEEDS)-th, so one gradient
-call returns SEEDS independent gradients. Their spread gives the standard error, and no component of the mean may be off
-by more than LIMIT of them. By chance a component exceeds 4 with odds of 1 in 8,000 (99 degrees of freedom), so about one in
-two choices of FIRST_SEED has a component among all of these tests that does. Should one fail after a change of the random
-numbers, look at it under other seeds and with more ROWS: a bias stays and grows, chance does not.
+call returns SEEDS independent gradients. Their spread gives the standard error.
+
+A component of the mean that is off by more than LIMIT standard errors is measured again from other seeds, with four times
+the rows: a bias stays, and by then is twice as many standard errors. Chance gives 1 in 8,000 components (99 degrees of
+freedom) above 4, so a few times in all of these tests, and then again in 1 of 8,000.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from glr_dist.core.passes import copy_losses, noisy_logits, split_noise
 from glr_dist.core.sites import Site, find_sites
 
 SEEDS = 100
-FIRST_SEED = 1000
 ROWS = 100  # of each seed
 COPIES = 6
 LABEL = 1
@@ -89,47 +89,50 @@ class Observed:
     model: SeededNetwork
     sites: list[Site]
     x: Tensor
+    rows: int
     groups: dict[int, list[tuple[dict[int, Tensor], Tensor]]]
 
 
-def sources(setting: Setting, count: int) -> list[NoiseSource]:
+def sources(setting: Setting, count: int, seeds: range) -> list[NoiseSource]:
     """A source per seed; tables are fresh, and twice as long as the largest unit."""
     if setting.source == "generator":
-        return [GeneratorSource(setting.family) for _ in range(SEEDS)]
-    return [TableSource.make(setting.family, 2 * count, np.random.SeedSequence([FIRST_SEED + seed, 7])) for seed in range(SEEDS)]
+        return [GeneratorSource(setting.family) for _ in seeds]
+    return [TableSource.make(setting.family, 2 * count, np.random.SeedSequence([seed, 7])) for seed in seeds]
 
 
 def unit_noise(
-    every: Sequence[NoiseSource], sites: Sequence[Site], indices: Sequence[int], draws: int, unit: int
+    every: dict[int, NoiseSource], sites: Sequence[Site], indices: Sequence[int], draws: int, rows: int, unit: int
 ) -> dict[int, Tensor]:
-    """The noise of one work unit of each seed, seeds side by side: {site: [P, ROWS * SEEDS, N]}."""
-    count = draws * ROWS * sum(sites[i].size for i in indices)
+    """The noise of one work unit of each seed, seeds side by side: {site: [P, rows * SEEDS, N]}."""
+    count = draws * rows * sum(sites[i].size for i in indices)
     parts = []
-    for seed, source in enumerate(every):
-        values = source.values(np.random.SeedSequence(FIRST_SEED + seed, spawn_key=(0, indices[0], unit)), count)
-        parts.append(split_noise(values, draws, ROWS, sites, indices))
+    for seed, source in every.items():
+        values = source.values(np.random.SeedSequence(seed, spawn_key=(0, indices[0], unit)), count)
+        parts.append(split_noise(values, draws, rows, sites, indices))
     return {i: torch.stack([part[i] for part in parts], dim=2).flatten(1, 2) for i in indices}
 
 
-def observe(setting: Setting) -> Observed:
+def observe(setting: Setting, first_seed: int = 0, rows: int = ROWS) -> Observed:
     """Run all noisy passes of a setting, each unit's copies in two unequal chunks."""
+    seeds = range(first_seed, first_seed + SEEDS)
     model = SeededNetwork(setting.net)
     sites = find_sites(model, (len(model.net.x),))
-    x = torch.tensor(model.net.x).repeat(ROWS * SEEDS, 1)
+    x = torch.tensor(model.net.x).repeat(rows * SEEDS, 1)
     units = {0: list(range(len(sites)))} if setting.scheme == "joint" else {i: [i] for i in range(len(sites))}
     chunks = (1, 2) if setting.antithetic else (2, 4)
-    every = sources(setting, max(chunks) * ROWS * sum(site.size for site in sites))
+    largest = max(chunks) * rows * sum(site.size for site in sites)
+    every = dict(zip(seeds, sources(setting, largest, seeds), strict=True))
     signs = (1.0, -1.0) if setting.antithetic else (1.0,)
     groups: dict[int, list[tuple[dict[int, Tensor], Tensor]]] = {}
     with torch.no_grad():
         for key, indices in units.items():
             groups[key] = []
             for unit, draws in enumerate(chunks):
-                eps = unit_noise(every, sites, indices, draws, unit)
+                eps = unit_noise(every, sites, indices, draws, rows, unit)
                 scale = SCALE[setting.family]
                 logits = [noisy_logits(model, sites, eps, sign * scale, x) for sign in signs]
                 groups[key].append((eps, torch.stack(logits)))
-    return Observed(setting=setting, model=model, sites=sites, x=x, groups=groups)
+    return Observed(setting=setting, model=model, sites=sites, x=x, rows=rows, groups=groups)
 
 
 def estimates(seen: Observed, loss: str, baseline: str, conditioning: bool) -> list[Tensor]:
@@ -156,7 +159,7 @@ def estimates(seen: Observed, loss: str, baseline: str, conditioning: bool) -> l
         sums = joint_gradient(seen.model, seen.sites, parameters, noise, config, seen.x, chunks[0])
     else:
         sums = layerwise_gradient(seen.model, seen.sites, parameters, noise, config, seen.x, chunks)
-    return [total / ROWS for total in sums]
+    return [total / seen.rows for total in sums]
 
 
 @cache
@@ -165,12 +168,18 @@ def reference(setting: Setting, loss: str) -> list[Tensor]:
     return exact.exact_gradient(net, setting.scheme, loss, LABEL, setting.family, SCALE[setting.family])
 
 
-def largest_z(estimated: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
-    """How far off the mean over seeds is, in its own standard errors: the worst component of all parameters."""
-    flat = torch.cat([e.double().flatten(1) for e in estimated], dim=1)  # [SEEDS, D]
-    want = torch.cat([t.flatten() for t in truth])
-    error = flat.std(0) / SEEDS**0.5 + 1e-6  # 1e-6: float32 sums
-    return float(((flat.mean(0) - want).abs() / error).max())
+def standard_errors_off(seen: Observed, loss: str, baseline: str, conditioning: bool) -> float:
+    """How far the worst component's mean over seeds is off, in its own standard errors; measured again if beyond LIMIT."""
+
+    def measure(seen: Observed) -> float:
+        estimated = estimates(seen, loss, baseline, conditioning)
+        flat = torch.cat([e.double().flatten(1) for e in estimated], dim=1)  # [SEEDS, D]
+        want = torch.cat([t.flatten() for t in reference(seen.setting, loss)])
+        error = flat.std(0) / SEEDS**0.5 + 1e-6  # 1e-6: float32 sums
+        return float(((flat.mean(0) - want).abs() / error).max())
+
+    first = measure(seen)
+    return first if first < LIMIT else measure(observe(seen.setting, first_seed=SEEDS, rows=4 * ROWS))
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +207,7 @@ def settings(nets: Sequence[str], schemes: Sequence[str] = ("layerwise", "joint"
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_mean_is_the_enumerated_gradient(seen: Observed, loss: str, conditioning: bool, baseline: str) -> None:
     assert [site.binary for site in seen.sites] == [True, True, False]
-    assert largest_z(estimates(seen, loss, baseline, conditioning), reference(seen.setting, loss)) < LIMIT
+    assert standard_errors_off(seen, loss, baseline, conditioning) < LIMIT
 
 
 @pytest.mark.parametrize("seen", settings(INTEGRATED), indirect=True)
@@ -206,7 +215,7 @@ def test_mean_is_the_enumerated_gradient(seen: Observed, loss: str, conditioning
 @pytest.mark.parametrize("loss", list(LOSSES))
 def test_mean_is_the_integrated_gradient(seen: Observed, loss: str, baseline: str) -> None:
     assert not any(site.binary for site in seen.sites)  # conditioning is on, and must not apply
-    assert largest_z(estimates(seen, loss, baseline, True), reference(seen.setting, loss)) < LIMIT
+    assert standard_errors_off(seen, loss, baseline, True) < LIMIT
 
 
 def leave_one_out(losses: Tensor, baseline: str) -> Tensor:
@@ -224,11 +233,9 @@ def inflated_mean(losses: Tensor, baseline: str) -> Tensor:
 @pytest.mark.parametrize("seen", settings(ENUMERATED[:1], antithetic=True), indirect=True)
 @pytest.mark.parametrize("wrong", [leave_one_out, inflated_mean])
 @pytest.mark.parametrize("loss", list(LOSSES))
-def test_a_wrong_baseline_is_caught(
-    seen: Observed, loss: str, wrong: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_baseline_is_caught(seen: Observed, loss: str, wrong: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gradients, "advantages", wrong)
-    assert largest_z(estimates(seen, loss, "leave-out", False), reference(seen.setting, loss)) > LIMIT
+    assert standard_errors_off(seen, loss, "leave-out", False) > LIMIT
 
 
 @pytest.mark.parametrize("seen", settings(ENUMERATED[:1]), indirect=True)

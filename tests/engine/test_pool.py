@@ -1,0 +1,196 @@
+"""Pools: every call is answered once, whatever the workers do. The actors here import nothing and start quickly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glr_dist.engine import pool as pool_module
+from glr_dist.engine.pool import Call, LocalPool, RayPool
+from glr_dist.errors import UserError
+
+
+def starter(folder: Path, **resources: Any) -> Callable[[], Any]:
+    """Starts workers that do what a call says, some of it only the first time; ``folder`` remembers."""
+    import ray
+
+    class Worker:
+        def __init__(self) -> None:
+            self.pid = os.getpid()
+
+        def ping(self) -> bool:
+            return True
+
+        def work(self, action: str, value: Any) -> Any:
+            with (folder / "log").open("a") as log:
+                log.write(f"{action} {value} {self.pid}\n")
+            if action == "die":
+                os.kill(self.pid, signal.SIGKILL)
+            if action == "fail":
+                raise ZeroDivisionError(f"by {value}")
+            if action == "refuse":
+                raise UserErrorThere(f"{value} is wrong")
+            if action == "sleep":
+                time.sleep(value)
+            if action in ("die once", "sleep once"):
+                try:
+                    (folder / action).open("x").close()
+                except FileExistsError:
+                    return value, self.pid
+                if action == "sleep once":
+                    time.sleep(1.5)
+                else:
+                    time.sleep(0.1)  # the others' calls are in the queue behind this one by then
+                    os.kill(self.pid, signal.SIGKILL)
+            return value, self.pid
+
+    UserErrorThere = UserError
+    return ray.remote(**{"num_cpus": 0.1, "max_restarts": 0, **resources})(Worker).remote
+
+
+def work_log(folder: Path) -> list[list[str]]:
+    return [line.rsplit(" ", 2) for line in (folder / "log").read_text().splitlines()]
+
+
+@pytest.fixture
+def pool(tmp_path: Path, ray_session: None) -> Any:
+    made = RayPool(starter(tmp_path), size=2, in_flight=2)
+    made.wait_ready(60)
+    yield made
+    made.close()
+
+
+def test_local_pool_runs_calls_in_order_and_can_be_used_again() -> None:
+    local = LocalPool(lambda a, b: a * b)
+    for number in range(3):
+        local.submit(Call(number, (number, 10)))
+    assert list(local.drain()) == [(0, 0), (1, 10), (2, 20)]
+    assert list(local.drain()) == []
+    local.submit(Call("again", (2, 2)))
+    assert dict(local.drain()) == {"again": 4}
+    local.close()
+
+
+def test_each_call_is_answered_once_and_never_more_than_in_flight_are_out(pool: RayPool) -> None:
+    seen = []
+    for number in range(20):
+        pool.submit(Call(number, ("echo", number)))
+        assert pool.units_in_flight == min(number + 1, 4)  # 2 workers x in_flight 2: all the others wait here
+    for key, (value, _) in pool.drain():
+        assert key == value
+        seen.append(key)
+        held = [call.key for worker in pool._workers for call, _ in worker.calls.values()]
+        assert len(held) == len(set(held)) == pool.units_in_flight <= 4
+        assert set(held) <= set(range(20)) - set(seen)  # it knows which call is where
+    assert sorted(seen) == list(range(20))
+    assert (pool.size, pool.deaths, pool.retries, pool.units_in_flight) == (2, 0, 0, 0)
+    assert list(pool.drain()) == []
+
+
+def test_workers_get_calls_of_the_shards_that_they_hold(pool: RayPool) -> None:
+    for step in range(4):
+        for shard in (0, 1):
+            pool.submit(Call((step, shard), ("sleep", 0.02), shard=shard))
+        pids = {shard: pid for (_, shard), (_, pid) in pool.drain()}
+        if step == 0:
+            first = pids
+    assert len(set(first.values())) == 2
+    pool.submit(Call("a", ("sleep", 0.3), shard=0))
+    pool.submit(Call("b", ("sleep", 0.3), shard=1))
+    for number in range(2):  # fill both workers
+        pool.submit(Call(number, ("echo", 0), shard=number))
+    pool.submit(Call("late 1", ("echo", 0), shard=1))
+    pool.submit(Call("late 0", ("echo", 0), shard=0))
+    answers = dict(pool.drain())
+    assert set(answers) == {"a", "b", 0, 1, "late 0", "late 1"}
+
+
+def test_calls_of_a_dead_worker_run_again_elsewhere(pool: RayPool, tmp_path: Path) -> None:
+    pool.submit(Call("killer", ("die once", 7)))
+    for number in range(6):
+        pool.submit(Call(number, ("echo", number)))
+    answers = list(pool.drain())
+    assert sorted(str(key) for key, _ in answers) == sorted(["killer", *map(str, range(6))])
+    assert dict(answers)["killer"][0] == 7
+    assert pool.deaths == 1
+    assert pool.retries >= 1
+    assert pool.size == 2
+    lines = work_log(tmp_path)
+    assert len([line for line in lines if line[0] == "die once"]) == 2
+    pool.submit(Call("after", ("echo", 1)))
+    assert dict(pool.drain())["after"][0] == 1
+
+
+def test_a_call_that_kills_every_worker_ends_the_run(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restarted worker that answers its ping has not answered a call: that must not count as progress."""
+    monkeypatch.setattr(pool_module, "_DEATHS", 2)
+    one = RayPool(starter(tmp_path), size=1, in_flight=1)
+    one.wait_ready(60)
+    one.submit(Call("poison", ("die", 0)))
+    with pytest.raises(RuntimeError, match="3 workers died one after the other") as caught:
+        list(one.drain())
+    assert type(caught.value.__cause__).__name__ == "ActorDiedError"
+    one.close()
+    assert len(work_log(tmp_path)) == 3
+
+
+def test_an_application_error_is_raised_and_the_call_is_not_repeated(pool: RayPool, tmp_path: Path) -> None:
+    pool.submit(Call("bad", ("fail", 3)))
+    with pytest.raises(ZeroDivisionError, match="by 3"):
+        list(pool.drain())
+    assert [line[0] for line in work_log(tmp_path)] == ["fail"]
+    assert pool.deaths == 0
+
+
+def test_a_users_mistake_comes_through_as_itself(pool: RayPool) -> None:
+    pool.submit(Call("bad", ("refuse", "units.rows")))
+    with pytest.raises(UserError) as caught:
+        list(pool.drain())
+    assert type(caught.value) is UserError
+    assert str(caught.value) == "units.rows is wrong"  # one line, no remote traceback
+
+
+def test_a_slow_call_runs_elsewhere_and_its_late_answer_is_ignored(pool: RayPool, tmp_path: Path) -> None:
+    for number in range(8):  # what is usual here
+        pool.submit(Call(number, ("echo", number)))
+    list(pool.drain())
+    started = time.monotonic()
+    pool.submit(Call("key", ("sleep once", 1)))
+    assert [(key, value) for key, (value, _) in pool.drain()] == [("key", 1)]
+    assert time.monotonic() - started < 1.4
+    assert pool.retries == 1
+    first, second = [line for line in work_log(tmp_path) if line[0] == "sleep once"]
+    assert first[2] != second[2]
+    # the same key again, as each step has it; the late answer of the first time must not pass for the new one
+    pool.submit(Call("key", ("sleep", 2.0)))
+    assert [(key, value) for key, (value, _) in pool.drain()] == [("key", 2.0)]
+
+
+def test_workers_that_do_not_start_are_told_in_time(tmp_path: Path, ray_session: None) -> None:
+    nowhere = RayPool(starter(tmp_path, num_cpus=64), size=2, in_flight=1)
+    started = time.monotonic()
+    with pytest.raises(UserError, match="2 of 2 workers did not start within 0 s.*lower --workers"):
+        nowhere.wait_ready(0.3)
+    assert time.monotonic() - started < 5
+    nowhere.close()
+
+
+def test_a_run_whose_workers_are_all_gone_for_good_ends(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "_NOBODY_SECONDS", 1.0)
+    one = RayPool(starter(tmp_path), size=1, in_flight=1)
+    one.wait_ready(60)
+    one._start = starter(tmp_path, num_cpus=64)  # the node is gone: no room for another
+    one.submit(Call("last", ("die", 0)))
+    with pytest.raises(RuntimeError, match="all 1 workers are gone and none could be started"):
+        list(one.drain())
+    one.close()

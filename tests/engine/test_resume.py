@@ -1,0 +1,203 @@
+"""Interrupted and resumed equals uninterrupted, bit for bit: parameters, optimizer, journal and metrics."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_runs import ES, JOINT, STEPS, digits, outcome, resume_small, train_small
+from torch import nn
+
+from glr_dist.core.activations import Heaviside
+from glr_dist.data.arrays import ArrayDataset
+from glr_dist.engine.driver import Progress
+from glr_dist.errors import UserError
+from glr_dist.store import Storage, checkpoint_steps, load_checkpoint
+
+MOMENTUM = {"optimizer.name": "sgd", "optimizer.lr": 0.1, "optimizer.options": {"momentum": 0.9, "nesterov": True}}
+RUNS: dict[str, dict[str, Any]] = {
+    "adamw-linear": {"optimizer.weight_decay": 0.1, "journal": "on"},
+    "joint-momentum-one-cycle": JOINT | MOMENTUM | {"schedule.name": "one-cycle", "journal": "off"},
+    "zero-one-joint-cosine": JOINT | {"loss": "zero-one", "schedule.name": "cosine", "noise.source": "generator"},
+    "es-nadam-step": ES | {"optimizer.name": "nadam", "schedule.name": "step", "schedule.every": 3},
+    "straight-through-rmsprop": {"method": "straight-through", "optimizer.name": "rmsprop"},
+    "epochs": {"batch": 640, "units.rows": 160, "estimator.copies": 4},  # one step an epoch
+}
+
+
+def interrupt_at(step: int) -> Callable[[Progress], None]:
+    def show(progress: Progress) -> None:
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return show
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_interrupted_twice_and_resumed_equals_uninterrupted(name: str, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    expected = train_small(whole, RUNS[name])
+    with pytest.raises(KeyboardInterrupt):
+        train_small(parts, RUNS[name], show=interrupt_at(3))
+    assert outcome(parts)["step"] == 3  # a checkpoint was written on the way out
+    with pytest.raises(KeyboardInterrupt):
+        resume_small(parts, show=interrupt_at(6))
+    result = resume_small(parts)
+    assert result.params_sha256 == expected.params_sha256
+    assert (result.steps, result.noisy_forwards) == (STEPS, expected.noisy_forwards)
+    assert (result.test_accuracy, result.validation_accuracy) == (
+        expected.test_accuracy,
+        expected.validation_accuracy,
+    )
+    assert outcome(parts) == outcome(whole)
+    has_journal = name not in ("joint-momentum-one-cycle", "straight-through-rmsprop")
+    assert bool(outcome(parts)["journal"]) == result.journal == has_journal
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The outcome of a run that nobody interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train_small(folder)
+    return outcome(folder)
+
+
+def test_a_run_that_ran_out_of_time_goes_on(whole: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert train_small(folder, seconds=0.0).steps == 1  # the step in hand is finished, and kept
+    assert outcome(folder)["step"] == 1
+    assert resume_small(folder, seconds=0.0).steps == 2
+    result = resume_small(folder)
+    assert result.steps == STEPS
+    assert outcome(folder) == whole
+
+
+def test_a_signal_lets_the_step_finish(whole: dict[str, Any], tmp_path: Path) -> None:
+    """SIGTERM in the middle of step 3, as a batch system sends it: step 3 is whole in the checkpoint."""
+    folder, calls = tmp_path / "run", []
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        calls.append(len(labels))
+        if len(calls) == 2 * (2 * 2 * 2 * 4) + 5:  # signs x pieces x sites x blocks of two steps, and some more
+            os.kill(os.getpid(), signal.SIGTERM)
+        return nn.functional.cross_entropy(logits, labels, reduction="none")
+
+    with pytest.raises(KeyboardInterrupt):
+        train_small(folder, loss=loss)
+    assert outcome(folder)["step"] == 3
+    plain = nn.functional.cross_entropy
+    resume_small(folder, loss=lambda logits, labels: plain(logits, labels, reduction="none"))
+    uninterrupted = tmp_path / "uninterrupted"
+    train_small(uninterrupted, loss=lambda logits, labels: plain(logits, labels, reduction="none"))
+    assert outcome(folder) == outcome(uninterrupted)
+
+
+def test_a_killed_run_goes_on_from_its_newest_checkpoint(whole: dict[str, Any], tmp_path: Path) -> None:
+    """The journal and the metrics are ahead of the checkpoint then: what they have too much is dropped."""
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train_small(folder, show=interrupt_at(7))
+    assert checkpoint_steps(Storage.at(folder)) == [4, 7]
+    shutil.rmtree(folder / "checkpoints" / "step-000007")
+    with (folder / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"step": 8, "lo')  # half a line
+    resume_small(folder)
+    assert outcome(folder) == whole
+
+
+def test_a_run_that_failed_at_once_can_be_resumed(whole: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+
+    def broken(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        raise OSError("disk gone")
+
+    with pytest.raises(OSError, match="disk gone"):
+        train_small(folder, loss=broken)
+    assert checkpoint_steps(Storage.at(folder)) == [0]
+    resume_small(folder)
+    assert outcome(folder)["weights"] == whole["weights"]
+
+
+def test_resuming_a_finished_run_changes_nothing(whole: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = train_small(folder)
+    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    again = resume_small(folder)
+    assert again.params_sha256 == first.params_sha256
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
+
+
+def test_a_run_may_move_from_one_process_to_actors(
+    whole: dict[str, Any], tmp_path: Path, ray_session: None
+) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train_small(folder, show=interrupt_at(5))
+    result = resume_small(folder, overrides={"engine.workers": 1, "engine.reconstructors": 1})
+    assert result.workers == 1
+    assert outcome(folder) == whole
+
+
+@pytest.fixture(scope="module")
+def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that waits at step 1, with a model of the user's own; refusals must leave it as it is."""
+    folder = tmp_path_factory.mktemp("unfinished") / "run"
+    train_small(folder, model=own_model(7), seconds=0.0)
+    return folder
+
+
+def own_model(hidden: int) -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), Heaviside(), nn.Linear(hidden, 10))
+
+
+def other_digits() -> ArrayDataset:
+    rng = np.random.default_rng(0)
+    return ArrayDataset((rng.random((1400, 1, 8, 8)), np.arange(1400) % 10), shards=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": own_model(8)}, r"checkpoint of another model: 1.bias has shape \(7,\) there, \(8,\) here"),
+        ({}, r"checkpoint of another model"),  # the config's model, though an own one was trained
+        ({"model": own_model(7), "data": other_digits()}, "was trained on data with fingerprint"),
+        ({"model": own_model(7), "overrides": {"noise.scale": 2.0}}, "noise.scale: can't change"),
+        ({"model": own_model(7), "overrides": {"steps": 99}}, "steps: can't change"),
+        ({"model": own_model(7), "overrides": {"engine.worker": 2}}, "did you mean 'engine.workers'"),
+    ],
+)
+def test_what_does_not_belong_to_the_run_is_refused(
+    arguments: dict[str, Any], message: str, unfinished: Path
+) -> None:
+    files = {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=message):
+        resume_small(unfinished, **arguments)
+    assert {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()} == files
+
+
+def test_a_run_of_ones_own_model_is_resumed_with_any_parameters_in_it(tmp_path: Path) -> None:
+    expected = train_small(tmp_path / "whole", model=own_model(7))
+    train_small(tmp_path / "parts", model=own_model(7), seconds=0.0)
+    model = own_model(7)
+    nn.init.zeros_(model[1].weight)  # type: ignore[index, arg-type]
+    result = resume_small(tmp_path / "parts", model=model)
+    assert result.params_sha256 == expected.params_sha256
+    weights = load_checkpoint(tmp_path / "whole").weights
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+
+
+def test_only_runs_can_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is not a run: there is no such folder"):
+        resume_small(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="is not a run: it has no config.toml"):
+        resume_small(tmp_path / "empty")
+    assert digits().count("train") == 1260
