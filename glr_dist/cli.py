@@ -236,11 +236,11 @@ def _absolute(folder: str) -> str:
 
 
 def _how_to_go_on(run: str) -> str:
-    from glr_dist.store import Storage, checkpoint_steps
+    from glr_dist.store import Storage
 
-    if checkpoint_steps(Storage.at(run)):
+    if Storage.at(run).exists("config.toml"):
         return f"interrupted; continue with: glr-dist train --resume {shlex.quote(run)}"
-    return "interrupted before the first checkpoint: there is nothing to resume"
+    return "interrupted before the run began: there is nothing to resume"
 
 
 def _say(line: str) -> None:

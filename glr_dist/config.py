@@ -7,6 +7,7 @@ Every room owns its part; this file puts the parts together. Keys are dotted pat
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -236,6 +237,8 @@ def _converted(key: str, value: Any, hint: Any) -> Any:
         return {name: _read(key, entry, hint) if isinstance(entry, str) else entry for name, entry in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key} = {value!r}: must be a finite number")
     expected = origin or hint
     if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
         raise UserError(f"{key} = {value!r}: must be {_described(hint)}")

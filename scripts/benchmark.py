@@ -156,9 +156,7 @@ def in_process_contenders() -> list[Contender]:
         contenders.append(Contender(name, trainer_step(crew, model), problem.losses_per_step()))
     model = MLP(INPUTS, (HIDDEN,), CLASSES, "heaviside")
     copies = 4  # its time is proportional to the copies, and it is slow
-    contenders.append(
-        Contender("outer product per copy", outer_product_step(model, copies), 2 * BATCH * copies)
-    )
+    contenders.append(Contender("outer product per copy", outer_product_step(model, copies), 2 * BATCH * copies))
     return contenders
 
 

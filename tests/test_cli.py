@@ -212,9 +212,7 @@ def test_options_and_settings_land_in_the_runs_config(here: Path) -> None:
 
 
 def test_seconds_end_a_run_with_a_checkpoint_and_resume_goes_on(here: Path) -> None:
-    report = last_json(
-        call("train", *SMALL, "--steps", "40", "--seconds", "0.001", "--run-dir", "run", "--json")
-    )
+    report = last_json(call("train", *SMALL, "--steps", "40", "--seconds", "0.001", "--run-dir", "run", "--json"))
     assert report["steps"] == 1
     assert (here / "run" / "checkpoints" / "step-000001").is_dir()
     whole = last_json(call("train", *SMALL, "--steps", "40", "--run-dir", "whole", "--json"))
@@ -244,9 +242,7 @@ def test_a_model_factory_of_the_current_folder_is_trained_and_needs_trust_to_be_
     factory = ["--set", "model.kind=factory", "--set", "model.factory=mynet:build"]
     report = last_json(call("train", *SMALL, *factory, "--steps", "2", "--run-dir", "run", "--json"))
     refused(call("evaluate", "run"), "mynet:build", "--trust-model")
-    assert (
-        last_json(call("evaluate", "run", "--trust-model", "--json"))["accuracy"] == report["test_accuracy"]
-    )
+    assert last_json(call("evaluate", "run", "--trust-model", "--json"))["accuracy"] == report["test_accuracy"]
 
 
 # --- interruption and failure ---
@@ -273,9 +269,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_ends_where_the_whole_run_does(her
     assert (resumed["steps"], resumed["params_sha256"]) == (150, whole["params_sha256"])
 
 
-def test_an_interruption_before_the_run_begins_leaves_nothing(
-    here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interruption_before_the_run_begins_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
@@ -333,9 +327,7 @@ def test_evaluate_finds_what_training_reported(here: Path) -> None:
 
 
 def test_votes_of_vanishing_noise_are_the_clean_network(here: Path) -> None:
-    assert (
-        call("train", *SMALL, "--set", "noise.scale=1e-6", "--steps", "5", "--run-dir", "run").exit_code == 0
-    )
+    assert call("train", *SMALL, "--set", "noise.scale=1e-6", "--steps", "5", "--run-dir", "run").exit_code == 0
     report = last_json(call("evaluate", "run", "--votes", "3", "--json"))
     assert report["votes"] == 3
     assert report["noisy_accuracy"] == report["accuracy"]
@@ -385,10 +377,7 @@ def test_a_run_on_shards_knows_its_folder_and_notes_other_data(here: Path) -> No
     assert "note:" not in known.stderr
     (here / "shards").rename(here / "moved")
     refused(call("evaluate", "run"), "--data-root", "shards")
-    assert (
-        last_json(call("evaluate", "run", "--data-root", "moved", "--json"))["accuracy"]
-        == report["test_accuracy"]
-    )
+    assert last_json(call("evaluate", "run", "--data-root", "moved", "--json"))["accuracy"] == report["test_accuracy"]
     images, labels = (t.numpy() for t in next(open_dataset(DataConfig(shards=2)).batches("test", 300)))
     other = here / "other"
     other.mkdir()
@@ -403,9 +392,7 @@ def test_a_run_on_shards_knows_its_folder_and_notes_other_data(here: Path) -> No
 
 
 def test_a_model_of_python_code_is_sent_back_there(here: Path) -> None:
-    config = glr_dist.load_config(
-        "digits-threshold", {"engine.workers": 0, "steps": 1, "batch": 32, "units.rows": 16}
-    )
+    config = glr_dist.load_config("digits-threshold", {"engine.workers": 0, "steps": 1, "batch": 32, "units.rows": 16})
     glr_dist.train(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), config=config, run_dir="run")
     refused(call("evaluate", "run"), "built by Python code", "load_state_dict")
 
@@ -413,9 +400,7 @@ def test_a_model_of_python_code_is_sent_back_there(here: Path) -> None:
 def test_data_and_loss_of_python_code_have_to_be_named(here: Path) -> None:
     rng = np.random.default_rng(0)
     data = ArrayDataset((rng.random((400, 1, 8, 8), np.float32), np.arange(400) % 10), shards=2)
-    config = glr_dist.load_config(
-        "digits-threshold", {"engine.workers": 0, "steps": 1, "batch": 32, "units.rows": 16}
-    )
+    config = glr_dist.load_config("digits-threshold", {"engine.workers": 0, "steps": 1, "batch": 32, "units.rows": 16})
 
     def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return -logits.gather(1, labels[:, None])[:, 0]
@@ -541,7 +526,6 @@ def _no_checkpoint(run: Path) -> None:
         (_lacks_a_file, ["cut short", "training.pt", "step-000010"]),
         (_other_model, ["another model", "1.bias", "(50,)", "(60,)"]),
         (_other_data, ["fingerprint", "--data-root"]),
-        (_no_checkpoint, ["no complete checkpoint"]),
     ],
 )
 def test_resume_refuses_a_harmed_run_and_leaves_it_alone(
@@ -551,6 +535,21 @@ def test_resume_refuses_a_harmed_run_and_leaves_it_alone(
     before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
     refused(call("train", "--resume", str(own)), *mentions)
     assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_stopped_before_its_first_checkpoint_resumes_from_its_beginning(own: Path) -> None:
+    whole = last_json(call("evaluate", str(own), "--json"))
+    _no_checkpoint(own)
+    resumed = last_json(call("train", "--resume", str(own), "--json"))
+    assert resumed["params_sha256"] == whole["params_sha256"]
+
+
+def test_resume_goes_back_to_the_checkpoint_it_is_given(own: Path) -> None:
+    whole = last_json(call("evaluate", str(own), "--json"))
+    steps = sorted((own / "checkpoints").iterdir())
+    assert len(steps) > 1
+    resumed = last_json(call("train", "--resume", str(steps[0]), "--json"))
+    assert resumed["params_sha256"] == whole["params_sha256"]
 
 
 @pytest.mark.parametrize("harm", [_cut_short, _lacks_a_file, _no_checkpoint])
@@ -574,9 +573,7 @@ def test_evaluate_refuses_a_harmed_run(own: Path, harm: Callable[[Path], None]) 
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_evaluate_refuses_what_does_not_fit(
-    trained: Path, here: Path, args: list[str], mentions: list[str]
-) -> None:
+def test_evaluate_refuses_what_does_not_fit(trained: Path, here: Path, args: list[str], mentions: list[str]) -> None:
     prepare("digits", str(here / "digits"), shards=1)
     header, _ = read_footer(here / "digits" / "train-00000-of-00001.parquet")
     for name, other, splits in (
@@ -635,9 +632,7 @@ def test_an_unknown_preset_is_not_printed() -> None:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_more_than_the_cluster_has_is_refused_at_once(
-    here: Path, args: list[str], mentions: list[str]
-) -> None:
+def test_more_than_the_cluster_has_is_refused_at_once(here: Path, args: list[str], mentions: list[str]) -> None:
     started = time.monotonic()
     refused(call("train", *args), *mentions)
     assert time.monotonic() - started < 20

@@ -35,9 +35,7 @@ def _needed(requirements: list[Requirement]) -> set[str]:
         seen.add((name, extra))
         for requirement in map(Requirement, metadata.requires(name) or []):
             if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
-                todo += [
-                    (canonicalize_name(requirement.name), wanted) for wanted in ["", *requirement.extras]
-                ]
+                todo += [(canonicalize_name(requirement.name), wanted) for wanted in ["", *requirement.extras]]
     return {name for name, _ in seen}
 
 

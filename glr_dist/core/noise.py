@@ -92,7 +92,8 @@ def _fit_scaled_erfc() -> list[float]:
 
     def exact(t: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(2.0 * (1.0 + t) / (1.0 - t))
-        return ((1.0 + 2.0 * x) * torch.special.erfcx(x)).numpy()
+        values: np.ndarray = ((1.0 + 2.0 * x) * torch.special.erfcx(x)).numpy()
+        return values
 
     polynomial = np.polynomial.Chebyshev.interpolate(exact, 10).convert(kind=np.polynomial.Polynomial)
     return [float(c) for c in polynomial.coef[::-1]]
@@ -102,7 +103,7 @@ _SCALED_ERFC = _fit_scaled_erfc()
 
 
 def _scaled_erfc(x: Tensor) -> Tensor:
-    """erfcx of x >= 0 to 3e-7 relative, ten times faster than torch's own in float32."""
+    """The scaled complementary error function of x >= 0 to 3e-7 relative, ten times faster than torch's own in float32."""
     t = (x - 2.0) / (x + 2.0)
     value = torch.full_like(t, _SCALED_ERFC[0])
     for coefficient in _SCALED_ERFC[1:]:

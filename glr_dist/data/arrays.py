@@ -152,8 +152,7 @@ def from_torch(
     """
     names = classes if classes is not None else getattr(train, "classes", None)
     pairs = [
-        None if source is None else _collect(source, split)
-        for split, source in (("train", train), ("test", test))
+        None if source is None else _collect(source, split) for split, source in (("train", train), ("test", test))
     ]
     assert pairs[0] is not None
     return ArrayDataset(pairs[0], pairs[1], validation=validation, shards=shards, classes=names)
@@ -169,19 +168,13 @@ def _collect(source: Any, split: str) -> tuple[Features, list[int]]:
             raise UserError(f"{split}, item {i}: found {type(item).__name__}, not a pair (x, y)")
         x = _as_numpy(item[0])
         if x.dtype == object or (features and (x.shape, x.dtype) != (features[0].shape, features[0].dtype)):
-            first = (
-                f"item 0 is {features[0].dtype} {list(features[0].shape)}" if features else "it is no array"
-            )
-            raise UserError(
-                f"{split}, item {i}: x is {x.dtype} {list(x.shape)}, but {first}: transform all alike"
-            )
+            first = f"item 0 is {features[0].dtype} {list(features[0].shape)}" if features else "it is no array"
+            raise UserError(f"{split}, item {i}: x is {x.dtype} {list(x.shape)}, but {first}: transform all alike")
         features.append(x)
         try:
             labels.append(int(item[1]))
         except (TypeError, ValueError) as error:
-            raise UserError(
-                f"{split}, item {i}: y is {type(item[1]).__name__}, not one class index"
-            ) from error
+            raise UserError(f"{split}, item {i}: y is {type(item[1]).__name__}, not one class index") from error
     if not features:
         raise UserError(f"{split} has no rows: give at least one")
     return np.stack(features), labels
@@ -207,13 +200,9 @@ def _as_arrays(pair: tuple[Any, Any], split: str) -> tuple[Features, Labels]:
     except ValueError as error:
         raise UserError(f"{split}: rows of unequal length ({error})") from error
     if x.ndim < 1 or (x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating)):
-        raise UserError(
-            f"{split}: x is {x.dtype} {list(x.shape)}: give uint8 (0..255) or float, one row an example"
-        )
+        raise UserError(f"{split}: x is {x.dtype} {list(x.shape)}: give uint8 (0..255) or float, one row an example")
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
-        raise UserError(
-            f"{split}: y is {y.dtype} {list(y.shape)}: give one integer class index a row, shape [n]"
-        )
+        raise UserError(f"{split}: y is {y.dtype} {list(y.shape)}: give one integer class index a row, shape [n]")
     if x.dtype != np.uint8:
         with np.errstate(over="ignore"):  # too large for float32 becomes inf, which check_finite names
             x = x.astype(np.float32)

@@ -130,9 +130,7 @@ def _torchvision(name: str, root: str, *, download: bool) -> NamedSet:
     """The arrays behind a torchvision data set, bypassing its per-item images."""
     from torchvision import datasets
 
-    kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[
-        name
-    ]
+    kind = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST, "cifar10": datasets.CIFAR10}[name]
     splits, classes = {}, ()
     for split in ("train", "test"):
         source: Any = kind(root, train=split == "train", download=download)

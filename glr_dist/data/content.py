@@ -44,8 +44,7 @@ def check_splits(splits: Splits, classes: Sequence[str]) -> None:
             raise UserError(f"{split} has no rows: give at least one")
         if features.shape[1:] != shape:
             raise UserError(
-                f"{split} rows have shape {list(features.shape[1:])} and train rows {list(shape)}: "
-                "make them equal"
+                f"{split} rows have shape {list(features.shape[1:])} and train rows {list(shape)}: make them equal"
             )
         check_labels(labels, classes, split)
         check_finite(features, split)
@@ -84,9 +83,7 @@ def check_finite(features: Features, where: str) -> None:
         return
     wrong = np.flatnonzero(~np.isfinite(features).reshape(len(features), -1).all(axis=1))
     if len(wrong):
-        raise UserError(
-            f"{where}, row {wrong[0]}: not finite in float32 ({len(wrong)} such rows): clean or drop them"
-        )
+        raise UserError(f"{where}, row {wrong[0]}: not finite in float32 ({len(wrong)} such rows): clean or drop them")
 
 
 def fingerprint(splits: Splits, classes: Sequence[str]) -> str:

@@ -55,9 +55,7 @@ class DataConfig:
         if self.name not in names:
             raise UserError(f"data.name is {self.name!r}: {nearest(self.name, names)}")
         if self.name == "parquet" and not self.root:
-            raise UserError(
-                "data.name is 'parquet' but data.root is empty: give the folder of shards (--data-root)"
-            )
+            raise UserError("data.name is 'parquet' but data.root is empty: give the folder of shards (--data-root)")
         if self.resize < 0:
             raise UserError(f"data.resize is {self.resize}: give a side in pixels, or 0 for the stored size")
         check_split_options(self.validation, self.shards)
@@ -160,9 +158,7 @@ class Dataset:
             return images
         from torch.nn.functional import interpolate
 
-        return interpolate(
-            images, self.shape[1:], mode="bilinear", align_corners=False, antialias=False
-        ).contiguous()
+        return interpolate(images, self.shape[1:], mode="bilinear", align_corners=False, antialias=False).contiguous()
 
     def _shard(self, stored: str, shard: int) -> _Shard:
         """The decoded shard, from memory or from disk; drops those used longest ago."""
@@ -212,9 +208,7 @@ def open_dataset(config: DataConfig) -> Dataset:
     config.check()
     dataset = Dataset(_open_folder(config), config)
     if dataset.count("train") == 0:
-        raise UserError(
-            f"data.validation {config.validation} leaves no training rows in {dataset.name}: lower it"
-        )
+        raise UserError(f"data.validation {config.validation} leaves no training rows in {dataset.name}: lower it")
     return dataset
 
 

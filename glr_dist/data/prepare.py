@@ -119,9 +119,7 @@ def _load_image_folder(path: Path) -> NamedSet:
                 f"{path / split / strangers[0]} is a class that {path / 'train'} has not: remove or rename it"
             )
         # ImageFolder numbers each folder's classes by itself: a class that test lacks would shift the rest.
-        samples[split] = [
-            (Path(file), classes.index(folder.classes[label])) for file, label in folder.samples
-        ]
+        samples[split] = [(Path(file), classes.index(folder.classes[label])) for file, label in folder.samples]
     return NamedSet(_load_images(samples), classes)
 
 

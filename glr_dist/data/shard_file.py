@@ -85,9 +85,7 @@ def read_footer(path: Path) -> tuple[Header, int]:
     try:
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
         values = {field: json.loads(metadata[field]) for field in Header._fields}
-        header = Header(
-            values["name"], tuple(values["shape"]), tuple(values["classes"]), values["fingerprint"]
-        )
+        header = Header(values["name"], tuple(values["shape"]), tuple(values["classes"]), values["fingerprint"])
         channels, height, width = header.shape
         wanted = {"image": pa.binary(channels * height * width), "label": pa.int64()}
     except (KeyError, ValueError, TypeError) as error:
@@ -166,9 +164,7 @@ def _read(path: Path, columns: list[str]) -> Any:
         # One thread: an evaluator has one core.
         table = file.read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(
-            f"{path} is damaged ({' '.join(str(error).split())[:120]}): {PREPARE_AGAIN}"
-        ) from error
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())[:120]}): {PREPARE_AGAIN}") from error
     finally:
         file.close()
     for column in columns:

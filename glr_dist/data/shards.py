@@ -135,9 +135,7 @@ def read_shard(folder: ShardFolder, split: str, shard: int) -> tuple[Images, Lab
     path = folder.file(split, shard)
     images, labels = read_file(path, folder.header.shape)
     if len(labels) != folder.counts[split][shard]:
-        raise UserError(
-            f"{path} has {len(labels)} rows, not {folder.counts[split][shard]} as before: start again"
-        )
+        raise UserError(f"{path} has {len(labels)} rows, not {folder.counts[split][shard]} as before: start again")
     return images, labels
 
 
@@ -145,9 +143,7 @@ def _check_images(splits: Splits, classes: Sequence[str], shards: int) -> None:
     """uint8 [n, C, H, W], consistent, and enough rows for the shards."""
     for split, (images, _) in splits.items():
         if images.dtype != np.uint8 or images.ndim != 4:
-            raise UserError(
-                f"{split} images are {images.dtype} {list(images.shape)}: shards hold uint8 [n, C, H, W]"
-            )
+            raise UserError(f"{split} images are {images.dtype} {list(images.shape)}: shards hold uint8 [n, C, H, W]")
     check_splits(splits, classes)
     rows = len(splits["train"][0])
     if not 1 <= shards <= rows:
@@ -197,9 +193,7 @@ def _list_files(path: Path) -> dict[str, list[Path]]:
         ((total, shards),) = totals.items()
         missing = sorted(set(range(total)) - shards)
         if missing:
-            raise UserError(
-                f"{path} lacks {_file_name(split, missing[0], total)}: copy it there, or {PREPARE_AGAIN}"
-            )
+            raise UserError(f"{path} lacks {_file_name(split, missing[0], total)}: copy it there, or {PREPARE_AGAIN}")
         files[split] = [path / _file_name(split, shard, total) for shard in range(total)]
     return files
 

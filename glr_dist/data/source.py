@@ -79,9 +79,7 @@ def check_split_options(validation: float, shards: int) -> None:
         UserError: naming the field, the value found and the values allowed.
     """
     if not 0 <= validation < 1:
-        raise UserError(
-            f"data.validation is {validation}: give a share of at least 0 and below 1, such as 0.1"
-        )
+        raise UserError(f"data.validation is {validation}: give a share of at least 0 and below 1, such as 0.1")
     if shards < 1:
         raise UserError(f"data.shards is {shards}: give at least 1")
 

@@ -22,7 +22,13 @@ def connect() -> bool:
     if ray.is_initialized():
         return False
     if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        try:
+            ray.init(log_to_driver=False, logging_level=logging.WARNING)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            place = os.environ["RAY_ADDRESS"]
+            raise UserError(
+                f"RAY_ADDRESS = {place}: no Ray cluster answers there ({error}); mend it, or unset it for a local one"
+            ) from error
         return False
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     return True

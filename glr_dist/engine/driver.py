@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ class Clock:
 
     seconds: float = 0.0
     noisy_forwards: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
 
 
 class Driver:
@@ -110,7 +113,7 @@ class Driver:
         Raises:
             KeyboardInterrupt: after a checkpoint, when the user interrupted.
         """
-        before = self.clock.seconds
+        before = dataclasses.replace(self.clock)
         started = time.monotonic()
         first = self.step
         try:
@@ -118,7 +121,9 @@ class Driver:
                 while self.step < steps:
                     result = crew.gradient(flat_parameters(self.model).numpy(), self.step)
                     self._apply(result)
-                    self.clock.seconds = before + time.monotonic() - started
+                    self.clock.seconds = before.seconds + time.monotonic() - started
+                    self.clock.bytes_up = before.bytes_up + crew.traffic.up
+                    self.clock.bytes_down = before.bytes_down + crew.traffic.down
                     loss = self._record(result, steps)
                     show(self._progress(steps, loss, (time.monotonic() - started) / (self.step - first)))
                     if interrupted():
@@ -147,7 +152,7 @@ class Driver:
             step=self.step,
             weights=self.model.state_dict(),
             training={"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()},
-            meta={**self.meta, "seconds": self.clock.seconds, "noisy_forwards": self.clock.noisy_forwards},
+            meta={**self.meta, "clock": dataclasses.asdict(self.clock)},
         )
         self.saved = self.step
 

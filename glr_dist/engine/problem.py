@@ -79,9 +79,15 @@ class Problem:
     def units_of(self, step: int) -> list[WorkUnit]:
         """The work units of a step, counted from 0."""
         rows = self.schedule.rows
-        per_row = {site: size if self.method != "es" else -(-size // rows) for site, size in self.noise_sizes().items()}
-        chunks = {site: draw_chunks(self.estimator, self.units, rows, size) for site, size in per_row.items()}
+        chunks = {site: draw_chunks(self.estimator, self.units, rows, size) for site, size in self._largest().items()}
         return step_units(step, self.schedule.blocks(step), chunks)
+
+    def _largest(self) -> dict[int, int]:
+        """Values per copy and example of the largest tensor of a unit: all that follows the noise has a row per copy."""
+        sizes = [site.size for site in self.sites]
+        if self.method == "es":
+            return {ALL_SITES: max(-(-self.noise_sizes()[ALL_SITES] // self.schedule.rows), *sizes)}
+        return {site: size if site == ALL_SITES else max(sizes[site:]) for site, size in self.noise_sizes().items()}
 
     def losses_per_step(self) -> int:
         """Scalars that evaluators send home in a step."""

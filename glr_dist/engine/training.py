@@ -32,7 +32,7 @@ from glr_dist.models.spec import build_model
 from glr_dist.store.checkpoint import Checkpoint, load_checkpoint, params_sha256
 from glr_dist.store.journal import JournalWriter, estimate_bytes, truncate_journal
 from glr_dist.store.metrics import truncate_metrics
-from glr_dist.store.rundir import create_run, open_run
+from glr_dist.store.rundir import create_run, open_run, refuse_taken
 from glr_dist.store.storage import Storage
 
 _JOURNAL_LIMIT = 10**9  # bytes; `journal = "auto"` is on below
@@ -107,7 +107,7 @@ def resume(
     """Continue an interrupted run from its newest checkpoint; ends bit for bit where the uninterrupted run would.
 
     Args:
-        run_dir: the run's folder.
+        run_dir: the run's folder, or one of its checkpoints to go back to.
         overrides: keys to change: those under ``engine``, and where the data lies.
         model: the model that was passed to `train`, if one was.
         data: the data passed to `train`, if any were.
@@ -119,12 +119,13 @@ def resume(
     Raises:
         UserError: when it is no run, has no sound checkpoint, or other model, data or keys are given.
     """
-    run, text = open_run(run_dir)
+    run, point = _run_and_checkpoint(run_dir)
+    run, text = open_run(run.uri)
     for key in overrides or {}:
         if not key.startswith("engine.") and key not in ("data.root", "data.cache"):
             raise UserError(f"{key}: can't change when a run is resumed; start a new run, or leave it out")
-    config = parse_config(text, overrides, source=f"{run_dir}/config.toml")
-    return _train(config, model, data, loss, run_dir, run, seconds, show, say)
+    config = parse_config(text, overrides, source=f"{run}/config.toml")
+    return _train(config, model, data, loss, None, (run, point), seconds, show, say)
 
 
 def _train(
@@ -133,7 +134,7 @@ def _train(
     data: DataSource | None,
     loss: Loss | None,
     run_dir: str | Path | None,
-    resumed: Storage | None,
+    resumed: tuple[Storage, Storage | None] | None,
     seconds: float | None,
     show: Callable[[Progress], None],
     say: Callable[[str], None],
@@ -147,16 +148,22 @@ def _train(
     schedule = build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)
     meta = run_meta(config, problem, own_model=own_model, own_loss=loss is not None)
     first, clock = 0, Clock()
-    if resumed is not None:
-        checkpoint = load_checkpoint(resumed)
-        restore(checkpoint, meta, model, optimizer, schedule)
-        first = checkpoint.step
-        clock = Clock(checkpoint.meta["seconds"], checkpoint.meta["noisy_forwards"])
-        truncate_journal(resumed, first)
-        truncate_metrics(resumed, first)
+    if resumed is None:
+        run_dir = run_dir or new_run_name("run")
+        refuse_taken(run_dir)
+    else:
+        run, point = resumed
+        if point is not None:
+            checkpoint = load_checkpoint(point)
+            restore(checkpoint, meta, model, optimizer, schedule)
+            first = checkpoint.step
+            clock = Clock(**checkpoint.meta["clock"])
+        truncate_journal(run, first)
+        truncate_metrics(run, first)
     with fixed_threads(config.engine.threads), _crew(config, problem) as crew:
         # the folder is made only now: a mistake above leaves nothing behind
-        run = resumed or create_run(run_dir or new_run_name("run"), config_toml(config))
+        if resumed is None:
+            run = create_run(run_dir or "", config_toml(config))
         journal = _journal(config, problem, run, say)
         driver = Driver(
             model,
@@ -182,13 +189,21 @@ def _train(
             validation_accuracy=None if validation is None else validation.accuracy,
             noisy_forwards=driver.clock.noisy_forwards,
             noisy_forwards_per_second=driver.clock.noisy_forwards / max(driver.clock.seconds, 1e-9),
-            bytes_up=crew.traffic.up,
-            bytes_down=crew.traffic.down,
+            bytes_up=driver.clock.bytes_up,
+            bytes_down=driver.clock.bytes_down,
             params_sha256=params_sha256(dict(model.named_parameters())),
             workers=crew.workers,
             workers_lost=crew.workers_lost,
             journal=journal is not None,
         )
+
+
+def _run_and_checkpoint(place: str | Path) -> tuple[Storage, Storage | None]:
+    """The run that is resumed and where it starts: at a checkpoint, or, when it has none yet, at its beginning."""
+    storage = Storage.at(place)
+    if storage.parent().name == "checkpoints":
+        return storage.parent().parent(), storage
+    return storage, storage if storage.list("checkpoints") else None
 
 
 def make_problem(config: Config, model: nn.Module, data: DataSource, loss: Loss | None) -> Problem:

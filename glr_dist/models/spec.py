@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from glr_dist.core.activations import ACTIVATIONS
 from glr_dist.errors import UserError, nearest
 from glr_dist.models.networks import MLP, ConvNet
 
@@ -53,6 +54,8 @@ class ModelConfig:
         for field in ("kernel", "stride"):
             if getattr(self, field) < 1:
                 raise UserError(f"model.{field} = {getattr(self, field)}: must be at least 1")
+        if self.activation not in ACTIVATIONS:
+            raise UserError(f"model.activation = {self.activation!r}: unknown; {nearest(self.activation, ACTIVATIONS)}")
         if self.init_std < 0:
             raise UserError(f"model.init_std = {self.init_std}: must be 0 or more")
         if self.kind == "factory" and ":" not in self.factory:

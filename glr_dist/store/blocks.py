@@ -120,9 +120,7 @@ def write_block(run: Storage, tables: Sequence[Any]) -> int:
     how = dict.fromkeys(INTEGERS, "DELTA_BINARY_PACKED") | {"seed": "PLAIN"}
     how |= {"losses": "DELTA_LENGTH_BYTE_ARRAY"} if bits else {"losses.list.element": "BYTE_STREAM_SPLIT"}
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table, sink, compression="zstd", use_dictionary=False, column_encoding=how, write_statistics=False
-    )
+    pq.write_table(table, sink, compression="zstd", use_dictionary=False, column_encoding=how, write_statistics=False)
     data = sink.getvalue().to_pybytes()
     first, last = table["step"][0].as_py(), table["step"][-1].as_py()
     run.write(f"{FOLDER}/steps-{first:08d}-{last:08d}-{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
@@ -154,7 +152,5 @@ def keep_until(run: Storage, data: bytes, step: int) -> None:
 def _packed(row: JournalRow) -> bytes:
     ones = row.losses == 1
     if not (ones | (row.losses == 0)).all():
-        raise ValueError(
-            f"step {row.step}, unit {row.unit}: a loss is neither 0 nor 1; journal floats instead"
-        )
+        raise ValueError(f"step {row.step}, unit {row.unit}: a loss is neither 0 nor 1; journal floats instead")
     return np.packbits(ones.ravel()).tobytes()

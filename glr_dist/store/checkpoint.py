@@ -196,9 +196,7 @@ def _find(storage: Storage) -> Storage:
     if storage.exists(FOLDER) or storage.exists("config.toml"):
         raise CheckpointError(f"the run {storage} has no complete checkpoint yet")
     if storage.exists(""):
-        raise CheckpointError(
-            f"{storage} is not a checkpoint: give a run's folder or one of its {FOLDER}/step-N"
-        )
+        raise CheckpointError(f"{storage} is not a checkpoint: give a run's folder or one of its {FOLDER}/step-N")
     raise CheckpointError(f"there is no checkpoint at {storage}: nothing has this name")
 
 
@@ -242,9 +240,7 @@ def _verified(folder: Storage) -> tuple[dict[str, Any], dict[str, bytes]]:
         if found < size:
             raise CheckpointError(f"the checkpoint {folder} is cut short: {name} has {found} of {size} bytes")
         if _sha256(files[name]) != meta["files"][name]["sha256"]:
-            raise CheckpointError(
-                f"the checkpoint {folder} is damaged: {name} does not match its SHA-256 in {META}"
-            )
+            raise CheckpointError(f"the checkpoint {folder} is damaged: {name} does not match its SHA-256 in {META}")
     return meta, files
 
 
@@ -259,9 +255,7 @@ def _verified_meta(folder: Storage, data: bytes) -> dict[str, Any]:
         raise CheckpointError(f"the checkpoint {folder} is {state}: {META} does not match its own SHA-256")
     if meta.get("format") != FORMAT:
         found = meta.get("format")
-        raise CheckpointError(
-            f"the checkpoint {folder} has format {found!r}; this version reads format {FORMAT}"
-        )
+        raise CheckpointError(f"the checkpoint {folder} has format {found!r}; this version reads format {FORMAT}")
     return dict(meta)
 
 
@@ -270,16 +264,12 @@ def _decoded(folder: Storage, meta: dict[str, Any], files: Mapping[str, bytes]) 
         loaded = safetensors.torch.load(files[WEIGHTS])
         weights = {name: loaded[name] for name in meta["weights"]}  # the file has them in an order of its own
     except (SafetensorError, KeyError) as error:
-        raise CheckpointError(
-            f"the checkpoint {folder} is damaged: {WEIGHTS}: {_first_line(error)}"
-        ) from error
+        raise CheckpointError(f"the checkpoint {folder} is damaged: {WEIGHTS}: {_first_line(error)}") from error
     try:
         training = torch.load(io.BytesIO(files[TRAINING]), weights_only=True, map_location="cpu")
     except Exception as error:  # the hashes are right, so somebody made this file: it may raise anything
         problem = "holds more than tensors and plain values, and was not loaded"
         raise CheckpointError(f"the checkpoint {folder} is not safe: {TRAINING} {problem}") from error
     if params_sha256(weights) != meta["params_sha256"]:
-        raise CheckpointError(
-            f"the checkpoint {folder} is damaged: {WEIGHTS} does not match params_sha256 in {META}"
-        )
+        raise CheckpointError(f"the checkpoint {folder} is damaged: {WEIGHTS} does not match params_sha256 in {META}")
     return Checkpoint(path=folder.uri, step=meta["step"], weights=weights, training=training, meta=meta)

@@ -86,9 +86,7 @@ class JournalWriter:
             assert row.losses.shape[1] == row.rows > 0, "rows is the number of examples in losses"
         steps = [row.step for row in rows]
         assert steps == sorted(steps), "steps ascend"
-        assert not steps or steps[0] > self._last, (
-            f"step {steps[0]} after step {self._last}: append whole steps"
-        )
+        assert not steps or steps[0] > self._last, f"step {steps[0]} after step {self._last}: append whole steps"
         self._last = steps[-1] if steps else self._last
         self._rows += rows
         self._waiting += sum(row.losses.nbytes for row in rows)
@@ -124,9 +122,7 @@ class JournalWriter:
     def __enter__(self) -> JournalWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
 
     def _check(self) -> None:
@@ -187,11 +183,7 @@ class JournalReader:
         rows = self._load(block).get(step) if block else None
         if rows is None:
             have = self.steps()
-            found = (
-                f"it has {have[0]} to {have[-1]}"
-                if have
-                else "it is empty: was the run made with --journal off?"
-            )
+            found = f"it has {have[0]} to {have[-1]}" if have else "it is empty: was the run made with --journal off?"
             raise JournalError(f"the journal of {self._run} lacks step {step}; {found}")
         return rows
 
@@ -251,7 +243,5 @@ def _verified(run: Storage, block: Block) -> bytes:
     data = run.read(f"{FOLDER}/{block.name}")
     if not block.matches(data):
         place = run.folder(f"{FOLDER}/{block.name}")
-        raise JournalError(
-            f"the journal file {place} is damaged or cut short: its SHA-256 is not the one in its name"
-        )
+        raise JournalError(f"the journal file {place} is damaged or cut short: its SHA-256 is not the one in its name")
     return data

@@ -70,9 +70,7 @@ class MetricsWriter:
     def __enter__(self) -> MetricsWriter:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
 
 
@@ -96,9 +94,7 @@ def truncate_metrics(run: Storage, step: int) -> None:
         UserError: a line is damaged.
     """
     lines = _whole_lines(run).splitlines(keepends=True)
-    kept = [
-        line for number, line in enumerate(lines, 1) if _parsed(run, number, line).get("step", step) <= step
-    ]
+    kept = [line for number, line in enumerate(lines, 1) if _parsed(run, number, line).get("step", step) <= step]
     if lines:
         run.write(NAME, b"".join(kept))
 

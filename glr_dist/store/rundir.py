@@ -25,9 +25,7 @@ def create_run(uri: str | Path, config_toml: str) -> Storage:
     run = Storage.at(uri)
     try:
         if not _claimed(run):
-            raise UserError(
-                f"--run-dir {run} exists and is not empty: choose another, or continue it with --resume"
-            )
+            raise UserError(f"--run-dir {run} exists and is not empty: choose another, or continue it with --resume")
         try:
             run.write(CONFIG, config_toml.encode())
         except UserError:
@@ -36,6 +34,20 @@ def create_run(uri: str | Path, config_toml: str) -> Storage:
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"--run-dir {run} cannot be written: {_first_line(error)}") from error
     return run
+
+
+def refuse_taken(uri: str | Path) -> None:
+    """Refuse a place for a new run where something is already; `create_run` does so too, but later.
+
+    Args:
+        uri: a local path or URI.
+
+    Raises:
+        UserError: something is there.
+    """
+    run = Storage.at(uri)
+    if run.list() or (run.local and run.path("").is_file()):
+        raise UserError(f"--run-dir {run} exists and is not empty: choose another, or continue it with --resume")
 
 
 def open_run(uri: str | Path) -> tuple[Storage, str]:

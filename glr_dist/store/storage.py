@@ -62,9 +62,7 @@ class Storage:
             fs, root = pafs.FileSystem.from_uri(text)
         except (OSError, pa.ArrowException, ImportError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(
-                f"cannot open {_redacted(text)}: {reason}; use a local folder, s3://, gs://"
-            ) from error
+            raise UserError(f"cannot open {_redacted(text)}: {reason}; use a local folder, s3://, gs://") from error
         local = isinstance(fs, pafs.LocalFileSystem)
         return cls(fs=fs, root=root.rstrip("/") or "/", uri=root if local else text)
 
@@ -202,9 +200,7 @@ class Storage:
         except OSError as error:
             place = str(self.folder(path))
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(
-                    f"no space left to {verb} {place}: free some or choose another --run-dir"
-                ) from error
+                raise UserError(f"no space left to {verb} {place}: free some or choose another --run-dir") from error
             if error.errno in (
                 errno.EACCES,
                 errno.EPERM,

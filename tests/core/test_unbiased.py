@@ -11,7 +11,7 @@ freedom) above 4, so a few times in all of these tests, and then again in 1 of 8
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -37,7 +37,7 @@ LABEL = 1
 LIMIT = 4.0
 SCALE = {"gaussian": 0.8, "laplace": 0.6}
 LOSSES = {"cross-entropy": cross_entropy, "zero-one": zero_one, "user": exact.users_loss}
-PHI = {
+PHI: dict[str, Callable[[Tensor], Tensor]] = {
     "two hidden Heaviside layers": heaviside,
     "a Heaviside layer called twice, with a skip": heaviside,
     "a sigmoid unit": torch.sigmoid,
@@ -183,9 +183,9 @@ def standard_errors_off(seen: Observed, loss: str, baseline: str, conditioning: 
 
 
 @pytest.fixture(scope="module")
-def seen(request: pytest.FixtureRequest) -> Iterator[Observed]:
+def seen(request: pytest.FixtureRequest) -> Observed:
     """The noisy passes of a setting, shared by the tests that estimate from them."""
-    yield observe(request.param)
+    return observe(request.param)
 
 
 def settings(nets: Sequence[str], schemes: Sequence[str] = ("layerwise", "joint"), **fixed: bool) -> list[object]:

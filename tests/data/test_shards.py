@@ -114,9 +114,7 @@ print(folder.header.fingerprint)
 
 def test_two_processes_preparing_at_once_both_end_well(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITER, str(tmp_path / "zoo")]
-    writers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in "ab"
-    ]
+    writers = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in "ab"]
     for writer in writers:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "ready\n"
@@ -130,9 +128,7 @@ def test_two_processes_preparing_at_once_both_end_well(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["zoo"]
 
 
-def test_the_second_to_rename_takes_the_first_ones_shards(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_second_to_rename_takes_the_first_ones_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rename = Path.rename
 
     def too_late(self: Path, target: Path) -> Path:
@@ -230,9 +226,7 @@ def _two_sets(folder: Path) -> None:
         (_two_sets, "mixes train shards of sets of 3 and 4 files"),
     ],
 )
-def test_a_damaged_folder_is_refused_in_one_line(
-    tmp_path: Path, damage: Callable[[Path], None], message: str
-) -> None:
+def test_a_damaged_folder_is_refused_in_one_line(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
     write(tmp_path / "zoo")
     damage(tmp_path / "zoo")
     with pytest.raises(UserError, match=message) as caught:

@@ -43,7 +43,7 @@ def test_too_much_is_refused_at_once_and_says_what_there_is(
     asked: dict[str, Any], needs: str, ray_session: None
 ) -> None:
     started = time.monotonic()
-    with pytest.raises(UserError, match=f"{needs}, the cluster has 4 CPUs and 0 GPUs; lower them or add nodes"):
+    with pytest.raises(UserError, match=f"{needs}, the cluster has 4 CPUs .* and 0 GPUs .*; lower them or add nodes"):
         workers_available(**{"threads": 1, "gpus": 0.0, "most": 8} | asked)
     assert time.monotonic() - started < 3
 
@@ -58,7 +58,7 @@ def test_too_much_is_refused_at_once_and_says_what_there_is(
 )
 def test_an_overambitious_run_leaves_nothing_behind(keys: dict[str, Any], tmp_path: Path, ray_session: None) -> None:
     started = time.monotonic()
-    with pytest.raises(UserError, match="the cluster has 4 CPUs and 0 GPUs"):
+    with pytest.raises(UserError, match="the cluster has 4 CPUs .* and 0 GPUs"):
         train_small(tmp_path / "run", keys)
     assert time.monotonic() - started < 10
     assert not (tmp_path / "run").exists()

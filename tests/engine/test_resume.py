@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import ES, JOINT, STEPS, digits, outcome, resume_small, train_small
+from small_runs import ES, JOINT, STEPS, outcome, resume_small, train_small
 from torch import nn
 
 from glr_dist.core.activations import Heaviside
@@ -134,9 +134,7 @@ def test_resuming_a_finished_run_changes_nothing(whole: dict[str, Any], tmp_path
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
 
 
-def test_a_run_may_move_from_one_process_to_actors(
-    whole: dict[str, Any], tmp_path: Path, ray_session: None
-) -> None:
+def test_a_run_may_move_from_one_process_to_actors(whole: dict[str, Any], tmp_path: Path, ray_session: None) -> None:
     folder = tmp_path / "run"
     with pytest.raises(KeyboardInterrupt):
         train_small(folder, show=interrupt_at(5))
@@ -174,9 +172,7 @@ def other_digits() -> ArrayDataset:
         ({"model": own_model(7), "overrides": {"engine.worker": 2}}, "did you mean 'engine.workers'"),
     ],
 )
-def test_what_does_not_belong_to_the_run_is_refused(
-    arguments: dict[str, Any], message: str, unfinished: Path
-) -> None:
+def test_what_does_not_belong_to_the_run_is_refused(arguments: dict[str, Any], message: str, unfinished: Path) -> None:
     files = {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=message):
         resume_small(unfinished, **arguments)
@@ -200,4 +196,3 @@ def test_only_runs_can_be_resumed(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="is not a run: it has no config.toml"):
         resume_small(tmp_path / "empty")
-    assert digits().count("train") == 1260

@@ -93,9 +93,7 @@ def test_odd_tensors_come_back(run: Storage, value: torch.Tensor) -> None:
     for name in ("w", "tied"):
         assert loaded[name].dtype == value.dtype
         assert loaded[name].shape == value.shape
-        assert torch.equal(
-            loaded[name].reshape(-1).view(torch.uint8), value.contiguous().reshape(-1).view(torch.uint8)
-        )
+        assert torch.equal(loaded[name].reshape(-1).view(torch.uint8), value.contiguous().reshape(-1).view(torch.uint8))
 
 
 def test_a_run_means_its_newest_checkpoint_and_half_ones_do_not_count(run: Storage) -> None:
@@ -126,9 +124,7 @@ def test_any_flipped_bit_is_found_and_named(run: Storage, name: str) -> None:
         flipped = bytearray(whole)
         flipped[place] ^= 1 << int(rng.integers(8))
         (path / name).write_bytes(flipped)
-        with pytest.raises(
-            CheckpointError, match=f"(damaged|cut short): {re.escape(name)}.*before it: {before}$"
-        ):
+        with pytest.raises(CheckpointError, match=f"(damaged|cut short): {re.escape(name)}.*before it: {before}$"):
             load_checkpoint(path)
     (path / name).write_bytes(whole)
     assert load_checkpoint(path).step == 2

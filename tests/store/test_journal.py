@@ -39,9 +39,7 @@ def zeros_and_ones(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarr
     return rng.integers(0, 2, shape).astype(np.float32)
 
 
-def step_rows(
-    step: int, bits: bool, units: int = 2, shape: tuple[int, int] = (COPIES, ROWS)
-) -> list[JournalRow]:
+def step_rows(step: int, bits: bool, units: int = 2, shape: tuple[int, int] = (COPIES, ROWS)) -> list[JournalRow]:
     """The rows of a step, the same whenever it is asked for."""
     rng = np.random.default_rng(step)
     draw: Callable[..., np.ndarray] = zeros_and_ones if bits else floats
@@ -106,9 +104,7 @@ def test_files_hold_whole_steps_and_join_up(run: Storage) -> None:
     assert after == 30
 
 
-@pytest.mark.parametrize(
-    ("bits", "encoding"), [(False, "BYTE_STREAM_SPLIT"), (True, "DELTA_LENGTH_BYTE_ARRAY")]
-)
+@pytest.mark.parametrize(("bits", "encoding"), [(False, "BYTE_STREAM_SPLIT"), (True, "DELTA_LENGTH_BYTE_ARRAY")])
 def test_losses_are_encoded_as_promised(run: Storage, bits: bool, encoding: str) -> None:
     write(run, range(1, 3), bits)
     name = run.list("journal")[0]
