@@ -71,6 +71,7 @@ class Config:
         validate_every: steps between validations; 0: only at the end.
         checkpoint_every: steps between checkpoints; 0: only at the end.
         journal: ``on``, ``off``, or ``auto``: on when its estimated size is below 1 GB.
+        tensorboard: write TensorBoard event files too; needs the extra ``glr-dist[tensorboard]``.
     """
 
     method: str = "glr"
@@ -81,6 +82,7 @@ class Config:
     validate_every: int = 500
     checkpoint_every: int = 1000
     journal: str = "auto"
+    tensorboard: bool = False
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)

@@ -164,6 +164,5 @@ def copy_losses(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
     if tuple(values.shape) != (draws * rows,):
         # the caller's check names the step and unit; it wants the shape for one pass over the examples
         return loss(logits[0], labels).detach().unsqueeze(0)
-    return values.reshape(draws, rows).to(
-        torch.float32
-    )  # a user's 0-1 loss may be bool, a loss with float64 weights double
+    # a user's 0-1 loss may be bool, one with float64 class weights double
+    return values.reshape(draws, rows).to(torch.float32)

@@ -75,3 +75,17 @@ def workers_available(workers: int, reconstructors: int, *, threads: int, gpus: 
     if gpus:
         room = min(room, int(gpus_there / gpus) - reconstructors)
     return max(1, min(room, most))
+
+
+def spare_room(*, threads: int, gpus: float) -> int:
+    """How many further actors of that size the cluster could hold now.
+
+    Args:
+        threads: CPUs of each.
+        gpus: GPUs of each.
+    """
+    import ray
+
+    free = ray.available_resources()
+    room = int(free.get("CPU", 0.0) // threads)
+    return min(room, int(free.get("GPU", 0.0) / gpus)) if gpus else room

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from glr_dist.engine.actors import actor_starter, role_function
-from glr_dist.engine.cluster import workers_available
+from glr_dist.engine.cluster import spare_room, workers_available
 from glr_dist.engine.pool import Call, LocalPool, Pool, RayPool
 from glr_dist.engine.problem import Problem, by_block
 from glr_dist.engine.units import WorkUnit
@@ -45,21 +46,18 @@ class StepResult:
 class Crew:
     """Evaluators and reconstructors of one problem."""
 
-    def __init__(self, problem: Problem, evaluators: Pool, reconstructors: Pool, *, workers: int, remote: bool) -> None:
+    def __init__(self, problem: Problem, evaluators: Pool, reconstructors: Pool) -> None:
         """Take over two pools.
 
         Args:
             problem: what is trained.
             evaluators: pool of role ``evaluator``.
             reconstructors: pool of role ``reconstructor``.
-            workers: evaluator actors, 0 in-process.
-            remote: whether the reconstructors are actors.
         """
         self.problem = problem
         self.evaluators = evaluators
         self.reconstructors = reconstructors
-        self.workers = workers
-        self.remote = remote
+        self.remote = isinstance(reconstructors, RayPool)
         self.traffic = Traffic()
 
     def gradient(self, parameters: np.ndarray, step: int) -> StepResult:
@@ -101,6 +99,11 @@ class Crew:
             total += parts[number]
         total /= np.float32(len(blocks) * self.problem.schedule.rows)
         return StepResult(total, units, losses)
+
+    @property
+    def workers(self) -> int:
+        """Evaluator actors; 0 in-process."""
+        return self.evaluators.size if isinstance(self.evaluators, RayPool) else 0
 
     @property
     def workers_lost(self) -> int:
@@ -158,10 +161,11 @@ def assemble_crew(
     _refuse_mixed_devices(problem, on_gpus={bool(gpus and workers), bool(gpus and reconstructors)})
     table = problem.make_table()
     if workers == 0 and reconstructors == 0:
-        return Crew(problem, *_local_pools(problem, table), workers=0, remote=False)
+        return Crew(problem, *_local_pools(problem, table))
     import ray
 
     most = len(problem.units_of(0))
+    elastic = workers == -1
     workers = workers_available(workers, reconstructors, threads=threads, gpus=gpus, most=most)
     problem_ref, table_ref = ray.put(problem), None if table is None else ray.put(table)
     local_evaluators, local_reconstructors = _local_pools(problem, table)
@@ -171,8 +175,9 @@ def assemble_crew(
         ("reconstructor", reconstructors, local_reconstructors),
     ):
         start = actor_starter(role, problem_ref, table_ref, gpus=gpus, threads=threads)
-        pools.append(RayPool(start, size, in_flight) if size else local)
-    crew = Crew(problem, *pools, workers=workers, remote=bool(reconstructors))
+        room = partial(_room, pools, threads, gpus, most) if elastic and role == "evaluator" else None
+        pools.append(RayPool(start, size, in_flight, room) if size else local)
+    crew = Crew(problem, *pools)
     try:
         for pool in pools:
             if isinstance(pool, RayPool):
@@ -190,6 +195,13 @@ def _refuse_mixed_devices(problem: Problem, on_gpus: set[bool]) -> None:
             "noise.source = 'generator': evaluators and reconstructors would draw different noise, one on GPUs and the other"
             " on the CPU; use noise.source = 'table', or give both GPUs: --workers 1 or more and --reconstructors 1 or more"
         )
+
+
+def _room(pools: Sequence[Pool], threads: int, gpus: float, most: int) -> int:
+    """How many evaluators more there is room for, in the cluster and in the work."""
+    evaluators = pools[0]
+    assert isinstance(evaluators, RayPool)
+    return max(0, min(spare_room(threads=threads, gpus=gpus), most - evaluators.size))
 
 
 def _local_pools(problem: Problem, table: np.ndarray | None) -> tuple[LocalPool, LocalPool]:

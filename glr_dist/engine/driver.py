@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from glr_dist.core.accuracy import Accuracy, clean_accuracy
 from glr_dist.engine.crew import Crew, StepResult
 from glr_dist.engine.interrupts import held_interrupts
+from glr_dist.engine.optimization import assign_gradient
 from glr_dist.engine.problem import Problem, flat_parameters
-from glr_dist.errors import UserError
 from glr_dist.store.blocks import JournalRow
 from glr_dist.store.checkpoint import save_checkpoint
+from glr_dist.store.events import EventWriter
 from glr_dist.store.journal import JournalWriter
 from glr_dist.store.metrics import MetricsWriter
 from glr_dist.store.storage import Storage
@@ -62,6 +63,7 @@ class Driver:
         *,
         meta: dict[str, Any],
         journal: JournalWriter | None,
+        events: EventWriter | None = None,
         validate_every: int,
         checkpoint_every: int,
         first_step: int = 0,
@@ -77,6 +79,7 @@ class Driver:
             run: the run folder.
             meta: what every checkpoint's meta.json says beside the step and the clock.
             journal: where losses go, or None.
+            events: where TensorBoard's curves go, or None.
             validate_every: steps between validations; 0: only at the end.
             checkpoint_every: steps between checkpoints; 0: only at the end.
             first_step: steps done already.
@@ -90,6 +93,7 @@ class Driver:
         self.meta = meta
         self.journal = journal
         self.metrics = MetricsWriter(run)
+        self.events = events
         self.validate_every = validate_every
         self.checkpoint_every = checkpoint_every
         self.step = first_step
@@ -147,6 +151,8 @@ class Driver:
         if self.journal is not None:
             self.journal.flush()
         self.metrics.flush()
+        if self.events is not None:
+            self.events.flush()
         self.checkpoint_path = save_checkpoint(
             self.run,
             step=self.step,
@@ -163,14 +169,7 @@ class Driver:
         return clean_accuracy(self.model, self.problem.loss, self.problem.data.batches(split, EVALUATION_BATCH))
 
     def _apply(self, result: StepResult) -> None:
-        gradient = torch.from_numpy(result.gradient)
-        if not bool(torch.isfinite(gradient).all()):
-            raise UserError(f"step {self.step}: the gradient is not finite; lower optimizer.lr")
-        start = 0
-        for p in self._trainable:
-            part: Tensor = gradient[start : start + p.numel()]
-            p.grad = part.view_as(p).clone()
-            start += p.numel()
+        assign_gradient(self._trainable, result.gradient, self.step)
         self._whole = False
         self.optimizer.step()
         self.schedule.step()
@@ -185,18 +184,17 @@ class Driver:
 
     def _journal(self, result: StepResult) -> None:
         if self.journal is not None and result.losses:
-            seeds = [unit.seed(self.problem.seed).generate_state(1, np.uint64)[0] for unit in result.units]
             self.journal.append(
                 [
                     JournalRow(
                         step=self.step,
                         site=unit.site,
                         unit=unit.unit,
-                        seed=int(seed),
+                        seed=unit.journalled_seed(self.problem.seed),
                         rows=losses.shape[1],
                         losses=losses,
                     )
-                    for unit, seed, losses in zip(result.units, seeds, result.losses, strict=True)
+                    for unit, losses in zip(result.units, result.losses, strict=True)
                 ]
             )
 
@@ -204,6 +202,8 @@ class Driver:
         if self.journal is not None:
             self.journal.close()
         self.metrics.close()
+        if self.events is not None:
+            self.events.close()
 
     def _record(self, result: StepResult, steps: int) -> float | None:
         """Metrics, validation and checkpoint when they are due; returns the step's mean noisy loss."""
@@ -218,6 +218,8 @@ class Driver:
                 }
         record |= {"seconds": round(self.clock.seconds, 4), "noisy_forwards": self.clock.noisy_forwards}
         self.metrics.write(record)
+        if self.events is not None:
+            self.events.write(record)
         if self.step == steps or (self.checkpoint_every and self.step % self.checkpoint_every == 0):
             self.checkpoint()
         return loss

@@ -90,7 +90,7 @@ def evaluate(
     if not data.count(split):
         raise UserError(f"--split {split}: {data.name} has no such rows; choose another split")
     if dataset is None and data.fingerprint != meta["data"]["fingerprint"]:
-        say(f"note: {data.name} is not what {loaded.path} was trained on (the fingerprints differ)")
+        say(f"note: {data.name} is not what {loaded.place} was trained on (the fingerprints differ)")
     model = _model(loaded, trust_model)
     loss_name = meta["loss"] if meta["loss"] in LOSSES else "cross-entropy"
     if loss_name != meta["loss"]:
@@ -104,7 +104,7 @@ def evaluate(
     with fixed_threads(config.engine.threads if config else 1):
         clean = clean_accuracy(model, loss, batches())
         result = Evaluation(
-            checkpoint=loaded.path,
+            checkpoint=loaded.place,
             dataset=data.name,
             split=split,
             n=clean.n,
@@ -147,7 +147,7 @@ def _data_config(
         known = DataConfig(name=dataset or about["name"], **cut)
     else:
         raise UserError(
-            f"{checkpoint.path}: was trained on {about['name']!r}, which is no named data set;"
+            f"{checkpoint.place}: was trained on {about['name']!r}, which is no named data set;"
             " name one with --dataset, or --dataset parquet --data-root DIR"
         )
     if dataset is not None and dataset != known.name:
@@ -172,12 +172,12 @@ def _model(checkpoint: Checkpoint, trust_model: bool) -> nn.Module:
     described = checkpoint.meta["model"]
     if described["kind"] == "custom":
         raise UserError(
-            f"{checkpoint.path}: its model was built by Python code; load it there:"
-            f" model.load_state_dict(glr_dist.store.load_checkpoint({checkpoint.path!r}).weights)"
+            f"{checkpoint.place}: its model was built by Python code; load it there:"
+            f" model.load_state_dict(glr_dist.store.load_checkpoint({checkpoint.place!r}).weights)"
         )
     if described["kind"] == "factory" and not trust_model:
         raise UserError(
-            f"{checkpoint.path}: its model is built by {described['factory']!r}, code that would be imported and run;"
+            f"{checkpoint.place}: its model is built by {described['factory']!r}, code that would be imported and run;"
             " give --trust-model if you trust it"
         )
     config: ModelConfig = part_of_config(ModelConfig, described, "model.")

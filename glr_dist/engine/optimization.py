@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, optim
 from torch.optim.lr_scheduler import (
     ConstantLR,
@@ -100,6 +102,26 @@ def build_optimizer(config: OptimizerConfig, parameters: Sequence[Tensor]) -> op
         )
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer.options = {config.options}: {error}") from error
+
+
+def assign_gradient(parameters: Sequence[Tensor], gradient: np.ndarray, step: int) -> None:
+    """Give the parameters their parts of a flat gradient, as what the next optimizer step will use.
+
+    Args:
+        parameters: the trainable ones, in the model's order.
+        gradient: float32 [D].
+        step: counted from 0, for the message.
+
+    Raises:
+        UserError: when it is not finite; the parameters are as they were.
+    """
+    flat = torch.from_numpy(gradient)
+    if not bool(torch.isfinite(flat).all()):
+        raise UserError(f"step {step}: the gradient is not finite; lower optimizer.lr")
+    start = 0
+    for p in parameters:
+        p.grad = flat[start : start + p.numel()].view_as(p).clone()
+        start += p.numel()
 
 
 def build_schedule(config: ScheduleConfig, optimizer: optim.Optimizer, lr: float, steps: int) -> LRScheduler:

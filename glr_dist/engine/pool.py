@@ -4,8 +4,10 @@ A *call* is a function of its arguments alone, so it may run twice or elsewhere;
 runs calls in this process; `RayPool` spreads them over Ray actors, knows which call is where, and
 
 * keeps at most ``in_flight`` calls at a worker, those of the shards that it already holds first;
+* gives a call to the worker that should finish it first, so that a slow one is left alone while others are quicker;
 * puts the calls of a dead worker back into the queue and starts another worker in its place;
-* gives a call that takes far longer than its like to an idle worker as well.
+* gives a call that takes far longer than its like to an idle worker as well;
+* starts further workers when it may and the cluster has grown.
 
 Both have the same two verbs: `submit` and `drain`.
 """
@@ -22,7 +24,9 @@ from typing import Any, Protocol
 from glr_dist.errors import UserError
 
 _SLOW_FACTOR = 4.0  # times the usual duration, after which a call is also given to an idle worker
-_SLOW_SECONDS = 0.05  # but never before that
+_SLOW_SECONDS = 0.03  # but never before that
+_SLOW_MEMORY_SECONDS = 10.0  # a worker that was slow is tried again after that
+_GROW_SECONDS = 1.0  # between looks for room for further workers
 _HISTORY = 50  # durations that define "usual"
 _DEATHS = 8  # consecutive deaths per worker, with no answer in between, that end the run
 _NOBODY_SECONDS = 300.0  # without a single worker, after which a run ends: nodes that left may come back
@@ -86,6 +90,9 @@ class _Worker:
     ping: Any
     calls: dict[Any, tuple[Call, float]] = field(default_factory=dict)  # ref -> (call, started at)
     shards: set[int] = field(default_factory=set)  # shards that it has read
+    seconds: float = 0.0  # moving average of its calls' durations
+    answered: float = 0.0  # when it last answered
+    busy_since: float = 0.0  # when it came to the oldest of its calls
 
     @property
     def ready(self) -> bool:
@@ -95,16 +102,21 @@ class _Worker:
 class RayPool:
     """Runs calls on Ray actors that have the methods ``ping()`` and ``work(*arguments)``."""
 
-    def __init__(self, start: Callable[[], Any], size: int, in_flight: int) -> None:
+    def __init__(
+        self, start: Callable[[], Any], size: int, in_flight: int, room: Callable[[], int] | None = None
+    ) -> None:
         """Start the actors; does not wait for them.
 
         Args:
             start: starts one actor and returns its handle.
             size: number of actors.
             in_flight: most calls that wait at one actor.
+            room: tells how many further actors may be started now; None: the number stays as it is.
         """
         self._start = start
         self._in_flight = in_flight
+        self._room = room
+        self._looked_for_room = time.monotonic()
         self._workers = [self._new_worker(number) for number in range(size)]
         self._queue: deque[Call] = deque()
         self._open: dict[Any, Call] = {}  # key -> call without an answer yet
@@ -159,6 +171,7 @@ class RayPool:
         import ray
 
         self._somebody = time.monotonic()
+        self._grow()
         while self._open:
             self._dispatch()
             refs = [ref for worker in self._workers for ref in worker.calls]
@@ -185,14 +198,36 @@ class RayPool:
 
     def _dispatch(self) -> None:
         while self._queue:
-            free = [w for w in self._workers if w.ready and len(w.calls) < self._in_flight]
-            if not free:
+            ready = [w for w in self._workers if w.ready]
+            if not ready:
                 return
-            worker = min(free, key=lambda w: len(w.calls))
+            worker = min(ready, key=lambda w: ((len(w.calls) + 1) * self._expected(w), len(w.calls)))
+            if len(worker.calls) >= self._in_flight:
+                return
             call = next((c for c in self._queue if c.shard in worker.shards), self._queue[0])
             self._queue.remove(call)
             if call.key in self._open:
                 self._hand(worker, call)
+
+    def _expected(self, worker: _Worker) -> float:
+        """Seconds that a call should take there: at least as long as the present one does; old slowness is forgiven."""
+        now = time.monotonic()
+        seconds = worker.seconds or self._usual()
+        if worker.calls:
+            first = min(started for _, started in worker.calls.values())
+            return max(seconds, now - max(first, worker.busy_since))
+        return min(seconds, self._usual()) if now - worker.answered > _SLOW_MEMORY_SECONDS else seconds
+
+    def _usual(self) -> float:
+        return median(self._durations) if self._durations else 1.0
+
+    def _grow(self) -> None:
+        if self._room is None or time.monotonic() - self._looked_for_room < _GROW_SECONDS:
+            return
+        self._looked_for_room = time.monotonic()
+        if all(worker.ready for worker in self._workers):  # those that wait to start need the room themselves
+            for _ in range(self._room()):
+                self._workers.append(self._new_worker(len(self._workers)))
 
     def _hand(self, worker: _Worker, call: Call) -> None:
         ref = worker.actor.work.remote(*call.arguments)
@@ -219,7 +254,11 @@ class RayPool:
             return None
         self._deaths_in_a_row = 0
         call, started = worker.calls.pop(ref)
-        self._durations.append(time.monotonic() - started)
+        worker.answered = time.monotonic()
+        seconds = worker.answered - max(started, worker.busy_since)
+        worker.busy_since = worker.answered
+        worker.seconds = seconds if not worker.seconds else 0.8 * worker.seconds + 0.2 * seconds
+        self._durations.append(seconds)
         if self._open.get(call.key) is not call:
             return None  # somebody else was first
         del self._open[call.key]
@@ -248,8 +287,7 @@ class RayPool:
         return self._slow_after() / 2 if self.size > 1 else None
 
     def _slow_after(self) -> float:
-        usual = median(self._durations) if self._durations else 1.0
-        return max(_SLOW_SECONDS, _SLOW_FACTOR * usual)
+        return max(_SLOW_SECONDS, _SLOW_FACTOR * self._usual())
 
     def _check_somebody(self) -> None:
         now = time.monotonic()
@@ -270,6 +308,11 @@ class RayPool:
         late = time.monotonic() - self._slow_after()
         for worker in list(self._workers):
             for call, started in list(worker.calls.values()):
-                if idle and started < late and self._open.get(call.key) is call and not self._elsewhere(call, worker):
+                if (
+                    idle
+                    and max(started, worker.busy_since) < late
+                    and self._open.get(call.key) is call
+                    and not self._elsewhere(call, worker)
+                ):
                     self._hand(idle.pop(), call)
                     self.retries += 1

@@ -20,6 +20,7 @@ from glr_dist.data.source import DataSource
 from glr_dist.engine.units import ALL_SITES, UnitsConfig, WorkUnit, draw_chunks, step_units
 
 METHODS = ("glr", "bp", "bp-noise", "straight-through", "es")
+OBSERVERS = ("glr", "es")  # methods that live on losses of noisy passes; the others on autograd
 _TABLE_KEY = 2**32 - 3  # spawn key of the noise table; steps never get this far
 
 
@@ -56,7 +57,7 @@ class Problem:
     @property
     def observes_losses(self) -> bool:
         """Whether the method lives on losses of noisy passes, or on autograd (the controls)."""
-        return self.method in ("glr", "es")
+        return self.method in OBSERVERS
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:

@@ -27,9 +27,11 @@ from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Clock, Driver, Progress
 from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.engine.problem import Problem
+from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.errors import UserError
 from glr_dist.models.spec import build_model
 from glr_dist.store.checkpoint import Checkpoint, load_checkpoint, params_sha256
+from glr_dist.store.events import EventWriter, require_tensorboard
 from glr_dist.store.journal import JournalWriter, estimate_bytes, truncate_journal
 from glr_dist.store.metrics import truncate_metrics
 from glr_dist.store.rundir import create_run, open_run, refuse_taken
@@ -139,13 +141,10 @@ def _train(
     show: Callable[[Progress], None],
     say: Callable[[str], None],
 ) -> TrainResult:
-    data = data or open_dataset(config.data)
+    if config.tensorboard:
+        require_tensorboard()
     own_model = model is not None
-    if model is None:
-        model = build_model(config.model, data.shape, len(data.classes), config.seed)
-    problem = make_problem(config, model, data, loss)
-    optimizer = build_optimizer(config.optimizer, _trainable(model, problem))
-    schedule = build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)
+    model, problem, optimizer, schedule = set_up(config, model, data, loss)
     meta = run_meta(config, problem, own_model=own_model, own_loss=loss is not None)
     first, clock = 0, Clock()
     if resumed is None:
@@ -173,16 +172,18 @@ def _train(
             run,
             meta=meta,
             journal=journal,
+            events=EventWriter(run, first) if config.tensorboard else None,
             validate_every=config.validate_every,
             checkpoint_every=config.checkpoint_every,
             first_step=first,
             clock=clock,
         )
-        driver.train(crew, config.steps, seconds=seconds, show=show)
+        with ray_metrics(driver, crew):
+            driver.train(crew, config.steps, seconds=seconds, show=show)
         validation, test = driver.measure("validation"), driver.measure("test")
         return TrainResult(
             run=str(run),
-            checkpoint=driver.checkpoint_path,
+            checkpoint=str(Storage.at(driver.checkpoint_path)),
             steps=driver.step,
             seconds=driver.clock.seconds,
             test_accuracy=None if test is None else test.accuracy,
@@ -196,6 +197,29 @@ def _train(
             workers_lost=crew.workers_lost,
             journal=journal is not None,
         )
+
+
+def set_up(
+    config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None
+) -> tuple[nn.Module, Problem, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """What a run starts from: the model with its initial parameters, the problem, a fresh optimizer and its schedule.
+
+    Args:
+        config: describes whatever is None here.
+        model: the user's own, with the initial parameters in it.
+        data: the user's own.
+        loss: the user's own.
+
+    Raises:
+        UserError: when they don't go together.
+    """
+    data = data or open_dataset(config.data)
+    if model is None:
+        model = build_model(config.model, data.shape, len(data.classes), config.seed)
+    problem = make_problem(config, model, data, loss)
+    optimizer = build_optimizer(config.optimizer, list(problem.trainable.values()))
+    schedule = build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)
+    return model, problem, optimizer, schedule
 
 
 def _run_and_checkpoint(place: str | Path) -> tuple[Storage, Storage | None]:
@@ -299,7 +323,7 @@ def restore(
     theirs, ours = checkpoint.meta["data"]["fingerprint"], meta["data"]["fingerprint"]
     if theirs != ours:
         raise UserError(
-            f"{checkpoint.path}: was trained on data with fingerprint {theirs[:12]}…, this data set has {ours[:12]}…;"
+            f"{checkpoint.place}: was trained on data with fingerprint {theirs[:12]}…, this data set has {ours[:12]}…;"
             " give the data of the run (--data-root)"
         )
     optimizer.load_state_dict(checkpoint.training["optimizer"])
@@ -317,15 +341,10 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             raise UserError(
-                f"{checkpoint.path}: is a checkpoint of another model: {name} has shape {found.get(name)} there,"
+                f"{checkpoint.place}: is a checkpoint of another model: {name} has shape {found.get(name)} there,"
                 f" {expected.get(name)} here"
             )
     model.load_state_dict(checkpoint.weights)
-
-
-def _trainable(model: nn.Module, problem: Problem) -> list[nn.Parameter]:
-    names = problem.trainable
-    return [p for name, p in model.named_parameters() if name in names]
 
 
 def _journal(config: Config, problem: Problem, run: Storage, say: Callable[[str], None]) -> JournalWriter | None:

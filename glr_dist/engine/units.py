@@ -67,6 +67,10 @@ class WorkUnit:
         """Where the unit's noise comes from."""
         return np.random.SeedSequence(run_seed, spawn_key=(self.step, self.site % 2**32, self.unit))
 
+    def journalled_seed(self, run_seed: int) -> int:
+        """The 64 bits of its seed that the journal keeps, and a replay compares."""
+        return int(self.seed(run_seed).generate_state(1, np.uint64)[0])
+
     def __str__(self) -> str:
         site = "all sites" if self.site == ALL_SITES else f"site {self.site}"
         return f"step {self.step}, {site}, unit {self.unit}"

@@ -54,6 +54,11 @@ class Checkpoint:
     training: dict[str, Any]
     meta: dict[str, Any]
 
+    @property
+    def place(self) -> str:
+        """The path or URI for people to read: without a password."""
+        return str(Storage.at(self.path))
+
 
 def params_sha256(state: Mapping[str, Tensor]) -> str:
     """SHA-256 (hex) of the parameters' float32 bytes in the mapping's order.

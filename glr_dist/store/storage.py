@@ -61,7 +61,7 @@ class Storage:
         try:
             fs, root = pafs.FileSystem.from_uri(text)
         except (OSError, pa.ArrowException, ImportError) as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0].replace(text, _redacted(text))
             raise UserError(f"cannot open {_redacted(text)}: {reason}; use a local folder, s3://, gs://") from error
         local = isinstance(fs, pafs.LocalFileSystem)
         return cls(fs=fs, root=root.rstrip("/") or "/", uri=root if local else text)
@@ -115,7 +115,8 @@ class Storage:
         """Whether there is a file or a folder of this name."""
         if self.local:
             return self.path(path).exists()
-        return bool(self.fs.get_file_info(self._full(path)).type != pafs.FileType.NotFound)
+        with self.explained(path, "read"):
+            return bool(self.fs.get_file_info(self._full(path)).type != pafs.FileType.NotFound)
 
     def list(self, folder: str = "") -> list[str]:
         """The sorted names in a folder, without temporary ones; none if there is no such folder."""
@@ -124,7 +125,8 @@ class Storage:
             names = [entry.name for entry in place.iterdir()] if place.is_dir() else []
         else:
             selector = pafs.FileSelector(self._full(folder), allow_not_found=True)
-            names = [info.base_name for info in self.fs.get_file_info(selector)]
+            with self.explained(folder, "list"):
+                names = [info.base_name for info in self.fs.get_file_info(selector)]
         return sorted(name for name in names if not name.startswith(TEMP))
 
     def write(self, path: str, data: bytes) -> None:
@@ -210,6 +212,10 @@ class Storage:
                 errno.EISDIR,
             ):
                 raise UserError(f"cannot {verb} {place}: {os.strerror(error.errno).lower()}") from error
+            if error.errno is None and not self.local:
+                # an object store's own: no such bucket, access denied, no answer
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                raise UserError(f"cannot {verb} {place}: {reason}") from error
             raise
 
     def _full(self, path: str) -> str:
@@ -244,8 +250,8 @@ class Storage:
 
 
 def _redacted(uri: str) -> str:
-    """A URI without its user and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", uri)
+    """A URI without its user and password; also where a slash in the password was not written as %2F."""
+    return re.sub(r"(?<=://)([^/@]*:(?!\d+/)[^?]*|[^/@]*)@", "", uri)
 
 
 def _beside(final: Path) -> Path:

@@ -53,9 +53,9 @@ def test_every_copy_sees_its_own_noise_at_the_noised_sites_alone(noised: list[in
     with torch.no_grad():
         found = noisy_logits(model, sites, noise, scale, x, fold=fold)
         for p in range(6):
-            z = F.linear(x, model[0].weight, model[0].bias)
+            z = model[0](x)
             z = z + scale * noise[0][p] if 0 in noise else z
-            out = F.linear((z >= 0).float(), model[2].weight, model[2].bias)
+            out = model[2]((z >= 0).float())
             out = out + scale * noise[1][p] if 1 in noise else out
             torch.testing.assert_close(found[p], out)
 
@@ -116,11 +116,12 @@ def test_each_member_has_its_own_weights_and_the_model_keeps_its_own(scale: floa
 
 def test_a_tied_weight_is_moved_once_for_all_who_share_it() -> None:
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Tanh(), nn.Linear(2, 2, bias=False))
-    model[2].weight = model[0].weight
+    tied = nn.Parameter(normal(2, 2, seed=1))
+    model[0].weight = model[2].weight = tied
     eps, x = normal(3, 4), normal(5, 2)
     with torch.no_grad():
         found = perturbed_logits(model, eps, 1.0, ["0.weight"], x)
-        weight = model[0].weight + eps[1].view(2, 2)
+        weight = tied + eps[1].view(2, 2)
         torch.testing.assert_close(found[1], torch.tanh(x @ weight.t()) @ weight.t())
 
 

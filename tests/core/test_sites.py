@@ -1,4 +1,4 @@
-"""Noise sites: which are found, which may be conditioned, what is refused, and that hooks leave no trace."""
+"""Noise sites: which are found, which may be conditioned, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from glr_dist.core.activations import Heaviside, heaviside
-from glr_dist.core.sites import find_sites, tapped
+from glr_dist.core.sites import find_sites
 from glr_dist.errors import UserError
 
 
@@ -114,9 +113,15 @@ def test_only_named_layers_become_sites() -> None:
 
 @pytest.mark.parametrize(
     "middle",
-    [heaviside, Heaviside(), lambda z: heaviside(x=z), lambda z: heaviside(z) * z.shape[0], lambda z: heaviside(z) + heaviside(z)],
+    [
+        heaviside,
+        Heaviside(),
+        lambda z: heaviside(x=z),
+        lambda z: heaviside(z) * z.shape[0],
+        lambda z: heaviside(z) + heaviside(z),
+    ],
     ids=["function", "module", "keyword", "shape", "twice"],
-)  # fmt: skip
+)
 def test_a_site_that_heaviside_alone_reads_is_binary(middle: Callable[[Tensor], Tensor]) -> None:
     assert [s.binary for s in find_sites(Middle(middle), (3,))] == [True, False]
 
@@ -172,9 +177,16 @@ def test_logits_are_not_binary_even_if_a_step_reads_them_too() -> None:
 
 @pytest.mark.parametrize(
     "layer",
-    [nn.BatchNorm1d(4), nn.BatchNorm1d(4, affine=False), nn.SyncBatchNorm(4), nn.Dropout(0.5), nn.AlphaDropout(0.1), nn.LSTM(4, 4)],
+    [
+        nn.BatchNorm1d(4),
+        nn.BatchNorm1d(4, affine=False),
+        nn.SyncBatchNorm(4),
+        nn.Dropout(0.5),
+        nn.AlphaDropout(0.1),
+        nn.LSTM(4, 4),
+    ],
     ids=lambda layer: type(layer).__name__,
-)  # fmt: skip
+)
 def test_layers_that_mix_examples_or_draw_their_own_noise_are_refused(layer: nn.Module) -> None:
     model = nn.Sequential(nn.Linear(3, 4), layer, nn.Linear(4, 2))
     with pytest.raises(UserError, match=rf"layer '1' is {type(layer).__name__}.*use GroupNorm or LayerNorm"):
@@ -252,81 +264,6 @@ def test_probing_leaves_no_hooks_and_no_changed_parameters() -> None:
         find_sites(model, (5,))  # a shape that the model cannot take
     assert hooks(model) == 0
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
-def test_taps_replace_outputs_in_order_and_come_off() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
-    sites = find_sites(model, (3,))
-    x, seen = torch.randn(5, 3), []
-
-    def double_first(index: int, z: Tensor) -> Tensor | None:
-        seen.append(index)
-        return 2 * z if index == 0 else None
-
-    with tapped(model, sites, double_first):
-        found = model(x)
-        model(x)  # a further pass begins at the first site again
-    assert seen == [0, 1, 0, 1]
-    torch.testing.assert_close(found, model[1](2 * model[0](x)))
-    assert hooks(model) == 0
-
-
-def test_taps_tell_the_calls_of_a_shared_layer_apart() -> None:
-    model = Shared()
-    sites, seen = find_sites(model, (3,)), []
-    with tapped(model, sites, lambda index, z: seen.append(index)):
-        model(torch.randn(2, 3))
-    assert seen == [0, 1, 2]
-
-
-def test_taps_come_off_after_an_error_and_the_next_pass_counts_from_zero() -> None:
-    model = Shared()
-    sites = find_sites(model, (3,))
-
-    def fail(index: int, z: Tensor) -> Tensor | None:
-        raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"), tapped(model, sites, fail, detach=True):
-        model(torch.randn(2, 3))
-    assert hooks(model) == 0
-    seen: list[int] = []
-    with tapped(model, sites, lambda index, z: seen.append(index)):
-        model(torch.randn(2, 3))
-    assert seen == [0, 1, 2]
-
-
-class Keyword(nn.Module):
-    """Passes tensors to its layers by keyword, in a list and in a dict."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second, self.third = nn.Linear(3, 3), nn.Linear(3, 3), Nested()
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.second(input=self.first(x))
-        out: Tensor = self.third([h], {"more": (h,)})
-        return out
-
-
-class Nested(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(2, 3))
-
-    def forward(self, inputs: list[Tensor], more: dict[str, tuple[Tensor]]) -> Tensor:
-        return F.linear(inputs[0] + more["more"][0], self.weight)
-
-
-def test_detached_inputs_leave_each_output_to_its_own_layer_however_inputs_are_passed() -> None:
-    model = Keyword()
-    sites = find_sites(model, (3,))
-    outputs: dict[int, Tensor] = {}
-    with tapped(model, sites, lambda index, z: outputs.update({index: z}), detach=True):
-        model(torch.randn(4, 3))
-    owners = {0: model.first.weight, 1: model.second.weight, 2: model.third.weight}
-    for index, z in outputs.items():
-        reached = torch.autograd.grad(z.sum(), list(owners.values()), allow_unused=True)
-        assert [gradient is not None for gradient in reached] == [index == i for i in owners]
 
 
 def test_a_step_is_seen_through_sequential_and_nested_modules() -> None:

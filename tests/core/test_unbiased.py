@@ -31,7 +31,7 @@ from glr_dist.core.passes import copy_losses, noisy_logits, split_noise
 from glr_dist.core.sites import Site, find_sites
 
 SEEDS = 100
-ROWS = 100  # of each seed
+ROWS = 60  # of each seed
 COPIES = 6
 LABEL = 1
 LIMIT = 4.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def chance_of_error(weight: Tensor, bias: Tensor, family: str) -> Tensor:
     """Gaussian weights make the margin Gaussian, of variance 2 (|x|^2 + 1) sigma^2."""
     logits = X.double() @ weight.t() + bias
     margin = (logits[:, 1] - logits[:, 0]) * torch.where(LABELS == 1, -1.0, 1.0)
-    return torch.special.ndtr(margin / (SCALE * (2 * ((X.double() ** 2).sum(1) + 1)).sqrt())).sum()
+    spread = SCALE * (2 * ((X.double() ** 2).sum(1) + 1)).sqrt()
+    return (0.5 * torch.erfc(-margin / spread / math.sqrt(2.0))).sum()
 
 
 def source_of(kind: str, family: str, seed: int) -> NoiseSource:
@@ -62,7 +64,7 @@ def estimates(family: str, kind: str, antithetic: bool, baseline: str, loss: Los
         total = torch.zeros(SIZE)
         for one in range(0, REPEATS * draws, draws):
             chunks = [
-                Chunk(losses=losses[:, part], noise=lambda part=part: {-1: eps[part]})  # type: ignore[misc]
+                Chunk(losses=losses[:, part], noise=partial(dict, [(-1, eps[part])]))
                 for part in (slice(one, one + 1), slice(one + 1, one + draws))
             ]
             parts = weights_gradient(list(model.parameters()), NoiseConfig(family=family, scale=SCALE), config, chunks)

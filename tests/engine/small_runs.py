@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-import glr_dist
 from glr_dist.config import Config, parse_config
 from glr_dist.data.arrays import ArrayDataset
-from glr_dist.engine import training
+from glr_dist.engine import crew, training
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.problem import Problem
 from glr_dist.engine.training import TrainResult, make_problem
@@ -64,13 +63,14 @@ def small_problem(keys: Mapping[str, Any] | None = None, data: Any = None, loss:
 
 def train_small(folder: Path, keys: Mapping[str, Any] | None = None, **arguments: Any) -> TrainResult:
     """Train on the digits into ``folder``."""
-    arguments = {"data": digits(), "say": lambda line: None} | arguments
-    return glr_dist.train(config=small_config(keys), run_dir=folder, **arguments)
+    chosen: dict[str, Any] = {"data": digits(), "say": lambda line: None} | arguments
+    return training.train(config=small_config(keys), run_dir=folder, **chosen)
 
 
 def resume_small(folder: Path, **arguments: Any) -> TrainResult:
     """Continue what `train_small` began."""
-    return glr_dist.resume(folder, **({"data": digits(), "say": lambda line: None} | arguments))
+    chosen: dict[str, Any] = {"data": digits(), "say": lambda line: None} | arguments
+    return training.resume(folder, **chosen)
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "step": checkpoint.step,
         "weights": {name: _plain(tensor) for name, tensor in checkpoint.weights.items()},
         "training": _plain(checkpoint.training),
-        "noisy_forwards": checkpoint.meta["noisy_forwards"],
+        "noisy_forwards": checkpoint.meta["clock"]["noisy_forwards"],
         "journal": [(r.step, r.site, r.unit, r.seed, r.rows, r.losses.shape, r.losses.tobytes()) for r in rows],
         "metrics": metrics,
     }
@@ -104,7 +104,7 @@ def _plain(value: Any) -> Any:
 def crews_watched() -> Iterator[list[Crew]]:
     """Within: the crews that runs assemble."""
     crews: list[Crew] = []
-    assemble = training.assemble_crew
+    assemble = crew.assemble_crew
 
     def watched(*arguments: Any, **options: Any) -> Crew:
         crews.append(assemble(*arguments, **options))

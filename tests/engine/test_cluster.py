@@ -58,7 +58,7 @@ def test_too_much_is_refused_at_once_and_says_what_there_is(
 )
 def test_an_overambitious_run_leaves_nothing_behind(keys: dict[str, Any], tmp_path: Path, ray_session: None) -> None:
     started = time.monotonic()
-    with pytest.raises(UserError, match="the cluster has 4 CPUs .* and 0 GPUs"):
+    with pytest.raises(UserError, match=r"the cluster has 4 CPUs .* and 0 GPUs"):
         train_small(tmp_path / "run", keys)
     assert time.monotonic() - started < 10
     assert not (tmp_path / "run").exists()
@@ -72,7 +72,7 @@ def test_a_connection_that_is_there_is_used_and_left(ray_session: None) -> None:
 def test_a_generator_is_refused_where_devices_differ(workers: int, reconstructors: int) -> None:
     """One on a GPU, the other on the CPU would draw different noise from one seed: wrong, and nobody would notice."""
     options: dict[str, Any] = {"reconstructors": reconstructors, "threads": 1, "in_flight": 1}
-    with pytest.raises(UserError, match="noise.source = 'generator'.*use noise.source = 'table'"):
+    with pytest.raises(UserError, match=r"noise.source = 'generator'.*use noise.source = 'table'"):
         assemble_crew(small_problem({"noise.source": "generator"}), workers=workers, gpus=1.0, **options)
 
 

@@ -6,7 +6,7 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def test_the_runs_differ_from_each_other(in_process: Callable[[str], dict[str, A
 
 
 @pytest.fixture(scope="module")
-def crossing(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def crossing(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A run with 3 evaluators, and all that they answered."""
     answers: list[tuple[Any, Any]] = []
     settle = RayPool._settle
@@ -94,7 +94,7 @@ def crossing(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RayPool, "_settle", watched)
         result = train_small(folder, engine(3, 0))
-    yield {"answers": answers, "result": result, "folder": folder}
+    return {"answers": answers, "result": result, "folder": folder}
 
 
 def test_three_workers_give_the_same_bits(

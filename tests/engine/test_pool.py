@@ -35,7 +35,7 @@ def starter(folder: Path, **resources: Any) -> Callable[[], Any]:
             if action == "fail":
                 raise ZeroDivisionError(f"by {value}")
             if action == "refuse":
-                raise UserErrorThere(f"{value} is wrong")
+                raise UserError(f"{value} is wrong")
             if action == "sleep":
                 time.sleep(value)
             if action in ("die once", "sleep once"):
@@ -50,7 +50,6 @@ def starter(folder: Path, **resources: Any) -> Callable[[], Any]:
                     os.kill(self.pid, signal.SIGKILL)
             return value, self.pid
 
-    UserErrorThere = UserError
     return ray.remote(**{"num_cpus": 0.1, "max_restarts": 0, **resources})(Worker).remote
 
 
@@ -175,7 +174,7 @@ def test_a_slow_call_runs_elsewhere_and_its_late_answer_is_ignored(pool: RayPool
 def test_workers_that_do_not_start_are_told_in_time(tmp_path: Path, ray_session: None) -> None:
     nowhere = RayPool(starter(tmp_path, num_cpus=64), size=2, in_flight=1)
     started = time.monotonic()
-    with pytest.raises(UserError, match="2 of 2 workers did not start within 0 s.*lower --workers"):
+    with pytest.raises(UserError, match=r"2 of 2 workers did not start within 0 s.*lower --workers"):
         nowhere.wait_ready(0.3)
     assert time.monotonic() - started < 5
     nowhere.close()

@@ -183,7 +183,7 @@ def test_a_run_of_ones_own_model_is_resumed_with_any_parameters_in_it(tmp_path: 
     expected = train_small(tmp_path / "whole", model=own_model(7))
     train_small(tmp_path / "parts", model=own_model(7), seconds=0.0)
     model = own_model(7)
-    nn.init.zeros_(model[1].weight)  # type: ignore[index, arg-type]
+    nn.init.zeros_(model[1].weight)  # type: ignore[index]
     result = resume_small(tmp_path / "parts", model=model)
     assert result.params_sha256 == expected.params_sha256
     weights = load_checkpoint(tmp_path / "whole").weights
@@ -194,5 +194,5 @@ def test_only_runs_can_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not a run: there is no such folder"):
         resume_small(tmp_path / "nothing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="is not a run: it has no config.toml"):
+    with pytest.raises(UserError, match=r"is not a run: it has no config.toml"):
         resume_small(tmp_path / "empty")

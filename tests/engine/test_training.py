@@ -21,13 +21,15 @@ from glr_dist.errors import UserError
 from glr_dist.store import load_checkpoint, params_sha256
 
 LEARN = {
-    "steps": 150,
-    "batch": 64,
+    "steps": 200,
+    "batch": 128,
     "model.hidden": [50],
-    "optimizer.lr": 0.01,
+    "optimizer.lr": 0.03,
     "validate_every": 0,
     "checkpoint_every": 0,
     "units.rows": 64,
+    "units.copies": 0,
+    "noise.table_size": 2**19,
 }
 RELU = {"method": "bp", "model.activation": "relu"}
 
@@ -54,17 +56,17 @@ def autograd(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
     [
         (RELU, 0.90),
         ({"method": "bp-noise", "model.activation": "relu", "noise.scale": 0.3}, 0.90),
-        ({"method": "straight-through"}, 0.85),
-        ({"estimator.copies": 32}, 0.80),
+        ({"method": "straight-through"}, 0.90),
+        ({"estimator.copies": 32}, 0.85),
         (JOINT | {"estimator.copies": 32, "loss": "zero-one"}, 0.60),
-        (ES | {"estimator.copies": 64, "units.copies": 0}, 0.50),
+        (ES | {"estimator.copies": 64}, 0.75),
     ],
     ids=["bp", "bp-noise", "straight-through", "layerwise", "joint-zero-one", "es"],
 )
 def test_every_method_learns_digits(keys: dict[str, Any], least: float, tmp_path: Path) -> None:
     result = train_small(tmp_path / "run", LEARN | keys)
-    assert result.test_accuracy is not None
-    assert result.test_accuracy > least
+    assert result.validation_accuracy is not None
+    assert result.validation_accuracy > least
 
 
 def test_bp_is_autograd() -> None:
@@ -84,14 +86,14 @@ def test_bp_noise_is_bp_as_the_noise_vanishes_and_another_with_it() -> None:
 @pytest.mark.parametrize("family", ["gaussian", "laplace"])
 def test_es_points_where_the_gradient_points(family: str) -> None:
     """With D parameters and K antithetic copies the cosine's expectation is about 1 / sqrt(1 + 2 D / K)."""
-    keys = {"method": "es", "model.activation": "tanh", "model.hidden": [3], "noise.family": family}
+    keys: dict[str, Any] = {"method": "es", "model.activation": "tanh", "model.hidden": [3], "noise.family": family}
     keys |= {"noise.scale": 0.01, "estimator.copies": 8192, "units.copies": 0, "noise.table_size": 2**22}
     found, model, x, labels = gradient(keys)
     assert len(found) == 64 * 3 + 3 + 3 * 10 + 10
     expected = autograd(model, x, labels)
     assert float(nn.functional.cosine_similarity(found, expected, dim=0)) > 0.9
-    if family == "gaussian":  # the score of Laplace noise b: its estimate is of the smoothed loss too, here the same
-        assert float(found.norm() / expected.norm()) == pytest.approx(1.0, abs=0.15)
+    along = float(found @ expected / expected.norm() ** 2)  # and is as long in its direction: unbiased
+    assert along == pytest.approx(1.0, abs=0.2)
 
 
 def test_the_likelihood_ratio_gradient_points_where_the_smoothed_gradient_points() -> None:
@@ -156,7 +158,7 @@ def test_a_loss_of_the_wrong_shape_names_step_and_unit(keys: dict[str, Any], uni
     with pytest.raises(UserError, match=rf"loss: {unit}.* returned shape \(\) for 8 examples; a loss must return one"):
         train_small(tmp_path / "run", keys, loss=mean_loss)
     with pytest.raises(UserError, match="loss: returned a float; a loss must return a tensor"):
-        train_small(tmp_path / "other", keys, loss=lambda logits, labels: 1.5)  # type: ignore[arg-type, return-value]
+        train_small(tmp_path / "other", keys, loss=lambda logits, labels: 1.5)
 
 
 def test_losses_gone_wrong_in_an_actor_are_told_in_the_same_line(tmp_path: Path, ray_session: None) -> None:
@@ -206,7 +208,7 @@ def test_a_run_is_never_written_over(tmp_path: Path) -> None:
 
 def test_a_table_too_small_for_a_unit_is_told(tmp_path: Path) -> None:
     keys = {"noise.table_size": 1024, "estimator.copies": 400, "units.copies": 400}
-    with pytest.raises(UserError, match="noise.table_size = 1024: one work unit needs 19200 values"):
+    with pytest.raises(UserError, match=r"noise.table_size = 1024: one work unit needs 19200 values"):
         train_small(tmp_path / "run", keys)  # 200 draws x 8 rows x 12 units
 
 

@@ -1,0 +1,63 @@
+"""The journal in the evaluators' place: every unit is answered with the losses that were observed in the training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from glr_dist.engine.problem import Problem
+from glr_dist.engine.units import WorkUnit
+from glr_dist.store.blocks import JournalRow
+from glr_dist.store.journal import JournalError, JournalReader
+
+_NOT_OF_THIS_RUN = "the journal is not of this config and data: "
+
+
+class JournalledLosses:
+    """Stands where evaluators stand: answers units with the losses in the journal."""
+
+    def __init__(self, problem: Problem, reader: JournalReader) -> None:
+        self._problem = problem
+        self._reader = reader
+        self._step = -1
+        self._losses: dict[WorkUnit, np.ndarray] = {}
+
+    def answer(self, parameters: np.ndarray, units: Sequence[WorkUnit]) -> list[np.ndarray]:
+        """As `Evaluator.evaluate`, without looking at the parameters."""
+        losses = self.of_step(units[0].step)
+        return [losses[unit] for unit in units]
+
+    def of_step(self, step: int) -> dict[WorkUnit, np.ndarray]:
+        """Every unit of a step, counted from 0, in their order, with its losses, float32 [K, R].
+
+        Raises:
+            JournalError: when the journal's units are not those that the run's config and data make.
+        """
+        if self._step != step:
+            rows, units = self._reader.read(step + 1), self._problem.units_of(step)
+            if len(rows) != len(units):
+                raise JournalError(f"{_NOT_OF_THIS_RUN}step {step + 1} has {len(rows)} units, the run {len(units)}")
+            for row, unit in zip(rows, units, strict=True):
+                self._check(row, unit)
+            self._losses = {unit: row.losses for row, unit in zip(rows, units, strict=True)}
+            self._step = step
+        return self._losses
+
+    def _check(self, row: JournalRow, unit: WorkUnit) -> None:
+        problem = self._problem
+        copies = unit.draws * problem.estimator.signs
+        for name, found, planned in (
+            ("site", row.site, unit.site),
+            ("unit", row.unit, unit.unit),
+            ("shape", row.losses.shape, (copies, problem.schedule.rows)),
+            ("seed", row.seed, unit.journalled_seed(problem.seed)),
+        ):
+            if found != planned:
+                raise JournalError(f"{_NOT_OF_THIS_RUN}{_named(row)} has {name} {found}, the run's plan says {planned}")
+        if not np.isfinite(row.losses).all():
+            raise JournalError(f"the journal is damaged: {_named(row)} has a loss that is not finite")
+
+
+def _named(row: JournalRow) -> str:
+    return f"step {row.step}, site {row.site}, unit {row.unit}"

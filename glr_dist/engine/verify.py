@@ -1,0 +1,155 @@
+"""Verify: evaluate some journalled units again, at the parameters of their step: an audit of what workers claimed.
+
+A run of U units of which a share s is audited finds a worker that lied in n of them with probability 1 - (1 - s)^n.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from collections.abc import Callable, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from glr_dist.core.losses import Loss
+from glr_dist.data.source import DataSource
+from glr_dist.engine.driver import Progress
+from glr_dist.engine.evaluator import Evaluator
+from glr_dist.engine.replay import Replayer, device_of
+from glr_dist.engine.training import fixed_threads
+from glr_dist.errors import UserError
+
+_SEED_BITS = 53  # whole numbers that JSON readers of any language keep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A unit whose losses were not those that it gives.
+
+    Attributes:
+        step: from 1, as in the journal.
+        site: the noised site, -1 for all at once.
+        unit: the unit's number at this site.
+        largest: the largest absolute difference of a loss.
+    """
+
+    step: int
+    site: int
+    unit: int
+    largest: float
+
+    def __str__(self) -> str:
+        return f"step {self.step}, site {self.site}, unit {self.unit}: losses differ by up to {self.largest:.3g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyResult:
+    """What an audit found; the keys of ``glr-dist verify --json``.
+
+    Attributes:
+        run: the run's folder.
+        steps: steps in its journal.
+        units: units in its journal.
+        checked: units evaluated again.
+        seed: of the choice; the same one makes the same choice.
+        differences: in the journal's order.
+        seconds: the audit took, the replay on the way included.
+    """
+
+    run: str
+    steps: int
+    units: int
+    checked: int
+    seed: int
+    differences: tuple[Difference, ...]
+    seconds: float
+
+
+def verify(
+    run_dir: str | Path,
+    share: float = 0.05,
+    *,
+    seed: int | None = None,
+    model: nn.Module | None = None,
+    data: DataSource | None = None,
+    loss: Loss | None = None,
+    data_root: str | None = None,
+    trust_model: bool = False,
+    show: Callable[[Progress], None] = lambda progress: None,
+) -> VerifyResult:
+    """Evaluate a random share of a run's units again and compare their losses with the journal, bit for bit.
+
+    Args:
+        run_dir: the run's folder.
+        share: of the units, above 0 and at most 1; at least one unit is checked.
+        seed: of the choice; None: one that nobody can foresee.
+        model: the model that was passed to `train`, if one was, with the same initial parameters.
+        data: the data passed to `train`, if any were.
+        loss: the loss that was passed to `train`, if one was.
+        data_root: the data's folder; None: the run's.
+        trust_model: whether code that the run names (``model.factory``) may be imported.
+        show: called after every step.
+
+    Raises:
+        UserError: for a share outside its range, and as `glr_dist.engine.replay.replay`.
+    """
+    if not 0 < share <= 1:
+        raise UserError(f"--share {share}: must be above 0, at most 1")
+    seed = secrets.randbits(_SEED_BITS) if seed is None else seed
+    if seed < 0:
+        raise UserError(f"--seed {seed}: must be 0 or more")
+    replayer = Replayer(run_dir, model=model, data=data, loss=loss, data_root=data_root, trust_model=trust_model)
+    if loss is None and replayer.meta is not None and replayer.meta["loss"] == "custom":
+        raise UserError(
+            f"{run_dir}: its loss was given by Python code; give it to glr_dist.engine.verify.verify(loss=...)"
+        )
+    steps, per_step = replayer.checked_step(None), len(replayer.problem.units_of(0))
+    chosen = _choose(steps * per_step, share, seed)
+    engine = replayer.config.engine
+    device = device_of(replayer.run, gpus=bool(engine.gpus_per_worker and engine.workers))
+    evaluator = Evaluator(replayer.problem, replayer.table, device)
+    differences: list[Difference] = []
+    started = time.monotonic()
+    last = int(chosen[-1]) // per_step + 1
+    with fixed_threads(engine.threads):
+        while True:
+            first = replayer.step * per_step
+            mine = chosen[slice(*np.searchsorted(chosen, [first, first + per_step]))] - first
+            differences += _differences(replayer, evaluator, set(mine.tolist()))
+            if replayer.step + 1 == last:
+                break
+            losses = replayer.advance()
+            show(replayer.progress(last, losses, time.monotonic() - started))
+    return VerifyResult(
+        run=str(replayer.run),
+        steps=steps,
+        units=steps * per_step,
+        checked=len(chosen),
+        seed=seed,
+        differences=tuple(differences),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _choose(units: int, share: float, seed: int) -> np.ndarray:
+    """Which units, by their number in the whole journal: sorted, none twice."""
+    count = max(1, math.ceil(share * units - 1e-9))
+    return np.sort(np.random.default_rng(seed).choice(units, count, replace=False))
+
+
+def _differences(replayer: Replayer, evaluator: Evaluator, positions: Set[int]) -> list[Difference]:
+    """Those of the next step's units at these positions that differ."""
+    if not positions:
+        return []
+    journalled = replayer.journal.of_step(replayer.step)
+    units = [unit for position, unit in enumerate(journalled) if position in positions]
+    found = []
+    for unit, losses in zip(units, evaluator.evaluate(replayer.parameters(), units), strict=True):
+        if not np.array_equal(losses, journalled[unit]):
+            largest = float(np.abs(losses.astype(np.float64) - journalled[unit]).max())
+            found.append(Difference(step=unit.step + 1, site=unit.site, unit=unit.unit, largest=largest))
+    return found

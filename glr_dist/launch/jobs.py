@@ -1,0 +1,171 @@
+"""Jobs on a cluster: sent with a small working folder, followed line by line, ended with the exit code of their command.
+
+The job's runtime environment (folder and variables) is all there is: inside it, `glr_dist.engine.cluster.connect` joins the
+cluster of ``RAY_ADDRESS`` without an environment of its own, so the two can't clash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glr_dist.errors import UserError, nearest
+from glr_dist.launch.entrypoint import Entrypoint
+from glr_dist.launch.package import pack_folder
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+STOPPED = 130
+_STOP_SECONDS = 60  # for the checkpoint that a stopped run writes
+_POLL_SECONDS = 0.5
+_RECONNECTS = 10
+
+
+def submit_job(
+    client: JobSubmissionClient, entrypoint: Entrypoint, folder: Path, *, exclude: Sequence[str] = ()
+) -> str:
+    """Send a job.
+
+    Args:
+        client: of the cluster.
+        entrypoint: what it runs.
+        folder: what becomes its current folder, less what `glr_dist.launch.package.pack_folder` leaves out.
+        exclude: glob patterns of what else to leave out.
+
+    Returns:
+        The job's id.
+
+    Raises:
+        UserError: when the folder is too large, lacks a file that the command needs, or the cluster refuses the job.
+    """
+    token = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    apart = [*entrypoint.apart, *([Path(token).expanduser()] if token else [])]
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = Path(temporary) / "folder.zip"
+        packed = pack_folder(folder, archive, exclude=exclude, apart=apart)
+        if entrypoint.config and entrypoint.config not in packed:
+            raise UserError(f"{entrypoint.config}: is among what stays behind; move it to a folder that travels")
+        try:
+            return str(
+                client.submit_job(
+                    entrypoint=shlex.join(entrypoint.command),
+                    runtime_env={"working_dir": str(archive), "env_vars": _variables()},
+                )
+            )
+        except RuntimeError as error:
+            raise UserError(f"the cluster refused the job: {str(error).splitlines()[0]}") from error
+
+
+def _variables() -> dict[str, str]:
+    """A head on this machine may have been started from an environment that is not on its own PATH."""
+    here = str(Path(sys.executable).parent)
+    return {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS), "PATH": f"${{PATH}}:{here}"}
+
+
+def follow_job(client: JobSubmissionClient, job: str, write: Callable[[str], None]) -> JobDetails:
+    """Pass on what a job prints until it ends.
+
+    Args:
+        client: of the cluster.
+        job: its id.
+        write: takes pieces of the log, each once, in order.
+
+    Returns:
+        What became of it.
+
+    Raises:
+        UserError: when the cluster doesn't answer any more.
+    """
+    import aiohttp
+
+    written = 0
+
+    async def tail() -> None:
+        """Every connection brings the log from its beginning: skip what is written."""
+        nonlocal written
+        seen = 0
+        async for piece in client.tail_job_logs(job):
+            fresh = piece[max(0, written - seen) :]
+            seen += len(piece)
+            written = max(written, seen)
+            if fresh:
+                write(fresh)
+
+    for _ in range(_RECONNECTS):
+        try:
+            asyncio.run(tail())
+            details = client.get_job_info(job)
+            if details.status.is_terminal():
+                return details
+        except (OSError, RuntimeError, aiohttp.ClientError):  # the head is busy, or gone
+            pass
+        time.sleep(_POLL_SECONDS)
+    raise UserError(f"the cluster no longer answers; job {job} may still run")
+
+
+def exit_code(details: JobDetails) -> int:
+    """The exit code that a finished job's command left: 0 done, 130 stopped, 1 when it never ran."""
+    if details.status == "SUCCEEDED":
+        return 0
+    if details.status == "STOPPED":
+        return STOPPED
+    code = details.driver_exit_code
+    if code is None or code == 0:
+        return 1
+    return 128 - code if code < 0 else code  # a negative one is a signal's number
+
+
+def reason(details: JobDetails) -> str:
+    """In a line, why a job failed, where its log does not say it; "" otherwise."""
+    if details.driver_exit_code == 127:
+        return "glr-dist is not on the PATH of the cluster's head: install it there, in the environment that runs Ray"
+    if details.status == "FAILED" and details.driver_exit_code is None:
+        return f"the job failed before it ran: {_last_line(details.message or '')}"
+    return ""
+
+
+def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:
+    """The jobs sent to a cluster, the latest last."""
+    sent = [job for job in client.list_jobs() if job.submission_id]
+    return sorted(sent, key=lambda job: job.start_time or 0)
+
+
+def stop_job(client: JobSubmissionClient, job: str) -> tuple[JobDetails, bool]:
+    """Stop a job and wait until it is over; a run writes a checkpoint first.
+
+    Args:
+        client: of the cluster.
+        job: its id.
+
+    Returns:
+        What became of it, and whether it was running.
+
+    Raises:
+        UserError: when there is no such job, or it doesn't end.
+    """
+    known = [each.submission_id for each in list_jobs(client) if each.submission_id]
+    if job not in known:
+        raise UserError(f"--stop {job}: no such job; {nearest(job, known) if known else 'there are none'}")
+    if client.get_job_info(job).status.is_terminal():
+        return client.get_job_info(job), False
+    client.stop_job(job)
+    deadline = time.monotonic() + _STOP_SECONDS + 30
+    while time.monotonic() < deadline:
+        details = client.get_job_info(job)
+        if details.status.is_terminal():
+            return details, True
+        time.sleep(_POLL_SECONDS)
+    raise UserError(f"--stop {job}: was told to stop, but still runs; look again with: glr-dist jobs")
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,37 @@
+"""Progress on a terminal that is none: plain lines, seldom, the last step always."""
+
+from __future__ import annotations
+
+import pytest
+
+from glr_dist.engine.driver import Progress
+from glr_dist.engine.progress import describe, progress_display
+
+
+def progress(step: int, loss: float | None = 0.5) -> Progress:
+    return Progress(
+        step=step, steps=100, loss=loss, validation=0.875, noisy_forwards_per_second=1.25e6, seconds_left=12.4
+    )
+
+
+def test_a_step_in_words() -> None:
+    expected = "noisy loss 0.5000, validation 87.50%, 1.25 million noisy forward passes/s"
+    assert describe(progress(1)) == expected
+    bare = Progress(step=1, steps=2, loss=None, validation=None, noisy_forwards_per_second=0.0, seconds_left=0.0)
+    assert describe(bare) == ""
+
+
+def test_lines_are_seldom_but_for_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_display() as show:
+        for step in range(1, 101):
+            show(progress(step))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("step 100/100: noisy loss 0.5000")
+    assert lines[0].endswith("12 s left")
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_display(quiet=True) as show:
+        show(progress(100))
+    assert capsys.readouterr() == ("", "")
