@@ -1,4 +1,4 @@
-"""The command line: ``glr-dist train``, ``evaluate``, ``data prepare`` and ``presets``.
+"""The command line: ``glr-dist train``, ``evaluate``, ``data prepare``, ``presets``, and the rooms' own commands.
 
 Exit codes: 0 done, 2 the user's mistake (one line, no traceback), 130 interrupted (after a checkpoint), 1 anything else.
 Whatever is slow to import is imported inside the commands, so that ``--help`` is quick.
@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glr_dist import __version__
+from glr_dist.engine.replay_commands import replay, verify
 from glr_dist.errors import UserError
+from glr_dist.launch.commands import check, jobs, submit
 
 if TYPE_CHECKING:
     from glr_dist.engine.training import TrainResult
@@ -36,6 +38,7 @@ _KEYS = {  # option -> config key
     "seed": "seed",
     "steps": "steps",
     "journal": "journal",
+    "tensorboard": "tensorboard",
 }
 
 
@@ -77,6 +80,8 @@ def main() -> None:
 @click.option("--run-dir", metavar="DIR", help="The run's new folder, or a URI.  [default: runs/PRESET-DATE-TIME]")
 @click.option("--resume", "resumed", metavar="RUN", help="Continue this run instead of starting one.")
 @click.option("--journal", metavar="on|off|auto", help="Keep every loss; auto: when it takes less than 1 GB.")
+@click.option("--trust-model", is_flag=True, help="With --resume: import the model.factory that the run names.")
+@click.option("--tensorboard", is_flag=True, default=None, help="Write TensorBoard event files too.")
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any config key; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
 def train(
@@ -84,6 +89,7 @@ def train(
     resumed: str | None,
     run_dir: str | None,
     seconds: float | None,
+    trust_model: bool,
     settings: Sequence[str],
     as_json: bool,
     **options: Any,
@@ -107,7 +113,7 @@ def train(
             if resumed is None:
                 result = _start(preset or DEFAULT_PRESET, overrides, run, seconds, show)
             else:
-                result = _continue(resumed, overrides, seconds, show)
+                result = _continue(resumed, overrides, trust_model, seconds, show)
     except KeyboardInterrupt:
         _say(_how_to_go_on(run))
         sys.exit(INTERRUPTED)
@@ -193,6 +199,10 @@ def presets(name: str | None) -> None:
     show_table("Presets", {known: preset_text(known).splitlines()[0].lstrip("# ") for known in preset_names()})
 
 
+for _command in (replay, verify, submit, jobs, check):
+    main.add_command(_command)
+
+
 def _start(
     preset: str, overrides: Mapping[str, Any], run: str, seconds: float | None, show: Callable[[Any], None]
 ) -> TrainResult:
@@ -203,11 +213,11 @@ def _start(
 
 
 def _continue(
-    run: str, overrides: Mapping[str, Any], seconds: float | None, show: Callable[[Any], None]
+    run: str, overrides: Mapping[str, Any], trust_model: bool, seconds: float | None, show: Callable[[Any], None]
 ) -> TrainResult:
     from glr_dist.engine.training import resume
 
-    return resume(run, overrides=overrides, seconds=seconds, show=show, say=_say)
+    return resume(run, overrides=overrides, trust_model=trust_model, seconds=seconds, show=show, say=_say)
 
 
 def _overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
@@ -238,8 +248,10 @@ def _absolute(folder: str) -> str:
 def _how_to_go_on(run: str) -> str:
     from glr_dist.store import Storage
 
-    if Storage.at(run).exists("config.toml"):
-        return f"interrupted; continue with: glr-dist train --resume {shlex.quote(run)}"
+    storage = Storage.at(run)
+    if storage.exists("config.toml"):
+        place = run if storage.local else str(storage)  # as typed, but never a password
+        return f"interrupted; continue with: glr-dist train --resume {shlex.quote(place)}"
     return "interrupted before the run began: there is nothing to resume"
 
 

@@ -20,7 +20,7 @@ from glr_dist.data.source import DataSource, check_split
 from glr_dist.engine.driver import EVALUATION_BATCH
 from glr_dist.engine.training import fixed_threads, load_weights
 from glr_dist.errors import UserError, nearest
-from glr_dist.models.spec import ModelConfig, build_model
+from glr_dist.models.spec import ModelConfig, build_model, refuse_untrusted
 from glr_dist.store.checkpoint import FOLDER, Checkpoint, load_checkpoint
 from glr_dist.store.rundir import CONFIG, open_run
 from glr_dist.store.storage import Storage
@@ -175,11 +175,7 @@ def _model(checkpoint: Checkpoint, trust_model: bool) -> nn.Module:
             f"{checkpoint.place}: its model was built by Python code; load it there:"
             f" model.load_state_dict(glr_dist.store.load_checkpoint({checkpoint.place!r}).weights)"
         )
-    if described["kind"] == "factory" and not trust_model:
-        raise UserError(
-            f"{checkpoint.place}: its model is built by {described['factory']!r}, code that would be imported and run;"
-            " give --trust-model if you trust it"
-        )
+    refuse_untrusted(described["kind"], described.get("factory", ""), checkpoint.place, trust_model)
     config: ModelConfig = part_of_config(ModelConfig, described, "model.")
     meta = checkpoint.meta
     model = build_model(config, meta["shape"], len(meta["classes"]), meta["seed"])

@@ -28,6 +28,7 @@ from glr_dist.engine.pool import LocalPool
 from glr_dist.engine.problem import OBSERVERS, flat_parameters
 from glr_dist.engine.training import fixed_threads, set_up
 from glr_dist.errors import UserError
+from glr_dist.models.spec import refuse_untrusted
 from glr_dist.store.checkpoint import CheckpointError, checkpoint_steps, load_checkpoint, params_sha256
 from glr_dist.store.journal import JournalReader
 from glr_dist.store.metrics import read_metrics
@@ -239,11 +240,7 @@ def _refuse_unknown_model(
             f"{run}: its model was built by Python code; give it there, with its initial parameters:"
             " glr_dist.engine.replay.replay(run, model=...)"
         )
-    if config.model.kind == "factory" and not trust_model:
-        raise UserError(
-            f"{run}: its model is built by {config.model.factory!r}, code that would be imported and run;"
-            " give --trust-model if you trust it"
-        )
+    refuse_untrusted(config.model.kind, config.model.factory, str(run), trust_model)
 
 
 def _refuse_other_data(run: Storage, meta: dict[str, Any] | None, data: DataSource) -> None:

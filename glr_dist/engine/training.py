@@ -29,7 +29,7 @@ from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.engine.problem import Problem
 from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.errors import UserError
-from glr_dist.models.spec import build_model
+from glr_dist.models.spec import build_model, refuse_untrusted
 from glr_dist.store.checkpoint import Checkpoint, load_checkpoint, params_sha256
 from glr_dist.store.events import EventWriter, require_tensorboard
 from glr_dist.store.journal import JournalWriter, estimate_bytes, truncate_journal
@@ -99,6 +99,7 @@ def resume(
     run_dir: str | Path,
     *,
     overrides: Mapping[str, Any] | None = None,
+    trust_model: bool = False,
     model: nn.Module | None = None,
     data: DataSource | None = None,
     loss: Loss | None = None,
@@ -111,6 +112,7 @@ def resume(
     Args:
         run_dir: the run's folder, or one of its checkpoints to go back to.
         overrides: keys to change: those under ``engine``, and where the data lies.
+        trust_model: import and run the ``model.factory`` that the run's config names.
         model: the model that was passed to `train`, if one was.
         data: the data passed to `train`, if any were.
         loss: the loss that was passed to `train`, if one was.
@@ -127,6 +129,8 @@ def resume(
         if not key.startswith("engine.") and key not in ("data.root", "data.cache"):
             raise UserError(f"{key}: can't change when a run is resumed; start a new run, or leave it out")
     config = parse_config(text, overrides, source=f"{run}/config.toml")
+    if model is None:
+        refuse_untrusted(config.model.kind, config.model.factory, str(run), trust_model)
     return _train(config, model, data, loss, None, (run, point), seconds, show, say)
 
 
@@ -192,7 +196,7 @@ def _train(
             noisy_forwards_per_second=driver.clock.noisy_forwards / max(driver.clock.seconds, 1e-9),
             bytes_up=driver.clock.bytes_up,
             bytes_down=driver.clock.bytes_down,
-            params_sha256=params_sha256(dict(model.named_parameters())),
+            params_sha256=params_sha256(model.state_dict()),
             workers=crew.workers,
             workers_lost=crew.workers_lost,
             journal=journal is not None,

@@ -62,6 +62,25 @@ class ModelConfig:
             raise UserError(f"model.factory = {self.factory!r}: write it as module:function")
 
 
+def refuse_untrusted(kind: str, factory: str, place: str, trust_model: bool) -> None:
+    """Refuse to import code because a file names it; the user's own command line may.
+
+    Args:
+        kind: the described model's kind.
+        factory: the described ``module:function``.
+        place: the run or checkpoint that describes it.
+        trust_model: the user trusts it.
+
+    Raises:
+        UserError: for kind ``factory`` without trust.
+    """
+    if kind == "factory" and not trust_model:
+        raise UserError(
+            f"{place}: its model is built by {factory!r}, code that would be imported and run;"
+            " give --trust-model if you trust it"
+        )
+
+
 def build_model(config: ModelConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
     """A new network with its initial parameters.
 

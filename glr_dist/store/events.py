@@ -7,6 +7,7 @@ at each flush. A resumed run begins a file of its own, which says that later ste
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class EventWriter:
         self._scratch = None if run.local else tempfile.TemporaryDirectory(prefix="glr_dist_events_")
         self._folder = run.path(FOLDER) if self._scratch is None else Path(self._scratch.name)
         self._closed = False
+        _wait_for_a_later_name(run)
         with run.explained(FOLDER, "write"):
             self._writer = SummaryWriter(str(self._folder), purge_step=first_step + 1)
 
@@ -71,6 +73,14 @@ class EventWriter:
         if self._scratch is not None:
             for file in sorted(self._folder.iterdir()):
                 self._run.write(f"{FOLDER}/{file.name}", file.read_bytes())
+
+
+def _wait_for_a_later_name(run: Storage) -> None:
+    """Files are read by name, which begins with the second they were made in: not the one of the newest there is."""
+    newest = max(run.list(FOLDER), default="")
+    until = time.monotonic() + 1.0
+    while f"events.out.tfevents.{int(time.time()):010d}." <= newest and time.monotonic() < until:
+        time.sleep(0.02)
 
 
 def require_tensorboard() -> None:

@@ -92,17 +92,17 @@ def test_each_call_is_answered_once_and_never_more_than_in_flight_are_out(pool: 
     assert list(pool.drain()) == []
 
 
-def test_workers_get_calls_of_the_shards_that_they_hold(pool: RayPool) -> None:
-    for shard in (0, 1):
-        pool.submit(Call(shard, ("sleep", 0.1), shard=shard))
-    home = {shard: pid for shard, (_, pid) in pool.drain()}
-    assert home[0] != home[1]
-    for number in range(4):  # both workers are full now
-        pool.submit(Call(number, ("sleep", 0.1), shard=number % 2))
-    for number in range(4, 12):  # and these wait: those of shard 1 first
-        pool.submit(Call(number, ("sleep", 0.02), shard=int(number < 8)))
-    waited = [(number, pid) for number, (_, pid) in pool.drain() if number >= 4]
-    assert sum(pid == home[int(number < 8)] for number, pid in waited) >= 6  # in line order it would be 4
+def test_a_free_worker_takes_a_call_of_a_shard_that_it_holds_first(tmp_path: Path, ray_session: None) -> None:
+    one_each = RayPool(starter(tmp_path), size=2, in_flight=1)
+    one_each.wait_ready(60)
+    for key, seconds, shard in (("a", 0.1, 0), ("b", 1.0, 1), ("c", 0.0, 1), ("d", 0.0, 0)):
+        one_each.submit(Call(key, ("sleep", seconds), shard=shard))
+    answers = list(one_each.drain())
+    one_each.close()
+    pids = {key: pid for key, (_, pid) in answers}
+    assert pids["a"] != pids["b"]  # both are busy, c and d wait: for the first to be free, d is at home
+    assert [key for key, _ in answers][:2] == ["a", "d"]
+    assert pids["d"] == pids["a"]
 
 
 def test_calls_of_a_dead_worker_run_again_elsewhere(

@@ -43,6 +43,8 @@ def test_steps_after_the_checkpoint_dont_count_after_a_resume(folder: Storage, t
     second.close()
     expected = [(1, 1.0), (2, 1.0), (3, 1.0), (4, 0.5), (5, 0.5), (6, 0.5)]
     assert scalars(tmp_path / "run" / "tensorboard", "loss") == expected
+    seconds = [name.split(".")[3] for name in folder.list("tensorboard")]
+    assert seconds[0] < seconds[1]  # of files made in one second, the tenth would be read before the ninth
 
 
 def test_a_place_that_takes_no_folder_is_named(tmp_path: Path) -> None:
