@@ -11,6 +11,9 @@ from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.problem import Problem
 from glr_dist.engine.reconstructor import Reconstructor
 
+_PIECE = 80_000  # bytes
+_MOST_IN_CALLS = 1_000_000  # bytes
+
 
 def role_function(role: str, problem: Problem, table: np.ndarray | None, device: str) -> Callable[..., Any]:
     """What a worker of that role does with a call.
@@ -41,9 +44,23 @@ class Worker:
         """Answers when the worker is built."""
         return True
 
-    def work(self, *arguments: Any) -> Any:
-        """One call."""
-        return self._function(*arguments)
+    def work(self, arguments: tuple[Any, ...], *pieces: np.ndarray) -> Any:
+        """One call of the role's function with the parameters, as `parcels` cut them, and further arguments."""
+        parameters = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return self._function(parameters, *arguments)
+
+
+def parcels(parameters: np.ndarray) -> list[Any]:
+    """A parameter vector as arguments for actor calls.
+
+    Ray carries arguments of up to 100 kB in the call itself, which is milliseconds faster than a stay in the object store:
+    small vectors go in pieces. Large ones go into the store, once for all calls.
+    """
+    import ray
+
+    if parameters.nbytes > _MOST_IN_CALLS:
+        return [ray.put(parameters)]
+    return np.array_split(parameters, -(-parameters.nbytes // _PIECE))
 
 
 def actor_starter(role: str, problem: Any, table: Any, *, gpus: float, threads: int) -> Callable[[], Any]:

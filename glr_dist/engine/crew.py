@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from glr_dist.engine.actors import actor_starter, role_function
+from glr_dist.engine.actors import actor_starter, parcels, role_function
 from glr_dist.engine.cluster import spare_room, workers_available
 from glr_dist.engine.pool import Call, LocalPool, Pool, RayPool
 from glr_dist.engine.problem import Problem, by_block
@@ -71,12 +71,14 @@ class Crew:
         """
         blocks = self.problem.schedule.blocks(step)
         units = self.problem.units_of(step)
-        sent = self._shared(parameters)
+        pieces = parcels(parameters) if self.workers or self.remote else []
+        self.traffic.down += parameters.nbytes * self.workers
+        parts: dict[int, np.ndarray] = {}
         losses: list[np.ndarray] = []
         if self.problem.observes_losses:
             losses = [_MISSING] * len(units)
             groups = by_block(units)
-            self._send_units(sent if self.workers else parameters, units, groups)
+            self._send_units(parameters, pieces, units, groups)
             owner = {position: number for number, group in enumerate(groups) for position in group}
             for positions, returned in self.evaluators.drain():
                 for position, value in zip(positions, returned, strict=True):
@@ -85,15 +87,16 @@ class Crew:
                 number = owner[positions[0]]
                 group = groups[number]
                 if all(losses[p] is not _MISSING for p in group):
-                    mine = [units[p] for p in group], [losses[p] for p in group]
-                    self._send_block(sent if self.remote else parameters, number, blocks[number], *mine)
+                    mine = blocks[number], [units[p] for p in group], [losses[p] for p in group]
+                    self._send(self.reconstructors, number, parameters, pieces, mine, blocks[number].shard)
+                    if not self.remote:  # while the evaluators are at the other blocks
+                        parts |= dict(self.reconstructors.drain())
         else:
             per_block = by_block(units) or [[] for _ in blocks]
             for number, group in enumerate(per_block):
-                self._send_block(
-                    sent if self.remote else parameters, number, blocks[number], [units[p] for p in group], []
-                )
-        parts = dict(self.reconstructors.drain())
+                mine = blocks[number], [units[p] for p in group], []
+                self._send(self.reconstructors, number, parameters, pieces, mine, blocks[number].shard)
+        parts |= dict(self.reconstructors.drain())
         total = parts[0].copy()
         for number in range(1, len(blocks)):
             total += parts[number]
@@ -115,25 +118,27 @@ class Crew:
         self.evaluators.close()
         self.reconstructors.close()
 
-    def _shared(self, parameters: np.ndarray) -> Any:
-        """The parameters as actors get them: put into the object store once."""
-        if not (self.workers or self.remote):
-            return parameters
-        import ray
-
-        self.traffic.down += parameters.nbytes * self.workers
-        return ray.put(parameters)
-
-    def _send_units(self, sent: Any, units: Sequence[WorkUnit], groups: Sequence[Sequence[int]]) -> None:
+    def _send_units(
+        self, parameters: np.ndarray, pieces: Sequence[Any], units: Sequence[WorkUnit], groups: Sequence[Sequence[int]]
+    ) -> None:
         """A call per block where there are blocks for every worker, else a call per unit."""
         calls = groups if len(groups) >= self.workers else [[p] for group in groups for p in group]
         for positions in calls:
             mine = [units[p] for p in positions]
-            self.evaluators.submit(Call(tuple(positions), (sent, mine), shard=mine[0].block.shard))
+            self._send(self.evaluators, tuple(positions), parameters, pieces, (mine,), mine[0].block.shard)
             self.traffic.down += len(pickle.dumps(mine)) if self.workers else 0
 
-    def _send_block(self, parameters: Any, number: int, block: Any, units: Sequence[WorkUnit], losses: Any) -> None:
-        self.reconstructors.submit(Call(number, (parameters, block, units, losses), shard=block.shard))
+    def _send(
+        self,
+        pool: Pool,
+        key: Any,
+        parameters: np.ndarray,
+        pieces: Sequence[Any],
+        arguments: tuple[Any, ...],
+        shard: int,
+    ) -> None:
+        remote = isinstance(pool, RayPool)
+        pool.submit(Call(key, (arguments, *pieces) if remote else (parameters, *arguments), shard))
 
 
 _MISSING = np.empty(0, np.float32)

@@ -55,10 +55,13 @@ def local_head(log: Path) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def start_cli(*arguments: str, cwd: Path, env: Mapping[str, str | None] | None = None) -> subprocess.Popen[str]:
-    """Start ``glr-dist`` in a process of its own; None takes a variable out of its environment."""
+@contextmanager
+def start_cli(
+    *arguments: str, cwd: Path, env: Mapping[str, str | None] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Within: ``glr-dist`` in a process of its own; a variable that is None is taken out of its environment."""
     changed = {**os.environ, **(env or {})}
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", _COMMAND, *arguments],
         cwd=cwd,
         env={key: value for key, value in changed.items() if value is not None},
@@ -66,13 +69,11 @@ def start_cli(*arguments: str, cwd: Path, env: Mapping[str, str | None] | None =
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-def cli(*arguments: str, cwd: Path, env: Mapping[str, str | None] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run ``glr-dist`` to its end."""
-    process = start_cli(*arguments, cwd=cwd, env=env)
-    out, err = process.communicate(timeout=90)
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()  # if something went wrong; else it has ended
 
 
 def _free_ports(count: int) -> list[int]:

@@ -10,11 +10,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from local_head import cli, local_head, start_cli
+from click.testing import CliRunner, Result
+from local_head import local_head, start_cli
 
+from glr_dist.cli import main
+from glr_dist.errors import UserError
+from glr_dist.launch import jobs
 from glr_dist.launch.jobs import exit_code
 from glr_dist.store import Storage, checkpoint_steps
 
@@ -35,6 +39,15 @@ noise = {table_size = 65536}
 """
 
 
+class Ended(NamedTuple):
+    """A command line that has run to its end."""
+
+    folder: Path
+    code: int
+    out: str
+    err: str
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a head's dashboard."""
@@ -45,58 +58,76 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield url
 
 
-def _token() -> str:
-    return Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
+@pytest.fixture(scope="module")
+def ended(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
+    """Two jobs, side by side: one that trains what the user wrote, one with a mistyped preset."""
+    folder = tmp_path_factory.mktemp("jobs")
+    (folder / "net.py").write_text(NET)
+    (folder / "own.toml").write_text(OWN)
+    send = ("submit", "--address", cluster, "--", "train")
+    with (
+        start_cli(*send, "own.toml", "--run-dir", "run", "--json", cwd=folder) as good,
+        start_cli(*send, "digits-treshold", cwd=folder) as bad,
+    ):
+        outputs = {"good": good.communicate(timeout=110), "bad": bad.communicate(timeout=110)}
+    codes = {"good": good.returncode, "bad": bad.returncode}
+    return {name: Ended(folder, codes[name], *outputs[name]) for name in outputs}
 
 
-def test_a_job_trains_what_the_user_wrote(cluster: str, tmp_path: Path) -> None:
+def test_a_job_trains_what_the_user_wrote(ended: dict[str, Ended]) -> None:
     """A TOML file and a module of the current folder travel; the log comes home; the last line is the run's JSON."""
-    (tmp_path / "net.py").write_text(NET)
-    (tmp_path / "own.toml").write_text(OWN)
-    done = cli("submit", "--address", cluster, "--", "train", "own.toml", "--run-dir", "run", "--json", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "step 4/4" in done.stdout
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert (result["steps"], result["workers"], result["run"]) == (4, 1, str(tmp_path / "run"))
-    assert checkpoint_steps(Storage.at(tmp_path / "run")) == [4]
-    assert "succeeded" in done.stderr
-    assert _token() not in done.stdout + done.stderr
+    job = ended["good"]
+    assert job.code == 0, job.out + job.err
+    assert "step 4/4" in job.out
+    result = json.loads(job.out.splitlines()[-1])
+    assert (result["steps"], result["workers"], result["run"]) == (4, 1, str(job.folder / "run"))
+    assert checkpoint_steps(Storage.at(job.folder / "run")) == [4]
+    assert "succeeded" in job.err
 
 
-def test_a_failed_jobs_exit_code_is_its_own(cluster: str, tmp_path: Path) -> None:
-    done = cli("submit", "--address", cluster, "--", "train", "digits-treshold", cwd=tmp_path)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert "Error: preset 'digits-treshold': unknown; did you mean 'digits-threshold'?" in done.stdout
-    assert "Traceback" not in done.stdout + done.stderr
+def test_a_failed_jobs_exit_code_is_its_own(ended: dict[str, Ended]) -> None:
+    job = ended["bad"]
+    assert job.code == 2, job.out + job.err
+    assert "Error: preset 'digits-treshold': unknown; did you mean 'digits-threshold'?" in job.out
+    assert "Traceback" not in job.out + job.err
+
+
+def test_no_job_shows_the_token(ended: dict[str, Ended]) -> None:
+    token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
+    assert all(token not in job.out + job.err for job in ended.values())
+
+
+def _jobs(cluster: str, *arguments: str) -> Result:
+    """``glr-dist jobs``, in this process."""
+    from glr_dist.launch.commands import jobs
+
+    main.add_command(jobs)
+    return CliRunner().invoke(main, ["jobs", "--address", cluster, *arguments])
 
 
 def test_an_interrupted_look_leaves_the_job_and_a_stopped_job_leaves_a_checkpoint(cluster: str, tmp_path: Path) -> None:
     long = ["train", "--steps", "1000000", "--workers", "1", "--run-dir", "long", "--set", "noise.table_size=65536"]
-    watcher = start_cli("submit", "--address", cluster, "--", *long, cwd=tmp_path)
-    assert watcher.stderr and watcher.stdout
-    job = watcher.stderr.readline().split()[1].rstrip(":")
-    assert any("step 1/" in line for line in iter(watcher.stdout.readline, ""))  # long before its end
-    watcher.send_signal(signal.SIGINT)
-    _, said = watcher.communicate(timeout=30)
+    with start_cli("submit", "--address", cluster, "--", *long, cwd=tmp_path) as watcher:
+        assert watcher.stderr and watcher.stdout
+        job = watcher.stderr.readline().split()[1].rstrip(":")
+        assert any("step 1/" in line for line in iter(watcher.stdout.readline, ""))  # long before its end
+        watcher.send_signal(signal.SIGINT)
+        _, said = watcher.communicate(timeout=60)
     assert watcher.returncode == 130
     assert f"job {job} runs on; stop it with: glr-dist jobs --address {cluster} --stop {job}" in said
-    listed = cli("jobs", "--address", cluster, cwd=tmp_path)
-    [line] = [line for line in listed.stdout.splitlines() if line.startswith(job)]
+    [line] = [line for line in _jobs(cluster).stdout.splitlines() if line.startswith(job)]
     assert "RUNNING" in line and "--steps 1000000" in line
-    stopped = cli("jobs", "--address", cluster, "--stop", job, cwd=tmp_path)
-    assert (stopped.returncode, stopped.stdout) == (0, f"job {job}: stopped\n")
+    stopped = _jobs(cluster, "--stop", job)
+    assert (stopped.exit_code, stopped.stdout) == (0, f"job {job}: stopped\n")
     assert checkpoint_steps(Storage.at(tmp_path / "long"))
-    again = cli("jobs", "--address", cluster, "--stop", job, cwd=tmp_path)
-    assert again.stdout == f"job {job} was over already: stopped\n"
-    unknown = cli("jobs", "--address", cluster, "--stop", f"{job}x", cwd=tmp_path)
-    assert unknown.returncode == 2
+    assert _jobs(cluster, "--stop", job).stdout == f"job {job} was over already: stopped\n"
+
+
+def test_stopping_an_unknown_job_names_the_nearest(cluster: str, ended: dict[str, Ended]) -> None:
+    job = ended["good"].err.split()[1].rstrip(":")
+    unknown = _jobs(cluster, "--stop", f"{job}x")
+    assert unknown.exit_code == 2
     assert unknown.stderr == f"Error: --stop {job}x: no such job; did you mean {job!r}?\n"
-
-
-def _wrong(folder: Path) -> Path:
-    file = folder / "token"
-    file.write_text(secrets.token_hex(32))
-    return file
 
 
 @pytest.mark.parametrize(
@@ -108,15 +139,19 @@ def _wrong(folder: Path) -> Path:
     ],
 )
 def test_a_refused_token_is_one_line(case: str, line: str, cluster: str, tmp_path: Path) -> None:
-    file = _wrong(tmp_path) if case == "wrong" else tmp_path / "none"
+    """In processes of their own: Ray reads the mode when it is imported."""
+    file = tmp_path / "token"
+    if case == "wrong":
+        file.write_text(secrets.token_hex(32))
     env: dict[str, str | None] = {"RAY_AUTH_TOKEN_PATH": str(file)}
     if case == "mode unset":
         env = {"RAY_AUTH_MODE": None}
-    done = cli("submit", "--address", cluster, "--", "train", cwd=tmp_path, env=env)
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"Error: {cluster}: {line.format(file=file)}")
-    assert len(done.stderr.splitlines()) == 1
-    assert done.stdout == ""
+    with start_cli("submit", "--address", cluster, "--", "presets", cwd=tmp_path, env=env) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.startswith(f"Error: {cluster}: {line.format(file=file)}")
+    assert len(err.splitlines()) == 1
+    assert out == ""
 
 
 @pytest.mark.parametrize(
@@ -138,8 +173,6 @@ def test_exit_codes(status: str, driver: int | None, expected: int) -> None:
 
 def test_time_is_bounded_when_the_head_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that only fails is given up, and says that the job may still run."""
-    from glr_dist.errors import UserError
-    from glr_dist.launch import jobs
 
     class Gone:
         async def tail_job_logs(self, job: str) -> Any:
@@ -156,7 +189,6 @@ def test_time_is_bounded_when_the_head_is_gone(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_lost_connection_repeats_nothing() -> None:
     """Every connection brings the log from its beginning."""
-    from glr_dist.launch import jobs
 
     class Shaky:
         pieces = iter([["one ", "two "], ["one two thr", "ee "], ["one two three four"]])

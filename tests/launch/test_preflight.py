@@ -1,0 +1,153 @@
+"""What stands in a run's way is found before it starts, and told node by node."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import glr_dist
+from glr_dist.config import Config, parse_config
+from glr_dist.errors import UserError
+from glr_dist.launch import probe
+from glr_dist.launch.preflight import NodeReport, problems, refuse
+from glr_dist.launch.report import remarks
+
+
+def _config(**keys: Any) -> Config:
+    return parse_config("", {key.replace("__", "."): value for key, value in keys.items()})
+
+
+def _node(name: str, **fields: Any) -> NodeReport:
+    return NodeReport(**{"node": name, "cpus": 4.0, "room": 4, "cpu": "x86_64 AVX2"} | fields)
+
+
+def test_a_sound_cluster_is_accepted() -> None:
+    refuse([_node("a"), _node("b")], _config(engine__workers=8))
+
+
+@pytest.mark.parametrize("keys", [{"engine__workers": 9}, {"engine__workers": 7, "engine__reconstructors": 2}])
+def test_room_is_counted_over_all_nodes(keys: dict[str, Any]) -> None:
+    [line] = problems([_node("a"), _node("b")], _config(**keys))
+    assert "there is room for 8 actors of 1 CPU (a 4 CPUs, 0 GPUs, b 4 CPUs, 0 GPUs); lower them or add nodes" in line
+
+
+def test_controls_need_no_evaluators() -> None:
+    assert problems([_node("a")], _config(method="bp", engine__workers=9)) == []
+
+
+def test_the_first_problem_is_told_and_the_others_counted() -> None:
+    nodes = [_node("a", problems=("torch 2.1, the driver has 2.2", "data: none")), _node("b", problems=("slow",))]
+    with pytest.raises(UserError, match=r"node a: torch 2\.1, the driver has 2\.2 \(and 2 more; glr-dist check lists"):
+        refuse(nodes, _config())
+
+
+@pytest.mark.parametrize(
+    ("fields", "keys", "refused"),
+    [
+        ({"gpu": "T4"}, {"engine__gpus_per_worker": 1, "engine__reconstructors": 1}, "A100 and T4"),
+        ({"gpu": "A100"}, {"engine__gpus_per_worker": 1, "engine__reconstructors": 1}, ""),
+        ({"gpu": "A100"}, {"engine__gpus_per_worker": 1}, "on GPUs in actors, and on the CPU in the driver"),
+        ({"gpu": "T4"}, {}, ""),  # GPUs that nobody asked for
+        ({"cpu": "aarch64 NEON"}, {}, "aarch64 and x86_64"),
+        ({"cpu": "aarch64 NEON", "room": 0}, {}, ""),  # works on nothing
+        ({"cpu": "aarch64 NEON"}, {"noise__source": "table"}, ""),
+    ],
+)
+def test_a_generator_needs_one_kind_of_device(fields: dict[str, Any], keys: dict[str, Any], refused: str) -> None:
+    config = _config(**{"noise__source": "generator"} | keys)
+    found = problems([_node("a", gpu="A100", gpus=4.0), _node("b", **{"gpus": 4.0} | fields)], config)
+    assert len(found) == bool(refused)
+    assert refused in "".join(found)
+
+
+def test_unequal_but_sound_nodes_are_remarked_on() -> None:
+    assert remarks([_node("a", shared=True), _node("b", shared=True)]) == []
+    lines = remarks([_node("a", shared=True), _node("b", shared=False, cpu="x86_64 AVX512")])
+    assert [line.split(";")[0] for line in lines] == [
+        "note: not all nodes share the run's folder",
+        "note: CPUs of different kinds",
+    ]
+
+
+def test_a_probe_leaves_nothing_behind(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "new"
+    assert probe.write_and_delete(str(run), ".tmp-mark") is False
+    assert list(tmp_path.iterdir()) == []
+    run.mkdir(parents=True)
+    (run / ".tmp-mark").touch()
+    assert probe.write_and_delete(str(run), ".tmp-mark") is True
+    assert [path.name for path in run.iterdir()] == [".tmp-mark"]
+
+
+def test_a_probe_turns_whatever_happens_into_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    answer = probe.answers({"name": "parquet", "root": str(tmp_path / "none")}, str(tmp_path / "file" / "run"), "m")
+    assert answer["versions"]["glr_dist"] == glr_dist.__version__
+    data, storage = answer["errors"]
+    assert data.startswith("data: ") and str(tmp_path / "none") in data
+    assert storage.startswith("storage: cannot write") and "not a directory" in storage
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What the check said of `several_nodes`."""
+    folder = tmp_path_factory.mktemp("nodes")
+    program = Path(__file__).parent / "several_nodes.py"
+    done = subprocess.run(
+        [sys.executable, program, folder], cwd=folder, capture_output=True, text=True, timeout=115, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    for key in ("first", "second"):
+        found[key] = {found["ports"][report["node"].rpartition(":")[2]]: report for report in found[key]}
+    return found
+
+
+@pytest.mark.ray
+def test_a_sound_node_is_told_as_it_is(cluster: dict[str, Any]) -> None:
+    for name, cpus, driver in (("head", 1, True), ("silent", 2, False)):
+        report = cluster["first"][name]
+        assert report["problems"] == []
+        assert (report["cpus"], report["room"], report["driver"], report["shared"]) == (cpus, cpus, driver, True)
+
+
+@pytest.mark.ray
+def test_another_version_is_named(cluster: dict[str, Any]) -> None:
+    assert cluster["first"]["foreign"]["problems"][0] == f"glr_dist 0.0.1, the driver has {glr_dist.__version__}"
+
+
+@pytest.mark.ray
+def test_other_data_and_a_refusing_disk_are_named(cluster: dict[str, Any]) -> None:
+    storage, data = cluster["first"]["odd"]["problems"]
+    assert storage.startswith("storage: cannot write") and "read-only file system" in storage
+    assert data.startswith("data: other data (")
+
+
+@pytest.mark.ray
+def test_a_silent_node_holds_nothing_up(cluster: dict[str, Any]) -> None:
+    assert cluster["second"]["silent"]["problems"] == ["did not answer within 6 s"]
+    assert cluster["second"]["head"]["problems"] == []
+
+
+@pytest.mark.ray
+def test_the_check_is_a_table_with_a_line_for_each_node(cluster: dict[str, Any]) -> None:
+    shown = cluster["check"]
+    assert shown["code"] == 2
+    lines = shown["out"].splitlines()
+    for port, role in cluster["ports"].items():
+        [line] = [line for line in lines if f":{port}" in line]
+        assert line.rstrip().endswith("ok") == (role in ("head", "silent"))
+    assert shown["err"].startswith("Error: the cluster is not ready: node ")
+    single = sum(len(report["problems"]) for report in cluster["first"].values())  # and the 20 workers: no room
+    assert f"(and {single} more; glr-dist check lists them)" in shown["err"]
+    assert len(shown["err"].splitlines()) == 1
+
+
+@pytest.mark.ray
+def test_the_runs_folder_is_left_as_it_was(cluster: dict[str, Any]) -> None:
+    assert cluster["left"] is False
