@@ -81,45 +81,44 @@ def trainer_step(crew: Crew, model: nn.Module) -> Callable[[], None]:
     return run
 
 
-def outer_product_step(model: MLP, copies: int) -> Callable[[], None]:
-    """The straightforward way: a loop over copies, each with its own outer product ``ni,nj->nij`` of input and noise.
+def outer_product_step(model: MLP, copies: int, at_once: bool) -> Callable[[], None]:
+    """The straightforward way: every copy has its own outer product of input and score, ``ni,nj->nij``, then the mean.
 
-    Antithetic pairs and the mean over the pairs as in the original method's code; no conditioning, no baseline.
+    Layerwise, Gaussian, unconditioned, without a baseline.
+
+    Args:
+        model: two Linear layers with Heaviside units between them.
+        copies: K.
+        at_once: all copies are rows of one batch, as in the original method's code; else a loop over the copies, which
+            needs less memory.
     """
     generator = torch.Generator().manual_seed(0)
     x = torch.rand((BATCH, INPUTS), generator=generator)
     labels = torch.randint(0, CLASSES, (BATCH,), generator=generator)
+    if at_once:
+        x, labels = x.repeat(copies, 1), labels.repeat(copies)
     first, second = model[1], model[3]
     assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def gradients() -> list[Tensor]:
+        z1 = first(x)
+        hidden = (z1 >= 0).float()
+        z2 = second(hidden)
+        e1, e2 = torch.randn_like(z1), torch.randn_like(z2)
+        d1 = losses(second((z1 + e1 >= 0).float())).unsqueeze(1) * e1
+        d2 = losses(z2 + e2).unsqueeze(1) * e2
+        outer = [torch.einsum("ni,nj->nij", d, inputs).mean(0) for d, inputs in ((d1, x), (d2, hidden))]
+        return [outer[0], d1.mean(0), outer[1], d2.mean(0)]
 
     def losses(logits: Tensor) -> Tensor:
         return nn.functional.cross_entropy(logits, labels, reduction="none")
 
     @torch.no_grad()
     def run() -> None:
-        z1 = first(x)
-        hidden = (z1 >= 0).float()
-        z2 = second(hidden)
-        sums = [torch.zeros_like(p) for p in (first.weight, first.bias, second.weight, second.bias)]
-        for _ in range(copies // 2):
-            e1, e2 = torch.randn_like(z1), torch.randn_like(z2)
-            for sign in (1.0, -1.0):
-                l1 = losses(second((z1 + sign * e1 >= 0).float())).unsqueeze(1) * sign * e1
-                l2 = losses(z2 + sign * e2).unsqueeze(1) * sign * e2
-                for target, value in zip(
-                    sums,
-                    (
-                        torch.einsum("ni,nj->nij", l1, x).mean(0),
-                        l1.mean(0),
-                        torch.einsum("ni,nj->nij", l2, hidden).mean(0),
-                        l2.mean(0),
-                    ),
-                    strict=True,
-                ):
-                    target += value / copies
-        for p, g in zip((first.weight, first.bias, second.weight, second.bias), sums, strict=True):
-            p.grad = g
+        rounds = [gradients() for _ in range(1 if at_once else copies)]
+        for p, parts in zip(model.parameters(), zip(*rounds, strict=True), strict=True):
+            p.grad = torch.stack(parts).mean(0)
         optimizer.step()
 
     return run
@@ -154,9 +153,9 @@ def in_process_contenders() -> list[Contender]:
         problem = dataclasses.replace(problem_for(config, model), fold=fold)
         crew = assemble_crew(problem, workers=0, reconstructors=0, gpus=0, threads=1, in_flight=2)
         contenders.append(Contender(name, trainer_step(crew, model), problem.losses_per_step()))
-    model = MLP(INPUTS, (HIDDEN,), CLASSES, "heaviside")
-    copies = 4  # its time is proportional to the copies, and it is slow
-    contenders.append(Contender("outer product per copy", outer_product_step(model, copies), 2 * BATCH * copies))
+    for name, at_once in (("outer products, a loop over copies", False), ("outer products, all copies at once", True)):
+        model = MLP(INPUTS, (HIDDEN,), CLASSES, "heaviside")
+        contenders.append(Contender(name, outer_product_step(model, COPIES, at_once), 2 * BATCH * COPIES))
     return contenders
 
 

@@ -43,7 +43,7 @@ def local_head(log: Path) -> Iterator[str]:
         "num-cpus": 2,
         "object-store-memory": 100 * 2**20,
     }
-    ray = Path(sys.executable).parent / "ray"
+    ray = str(Path(sys.executable).parent / "ray")
     command = [ray, "start", "--head", "--block", "--disable-usage-stats", *(f"--{k}={v}" for k, v in options.items())]
     with log.open("w") as out:
         head = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)

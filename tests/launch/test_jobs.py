@@ -176,8 +176,8 @@ def test_time_is_bounded_when_the_head_is_gone(monkeypatch: pytest.MonkeyPatch) 
 
     class Gone:
         async def tail_job_logs(self, job: str) -> Any:
-            raise ConnectionRefusedError
             yield ""
+            raise ConnectionRefusedError
 
     monkeypatch.setattr(jobs, "_POLL_SECONDS", 0.01)
     client: Any = Gone()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -23,7 +24,7 @@ def _config(**keys: Any) -> Config:
 
 
 def _node(name: str, **fields: Any) -> NodeReport:
-    return NodeReport(**{"node": name, "cpus": 4.0, "room": 4, "cpu": "x86_64 AVX2"} | fields)
+    return dataclasses.replace(NodeReport(node=name, cpus=4.0, room=4, cpu="x86_64 AVX2"), **fields)
 
 
 def test_a_sound_cluster_is_accepted() -> None:
