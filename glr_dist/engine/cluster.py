@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 
 from glr_dist.errors import UserError
@@ -15,23 +16,41 @@ def connect() -> bool:
     """Connect to the cluster of this job, of ``RAY_ADDRESS``, or to a local one started here.
 
     Returns:
-        Whether the cluster was started here, so that `disconnect` should stop it.
+        Whether it was connected here, so that ``ray.shutdown()`` is due in the end.
+
+    Raises:
+        UserError: when no cluster answers at ``RAY_ADDRESS``.
     """
     import ray
 
     if ray.is_initialized():
         return False
-    if os.environ.get("RAY_ADDRESS"):
-        try:
-            ray.init(log_to_driver=False, logging_level=logging.WARNING)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            place = os.environ["RAY_ADDRESS"]
-            raise UserError(
-                f"RAY_ADDRESS = {place}: no Ray cluster answers there ({error}); mend it, or unset it for a local one"
-            ) from error
-        return False
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+        return True
+    # Ray itself takes minutes to say that nobody listens, and doesn't say what it is refused
+    host, colon, port = address.rpartition(":")
+    plain = bool(colon) and port.isdecimal() and "/" not in host
+    if plain and (why_not := knock(host, int(port))):
+        raise UserError(f"RAY_ADDRESS = {address}: no Ray cluster answers there ({why_not}); mend it, or unset it")
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        hint = "somebody listens; does it want the token of RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH?"
+        raise UserError(
+            f"RAY_ADDRESS = {address}: can't connect ({error}); {hint if plain else 'mend it, or unset it'}"
+        ) from error
     return True
+
+
+def knock(host: str, port: int) -> str:
+    """Why nobody can be reached there, after 10 s at most; "" if somebody listens."""
+    try:
+        socket.create_connection((host, port), timeout=_WAIT_SECONDS).close()
+    except OSError as error:
+        return str(error).split("\n")[0]
+    return ""
 
 
 def workers_available(workers: int, reconstructors: int, *, threads: int, gpus: float, most: int) -> int:

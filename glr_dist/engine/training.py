@@ -163,7 +163,8 @@ def _train(
             clock = Clock(**checkpoint.meta["clock"])
         truncate_journal(run, first)
         truncate_metrics(run, first)
-    with fixed_threads(config.engine.threads), _crew(config, problem) as crew:
+    place = str(run_dir) if resumed is None else run.uri
+    with fixed_threads(config.engine.threads), _crew(config, problem, place) as crew:
         # the folder is made only now: a mistake above leaves nothing behind
         if resumed is None:
             run = create_run(run_dir or "", config_toml(config))
@@ -381,11 +382,14 @@ def fixed_threads(threads: int) -> Iterator[None]:
 
 
 @contextmanager
-def _crew(config: Config, problem: Problem) -> Iterator[Crew]:
+def _crew(config: Config, problem: Problem, place: str) -> Iterator[Crew]:
+    """The run's crew, on a cluster that has passed its checks."""
     engine = config.engine
     workers = engine.workers if problem.observes_losses else 0
-    started_here = connect() if workers or engine.reconstructors else False
+    connected_here = connect() if workers or engine.reconstructors else False
     try:
+        if workers or engine.reconstructors:
+            _check_nodes(config, problem, place)
         crew = assemble_crew(
             problem,
             workers=workers,
@@ -399,7 +403,21 @@ def _crew(config: Config, problem: Problem) -> Iterator[Crew]:
         finally:
             crew.close()
     finally:
-        if started_here:
+        if connected_here:
             import ray
 
             ray.shutdown()
+
+
+def _check_nodes(config: Config, problem: Problem, place: str) -> None:
+    """On more than one node: refuse what would fail later, and show the table that says so."""
+    import ray
+
+    if sum(node["Alive"] for node in ray.nodes()) < 2:
+        return
+    from glr_dist.launch.preflight import preflight, refuse
+    from glr_dist.launch.report import show_reports
+
+    reports = preflight(config, place, data=problem.data)
+    show_reports(reports, to_stderr=True)
+    refuse(reports, config)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from glr_dist.engine.cluster import knock
 from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,15 +69,6 @@ def job_client(address: str | None) -> JobSubmissionClient:
         raise UserError(
             f"{shown(url)}: answers, but not as a Ray dashboard that takes jobs ({_first_line(error)})"
         ) from error
-
-
-def knock(host: str, port: int) -> str:
-    """Why nobody can be reached there, after 10 s at most; "" if somebody listens."""
-    try:
-        socket.create_connection((host, port), timeout=_CONNECT_SECONDS).close()
-    except OSError as error:
-        return _first_line(error)
-    return ""
 
 
 def _knock_at(url: str) -> None:

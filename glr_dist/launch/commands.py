@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 import time
@@ -12,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
-from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -114,31 +111,16 @@ def check(preset: str | None, run_dir: str | None, settings: Sequence[str], **op
 
 @contextmanager
 def _cluster() -> Iterator[None]:
-    """Within: connected to Ray. Ray itself takes minutes to say that nobody listens, and doesn't say what it is refused."""
+    """Within: connected to Ray."""
     import ray
 
     from glr_dist.engine.cluster import connect
-    from glr_dist.launch.address import knock
 
-    connected = ray.is_initialized()
-    address = os.environ.get("RAY_ADDRESS", "")
-    host, colon, port = address.rpartition(":")
-    plain = bool(colon) and port.isdecimal() and "/" not in host
-    if plain and (why_not := knock(host, int(port))):
-        raise UserError(f"RAY_ADDRESS = {address}: no Ray cluster answers there ({why_not})")
-    try:
-        connect()
-    except UserError as error:
-        hint = (
-            "; somebody listens: does it want the token of RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH?"
-            if plain
-            else ""
-        )
-        raise UserError(f"{error}{hint}") from error
+    connected_here = connect()
     try:
         yield
     finally:
-        if not connected:
+        if connected_here:
             ray.shutdown()
 
 
