@@ -23,8 +23,8 @@ from glr_dist.core.estimator import EstimatorConfig
 from glr_dist.core.noise import NoiseConfig
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.crew import Crew, assemble_crew
+from glr_dist.engine.preparation import make_problem
 from glr_dist.engine.problem import Problem, flat_parameters
-from glr_dist.engine.training import make_problem
 from glr_dist.engine.units import UnitsConfig
 from glr_dist.models.networks import MLP
 

@@ -19,7 +19,7 @@ from glr_dist.config import (
     preset_text,
 )
 from glr_dist.data.arrays import ArrayDataset
-from glr_dist.engine.training import make_problem
+from glr_dist.engine.preparation import make_problem
 from glr_dist.errors import UserError
 from glr_dist.models.spec import build_model
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from glr_dist.engine.actors import actor_starter, parcels, role_function
+from glr_dist.engine.answers import gradient_fault, losses_fault
 from glr_dist.engine.cluster import spare_room, workers_available
 from glr_dist.engine.pool import Call, LocalPool, Pool, RayPool
 from glr_dist.engine.problem import Problem, by_block
@@ -110,7 +111,7 @@ class Crew:
 
     @property
     def workers_lost(self) -> int:
-        """Actors that died and were replaced."""
+        """Actors that were replaced: they had died, or answered what cannot be."""
         return sum(pool.deaths for pool in (self.evaluators, self.reconstructors) if isinstance(pool, RayPool))
 
     def close(self) -> None:
@@ -175,13 +176,14 @@ def assemble_crew(
     problem_ref, table_ref = ray.put(problem), None if table is None else ray.put(table)
     local_evaluators, local_reconstructors = _local_pools(problem, table)
     pools: list[Pool] = []
-    for role, size, local in (
-        ("evaluator", workers, local_evaluators),
-        ("reconstructor", reconstructors, local_reconstructors),
+    parameters = sum(p.numel() for p in problem.trainable.values())
+    for role, size, local, check in (
+        ("evaluator", workers, local_evaluators, partial(losses_fault, problem)),
+        ("reconstructor", reconstructors, local_reconstructors, partial(gradient_fault, parameters)),
     ):
         start = actor_starter(role, problem_ref, table_ref, gpus=gpus, threads=threads)
         room = partial(_room, pools, threads, gpus, most) if elastic and role == "evaluator" else None
-        pools.append(RayPool(start, size, in_flight, room) if size else local)
+        pools.append(RayPool(start, size, in_flight, room, check) if size else local)
     crew = Crew(problem, *pools)
     try:
         for pool in pools:

@@ -18,7 +18,8 @@ from glr_dist.data import builtin
 from glr_dist.data.dataset import DataConfig, open_dataset
 from glr_dist.data.source import DataSource, check_split
 from glr_dist.engine.driver import EVALUATION_BATCH
-from glr_dist.engine.training import fixed_threads, load_weights
+from glr_dist.engine.preparation import fixed_threads
+from glr_dist.engine.provenance import load_weights
 from glr_dist.errors import UserError, nearest
 from glr_dist.models.spec import ModelConfig, build_model, refuse_untrusted
 from glr_dist.store.checkpoint import FOLDER, Checkpoint, load_checkpoint

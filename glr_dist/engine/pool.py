@@ -7,6 +7,7 @@ runs calls in this process; `RayPool` spreads them over Ray actors, knows which 
 * gives a call to the worker that should finish it first, so that a slow one is left alone while others are quicker;
 * puts the calls of a dead worker back into the queue and starts another worker in its place;
 * gives a call that takes far longer than its like to an idle worker as well;
+* discards an answer that can't be one, and treats the worker that gave it as a dead one;
 * starts further workers when it may and the cluster has grown.
 
 Both have the same two verbs: `submit` and `drain`.
@@ -17,18 +18,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from statistics import median
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from glr_dist.engine.pace import Pace, Worker
 from glr_dist.errors import UserError
 
-_SLOW_FACTOR = 4.0  # times the usual duration, after which a call is also given to an idle worker
-_SLOW_SECONDS = 0.03  # but never before that
-_SLOW_MEMORY_SECONDS = 10.0  # a worker that was slow is tried again after that
 _GROW_SECONDS = 1.0  # between looks for room for further workers
-_HISTORY = 50  # durations that define "usual"
-_DEATHS = 8  # consecutive deaths per worker, with no answer in between, that end the run
+_DEATHS = 8  # consecutive deaths and faults per worker, with no sound answer in between, that end the run
 _NOBODY_SECONDS = 300.0  # without a single worker, after which a run ends: nodes that left may come back
 
 
@@ -81,29 +78,16 @@ class LocalPool:
         """Nothing to let go."""
 
 
-@dataclass(eq=False)
-class _Worker:
-    """An actor and what it is doing. It gets no calls before its first ping is answered."""
-
-    number: int
-    actor: Any
-    ping: Any
-    calls: dict[Any, tuple[Call, float]] = field(default_factory=dict)  # ref -> (call, started at)
-    shards: set[int] = field(default_factory=set)  # shards that it has read
-    seconds: float = 0.0  # moving average of its calls' durations
-    answered: float = 0.0  # when it last answered
-    busy_since: float = 0.0  # when it came to the oldest of its calls
-
-    @property
-    def ready(self) -> bool:
-        return self.ping is None
-
-
 class RayPool:
     """Runs calls on Ray actors that have the methods ``ping()`` and ``work(*arguments)``."""
 
     def __init__(
-        self, start: Callable[[], Any], size: int, in_flight: int, room: Callable[[], int] | None = None
+        self,
+        start: Callable[[], Any],
+        size: int,
+        in_flight: int,
+        room: Callable[[], int] | None = None,
+        check: Callable[[tuple[Any, ...], Any], str | None] = lambda arguments, answer: None,
     ) -> None:
         """Start the actors; does not wait for them.
 
@@ -112,18 +96,21 @@ class RayPool:
             size: number of actors.
             in_flight: most calls that wait at one actor.
             room: tells how many further actors may be started now; None: the number stays as it is.
+            check: tells what is wrong with the answer to a call of these arguments; None: nothing.
         """
         self._start = start
         self._in_flight = in_flight
         self._room = room
+        self._check = check
         self._looked_for_room = time.monotonic()
         self._workers = [self._new_worker(number) for number in range(size)]
         self._queue: deque[Call] = deque()
         self._open: dict[Any, Call] = {}  # key -> call without an answer yet
-        self._durations: deque[float] = deque(maxlen=_HISTORY)
+        self._pace = Pace()
         self._deaths_in_a_row = 0
         self._somebody = time.monotonic()  # when there last was a worker that takes calls
-        self.deaths = 0
+        self.deaths = 0  # workers replaced
+        self.faults = 0  # of these, for an answer that could not be one
         self.retries = 0
 
     @property
@@ -192,34 +179,22 @@ class RayPool:
             ray.kill(worker.actor)
         self._workers = []
 
-    def _new_worker(self, number: int) -> _Worker:
+    def _new_worker(self, number: int) -> Worker:
         actor = self._start()
-        return _Worker(number, actor, actor.ping.remote())
+        return Worker(number, actor, actor.ping.remote())
 
     def _dispatch(self) -> None:
         while self._queue:
             ready = [w for w in self._workers if w.ready]
             if not ready:
                 return
-            worker = min(ready, key=lambda w: ((len(w.calls) + 1) * self._expected(w), len(w.calls)))
+            worker = min(ready, key=lambda w: ((len(w.calls) + 1) * self._pace.expected(w), len(w.calls)))
             if len(worker.calls) >= self._in_flight:
                 return
             call = next((c for c in self._queue if c.shard in worker.shards), self._queue[0])
             self._queue.remove(call)
             if call.key in self._open:
                 self._hand(worker, call)
-
-    def _expected(self, worker: _Worker) -> float:
-        """Seconds that a call should take there: at least as long as the present one does; old slowness is forgiven."""
-        now = time.monotonic()
-        seconds = worker.seconds or self._usual()
-        if worker.calls:
-            first = min(started for _, started in worker.calls.values())
-            return max(seconds, now - max(first, worker.busy_since))
-        return min(seconds, self._usual()) if now - worker.answered > _SLOW_MEMORY_SECONDS else seconds
-
-    def _usual(self) -> float:
-        return median(self._durations) if self._durations else 1.0
 
     def _grow(self) -> None:
         if self._room is None or time.monotonic() - self._looked_for_room < _GROW_SECONDS:
@@ -229,7 +204,7 @@ class RayPool:
             for _ in range(self._room()):
                 self._workers.append(self._new_worker(len(self._workers)))
 
-    def _hand(self, worker: _Worker, call: Call) -> None:
+    def _hand(self, worker: Worker, call: Call) -> None:
         ref = worker.actor.work.remote(*call.arguments)
         worker.calls[ref] = (call, time.monotonic())
         worker.shards.add(call.shard)
@@ -252,24 +227,31 @@ class RayPool:
         if ref is worker.ping:
             worker.ping = None  # says that it lives, not that it can answer a call
             return None
+        call, started = worker.calls[ref]
+        fault = self._check(call.arguments, result)
+        if fault is not None:
+            self.faults += 1
+            self._replace(worker, RuntimeError(fault))
+            return None
+        del worker.calls[ref]
         self._deaths_in_a_row = 0
-        call, started = worker.calls.pop(ref)
-        worker.answered = time.monotonic()
-        seconds = worker.answered - max(started, worker.busy_since)
-        worker.busy_since = worker.answered
-        worker.seconds = seconds if not worker.seconds else 0.8 * worker.seconds + 0.2 * seconds
-        self._durations.append(seconds)
+        self._pace.note(worker, started)
         if self._open.get(call.key) is not call:
             return None  # somebody else was first
         del self._open[call.key]
         return call.key, result
 
-    def _replace(self, worker: _Worker, error: Exception) -> None:
+    def _replace(self, worker: Worker, error: Exception) -> None:
+        """Start another worker in the place of one that died, was cut off or answers wrongly."""
+        import ray
+
+        ray.kill(worker.actor)  # it may live, and hold what its successor needs
         self.deaths += 1
         self._deaths_in_a_row += 1
         if self._deaths_in_a_row > _DEATHS * self.size:
             raise RuntimeError(
-                f"{self._deaths_in_a_row} workers died one after the other without an answer in between"
+                f"{self._deaths_in_a_row} workers died one after the other without a sound answer in between"
+                f" ({str(error).partition(chr(10))[0]})"
             ) from error
         for call, _ in worker.calls.values():
             if self._open.get(call.key) is call and not self._elsewhere(call, worker):
@@ -277,17 +259,14 @@ class RayPool:
                 self.retries += 1
         self._workers[self._workers.index(worker)] = self._new_worker(worker.number)
 
-    def _elsewhere(self, call: Call, worker: _Worker) -> bool:
+    def _elsewhere(self, call: Call, worker: Worker) -> bool:
         return any(call is other for w in self._workers if w is not worker for other, _ in w.calls.values())
 
     def _patience(self) -> float | None:
         """Seconds to wait before looking for dawdlers; None when nobody could help anyway."""
         if not any(worker.ready for worker in self._workers):
             return 1.0
-        return self._slow_after() / 2 if self.size > 1 else None
-
-    def _slow_after(self) -> float:
-        return max(_SLOW_SECONDS, _SLOW_FACTOR * self._usual())
+        return self._pace.slow_after() / 2 if self.size > 1 else None
 
     def _check_somebody(self) -> None:
         now = time.monotonic()
@@ -305,12 +284,12 @@ class RayPool:
         idle = [w for w in self._workers if w.ready and not w.calls]
         if not idle:
             return
-        late = time.monotonic() - self._slow_after()
+        late = time.monotonic() - self._pace.slow_after()
         for worker in list(self._workers):
             for call, started in list(worker.calls.values()):
                 if (
                     idle
-                    and max(started, worker.busy_since) < late
+                    and worker.since(started) < late
                     and self._open.get(call.key) is call
                     and not self._elsewhere(call, worker)
                 ):

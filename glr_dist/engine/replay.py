@@ -25,8 +25,8 @@ from glr_dist.engine.driver import Progress
 from glr_dist.engine.journalled import JournalledLosses
 from glr_dist.engine.optimization import assign_gradient
 from glr_dist.engine.pool import LocalPool
+from glr_dist.engine.preparation import fixed_threads, set_up
 from glr_dist.engine.problem import OBSERVERS, flat_parameters
-from glr_dist.engine.training import fixed_threads, set_up
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
 from glr_dist.store.checkpoint import CheckpointError, checkpoint_steps, load_checkpoint, params_sha256

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,29 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
 from glr_dist.config import Config, config_toml, load_config, parse_config
-from glr_dist.core.losses import LOSSES, Loss, named_loss, zero_one
-from glr_dist.core.passes import folds
-from glr_dist.core.sites import find_sites
-from glr_dist.data.batches import BlockSchedule
-from glr_dist.data.dataset import open_dataset
+from glr_dist.core.losses import LOSSES, Loss
 from glr_dist.data.source import DataSource
 from glr_dist.engine.cluster import connect
 from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Clock, Driver, Progress
-from glr_dist.engine.optimization import build_optimizer, build_schedule
+from glr_dist.engine.preparation import fixed_threads, set_up
 from glr_dist.engine.problem import Problem
+from glr_dist.engine.provenance import restore, run_meta
+from glr_dist.engine.rewind import rewind
 from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.errors import UserError
-from glr_dist.models.spec import build_model, refuse_untrusted
-from glr_dist.store.checkpoint import Checkpoint, load_checkpoint, params_sha256
+from glr_dist.models.spec import refuse_untrusted
+from glr_dist.store.checkpoint import load_checkpoint, params_sha256
 from glr_dist.store.events import EventWriter, require_tensorboard
-from glr_dist.store.journal import JournalWriter, estimate_bytes, truncate_journal
-from glr_dist.store.metrics import truncate_metrics
+from glr_dist.store.journal import JournalWriter, estimate_bytes
 from glr_dist.store.rundir import create_run, open_run, refuse_taken
 from glr_dist.store.storage import Storage
 
@@ -161,8 +155,7 @@ def _train(
             restore(checkpoint, meta, model, optimizer, schedule)
             first = checkpoint.step
             clock = Clock(**checkpoint.meta["clock"])
-        truncate_journal(run, first)
-        truncate_metrics(run, first)
+        rewind(run, first)
     place = str(run_dir) if resumed is None else run.uri
     with fixed_threads(config.engine.threads), _crew(config, problem, place) as crew:
         # the folder is made only now: a mistake above leaves nothing behind
@@ -204,152 +197,12 @@ def _train(
         )
 
 
-def set_up(
-    config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None
-) -> tuple[nn.Module, Problem, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """What a run starts from: the model with its initial parameters, the problem, a fresh optimizer and its schedule.
-
-    Args:
-        config: describes whatever is None here.
-        model: the user's own, with the initial parameters in it.
-        data: the user's own.
-        loss: the user's own.
-
-    Raises:
-        UserError: when they don't go together.
-    """
-    data = data or open_dataset(config.data)
-    if model is None:
-        model = build_model(config.model, data.shape, len(data.classes), config.seed)
-    problem = make_problem(config, model, data, loss)
-    optimizer = build_optimizer(config.optimizer, list(problem.trainable.values()))
-    schedule = build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)
-    return model, problem, optimizer, schedule
-
-
 def _run_and_checkpoint(place: str | Path) -> tuple[Storage, Storage | None]:
     """The run that is resumed and where it starts: at a checkpoint, or, when it has none yet, at its beginning."""
     storage = Storage.at(place)
     if storage.parent().name == "checkpoints":
         return storage.parent().parent(), storage
     return storage, storage if storage.list("checkpoints") else None
-
-
-def make_problem(config: Config, model: nn.Module, data: DataSource, loss: Loss | None) -> Problem:
-    """The training problem that a config, a model and data make.
-
-    Raises:
-        UserError: when they don't go together.
-    """
-    sites = find_sites(model, data.shape, config.estimator.sites)
-    rows = config.units.rows_for(config.batch)
-    schedule = BlockSchedule(data.sizes("train"), batch=config.batch, rows=rows, seed=config.seed)
-    problem = Problem(
-        model=model,
-        sites=tuple(sites),
-        fold=folds(model, sites, data.shape),
-        method=config.method,
-        loss=loss or named_loss(config.loss),
-        estimator=config.estimator,
-        noise=config.noise,
-        units=config.units,
-        data=data,
-        schedule=schedule,
-        seed=config.seed,
-    )
-    problem.units_of(0)  # shapes that don't fit say so now
-    if not problem.observes_losses:
-        refuse_without_gradient(problem)
-    return problem
-
-
-def refuse_without_gradient(problem: Problem) -> None:
-    """Refuse a control that needs derivatives for a network or loss that has none, instead of training half of it."""
-    if problem.loss is zero_one:
-        raise UserError(f"method = {problem.method!r}: the 0-1 loss has no gradient; use --set loss=cross-entropy")
-    if problem.method != "straight-through" and any(site.binary for site in problem.sites):
-        raise UserError(
-            f"method = {problem.method!r}: Heaviside units have no gradient; use --set model.activation=relu,"
-            " or --method straight-through"
-        )
-    classes = len(problem.data.classes)
-    probe = problem.loss(torch.zeros((2, classes), requires_grad=True), torch.zeros(2, dtype=torch.int64))
-    if not isinstance(probe, torch.Tensor) or tuple(probe.shape) != (2,):
-        found = tuple(probe.shape) if isinstance(probe, torch.Tensor) else type(probe).__name__
-        raise UserError(f"loss: returned {found} for 2 examples; a loss must return one value per example, shape (2,)")
-    if not probe.requires_grad:
-        raise UserError(f"method = {problem.method!r}: the loss has no gradient; use --method glr or es")
-
-
-def run_meta(config: Config, problem: Problem, *, own_model: bool, own_loss: bool) -> dict[str, Any]:
-    """What every checkpoint of a run says about itself."""
-    import platform
-
-    import glr_dist
-
-    return {
-        "seed": config.seed,
-        "method": config.method,
-        "loss": "custom" if own_loss else config.loss,
-        "model": {"kind": "custom"} if own_model else dataclasses.asdict(config.model),
-        "shape": list(problem.data.shape),
-        "classes": list(problem.data.classes),
-        "data": {
-            "name": problem.data.name,
-            "fingerprint": problem.data.fingerprint,
-            "resize": config.data.resize,
-            "validation": config.data.validation,
-            "shards": config.data.shards,
-        },
-        "noise": dataclasses.asdict(config.noise),
-        "estimator": dataclasses.asdict(config.estimator),
-        "versions": {
-            "glr_dist": glr_dist.__version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-    }
-
-
-def restore(
-    checkpoint: Checkpoint,
-    meta: Mapping[str, Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-) -> None:
-    """Put a checkpoint's state into a fresh model, optimizer and schedule.
-
-    Raises:
-        UserError: when the checkpoint is of another model or other data.
-    """
-    load_weights(model, checkpoint)
-    theirs, ours = checkpoint.meta["data"]["fingerprint"], meta["data"]["fingerprint"]
-    if theirs != ours:
-        raise UserError(
-            f"{checkpoint.place}: was trained on data with fingerprint {theirs[:12]}…, this data set has {ours[:12]}…;"
-            " give the data of the run (--data-root)"
-        )
-    optimizer.load_state_dict(checkpoint.training["optimizer"])
-    schedule.load_state_dict(checkpoint.training["schedule"])
-
-
-def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Copy a checkpoint's weights into a model.
-
-    Raises:
-        UserError: when they are another model's; names the first tensor that differs.
-    """
-    expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in checkpoint.weights.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise UserError(
-                f"{checkpoint.place}: is a checkpoint of another model: {name} has shape {found.get(name)} there,"
-                f" {expected.get(name)} here"
-            )
-    model.load_state_dict(checkpoint.weights)
 
 
 def _journal(config: Config, problem: Problem, run: Storage, say: Callable[[str], None]) -> JournalWriter | None:
@@ -368,17 +221,6 @@ def new_run_name(name: str) -> str:
     stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     candidates = (stem.with_name(f"{stem.name}{suffix}") for suffix in ["", *(f"-{i}" for i in range(2, 1000))])
     return str(next(path for path in candidates if not path.exists()))
-
-
-@contextmanager
-def fixed_threads(threads: int) -> Iterator[None]:
-    """The bits of a matrix product depend on the number of threads: fix it, and put it back for the caller."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

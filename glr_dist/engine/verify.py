@@ -19,8 +19,8 @@ from glr_dist.core.losses import Loss
 from glr_dist.data.source import DataSource
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.evaluator import Evaluator
+from glr_dist.engine.preparation import fixed_threads
 from glr_dist.engine.replay import Replayer, device_of
-from glr_dist.engine.training import fixed_threads
 from glr_dist.errors import UserError
 
 _SEED_BITS = 53  # whole numbers that JSON readers of any language keep

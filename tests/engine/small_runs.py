@@ -16,8 +16,9 @@ from glr_dist.config import Config, parse_config
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine import crew, training
 from glr_dist.engine.crew import Crew
+from glr_dist.engine.preparation import make_problem
 from glr_dist.engine.problem import Problem
-from glr_dist.engine.training import TrainResult, make_problem
+from glr_dist.engine.training import TrainResult
 from glr_dist.models.spec import build_model
 from glr_dist.store import JournalReader, Storage, load_checkpoint, read_metrics
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from glr_dist.engine import pace
 from glr_dist.engine import pool as pool_module
 from glr_dist.engine.pool import Call, LocalPool, RayPool
 from glr_dist.errors import UserError
@@ -108,7 +109,7 @@ def test_a_free_worker_takes_a_call_of_a_shard_that_it_holds_first(tmp_path: Pat
 def test_calls_of_a_dead_worker_run_again_elsewhere(
     pool: RayPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool_module, "_SLOW_SECONDS", 60.0)  # the death alone must bring them back
+    monkeypatch.setattr(pace, "_SLOW_SECONDS", 60.0)  # the death alone must bring them back
     pool.submit(Call("killer", ("die once", 7)))
     for number in range(6):
         pool.submit(Call(number, ("echo", number)))

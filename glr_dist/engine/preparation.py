@@ -1,0 +1,101 @@
+"""What a run starts from: the model, the problem, the optimizer and its schedule, as a config describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from glr_dist.config import Config
+from glr_dist.core.losses import Loss, named_loss, zero_one
+from glr_dist.core.passes import folds
+from glr_dist.core.sites import find_sites
+from glr_dist.data.batches import BlockSchedule
+from glr_dist.data.dataset import open_dataset
+from glr_dist.data.source import DataSource
+from glr_dist.engine.optimization import build_optimizer, build_schedule
+from glr_dist.engine.problem import Problem
+from glr_dist.errors import UserError
+from glr_dist.models.spec import build_model
+
+
+def set_up(
+    config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None
+) -> tuple[nn.Module, Problem, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """What a run starts from: the model with its initial parameters, the problem, a fresh optimizer and its schedule.
+
+    Args:
+        config: describes whatever is None here.
+        model: the user's own, with the initial parameters in it.
+        data: the user's own.
+        loss: the user's own.
+
+    Raises:
+        UserError: when they don't go together.
+    """
+    data = data or open_dataset(config.data)
+    if model is None:
+        model = build_model(config.model, data.shape, len(data.classes), config.seed)
+    problem = make_problem(config, model, data, loss)
+    optimizer = build_optimizer(config.optimizer, list(problem.trainable.values()))
+    schedule = build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)
+    return model, problem, optimizer, schedule
+
+
+def make_problem(config: Config, model: nn.Module, data: DataSource, loss: Loss | None) -> Problem:
+    """The training problem that a config, a model and data make.
+
+    Raises:
+        UserError: when they don't go together.
+    """
+    sites = find_sites(model, data.shape, config.estimator.sites)
+    rows = config.units.rows_for(config.batch)
+    schedule = BlockSchedule(data.sizes("train"), batch=config.batch, rows=rows, seed=config.seed)
+    problem = Problem(
+        model=model,
+        sites=tuple(sites),
+        fold=folds(model, sites, data.shape),
+        method=config.method,
+        loss=loss or named_loss(config.loss),
+        estimator=config.estimator,
+        noise=config.noise,
+        units=config.units,
+        data=data,
+        schedule=schedule,
+        seed=config.seed,
+    )
+    problem.units_of(0)  # shapes that don't fit say so now
+    if not problem.observes_losses:
+        refuse_without_gradient(problem)
+    return problem
+
+
+def refuse_without_gradient(problem: Problem) -> None:
+    """Refuse a control that needs derivatives for a network or loss that has none, instead of training half of it."""
+    if problem.loss is zero_one:
+        raise UserError(f"method = {problem.method!r}: the 0-1 loss has no gradient; use --set loss=cross-entropy")
+    if problem.method != "straight-through" and any(site.binary for site in problem.sites):
+        raise UserError(
+            f"method = {problem.method!r}: Heaviside units have no gradient; use --set model.activation=relu,"
+            " or --method straight-through"
+        )
+    classes = len(problem.data.classes)
+    probe = problem.loss(torch.zeros((2, classes), requires_grad=True), torch.zeros(2, dtype=torch.int64))
+    if not isinstance(probe, torch.Tensor) or tuple(probe.shape) != (2,):
+        found = tuple(probe.shape) if isinstance(probe, torch.Tensor) else type(probe).__name__
+        raise UserError(f"loss: returned {found} for 2 examples; a loss must return one value per example, shape (2,)")
+    if not probe.requires_grad:
+        raise UserError(f"method = {problem.method!r}: the loss has no gradient; use --method glr or es")
+
+
+@contextmanager
+def fixed_threads(threads: int) -> Iterator[None]:
+    """The bits of a matrix product depend on the number of threads: fix it, and put it back for the caller."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
