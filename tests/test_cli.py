@@ -282,7 +282,7 @@ def test_an_interruption_before_the_run_begins_leaves_nothing(here: Path, monkey
 
 def test_an_unforeseen_error_keeps_its_traceback_and_exits_with_1(here: Path) -> None:
     code = (
-        "import sys, glr_dist.engine.training as t\n"
+        "import sys, glr_dist.engine.preparation as t\n"
         "def broken(*a, **k): raise RuntimeError('out of luck')\n"
         "t.open_dataset = broken\nfrom glr_dist.cli import main\nmain(['train', '--workers', '0'])"
     )
