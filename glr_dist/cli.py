@@ -249,6 +249,8 @@ def _how_to_go_on(run: str) -> str:
     from glr_dist.store import Storage
 
     storage = Storage.at(run)
+    if storage.parent().name == "checkpoints":  # it went back to a checkpoint
+        storage, run = storage.parent().parent(), str(storage.parent().parent())
     if storage.exists("config.toml"):
         place = run if storage.local else str(storage)  # as typed, but never a password
         return f"interrupted; continue with: glr-dist train --resume {shlex.quote(place)}"

@@ -32,7 +32,7 @@ JOURNAL_CHOICES = ("auto", "on", "off")
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """Who does the work; none of it changes a result.
+    """Who does the work. How many they are never changes a result; threads and the kind of device may, in the last bits.
 
     Attributes:
         workers: evaluator actors; 0 runs in this process without Ray, -1 takes what the cluster has.
@@ -52,6 +52,12 @@ class EngineConfig:
         """Raise UserError for values outside their range."""
         if self.workers < -1:
             raise UserError(f"engine.workers = {self.workers}: must be 0 (in-process) or more, or -1 (all CPUs)")
+        if self.gpus_per_worker > 1 and self.gpus_per_worker % 1:
+            raise UserError(f"engine.gpus_per_worker = {self.gpus_per_worker}: above 1 it must be a whole number")
+        if self.gpus_per_worker and not (self.workers or self.reconstructors):
+            raise UserError(
+                f"engine.gpus_per_worker = {self.gpus_per_worker}: GPUs are for actors; use --workers 1 or more"
+            )
         for name, least in (("reconstructors", 0), ("gpus_per_worker", 0), ("threads", 1), ("in_flight", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"engine.{name} = {getattr(self, name)}: must be at least {least}")

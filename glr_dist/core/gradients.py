@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import vmap
 
 from glr_dist.core.estimator import EstimatorConfig, advantages, copy_scores, error_signal, pullback
-from glr_dist.core.losses import Loss
+from glr_dist.core.losses import Loss, check_losses
 from glr_dist.core.noise import NoiseConfig, score
 from glr_dist.core.passes import copy_losses, noisy_logits, noisy_pass
 from glr_dist.core.sites import Site, tapped
@@ -167,10 +167,16 @@ def weights_gradient(
 
 
 def backprop_gradient(
-    model: nn.Module, parameters: Sequence[Tensor], loss: Loss, x: Tensor, labels: Tensor
+    model: nn.Module, parameters: Sequence[Tensor], loss: Loss, x: Tensor, labels: Tensor, where: str
 ) -> list[Tensor]:
-    """The control: autograd through the clean pass; 0 for what lies before a Heaviside unit."""
-    return _autograd(loss(model(x), labels).sum(), parameters)
+    """The control: autograd through the clean pass; 0 for what lies before a Heaviside unit.
+
+    Raises:
+        UserError: for losses of a wrong shape or not finite; names ``where`` the examples are from.
+    """
+    losses = loss(model(x), labels)
+    check_losses(losses.unsqueeze(0), (1, len(x)), where)
+    return _autograd(losses.sum(), parameters)
 
 
 def noisy_backprop_gradient(
@@ -183,15 +189,21 @@ def noisy_backprop_gradient(
     labels: Tensor,
     chunks: Sequence[Chunk],
     copies: int,
+    where: str,
     *,
     fold: bool = False,
 ) -> list[Tensor]:
-    """The control with the same noise: autograd through the noisy passes, the mean over the copies."""
+    """The control with the same noise: autograd through the noisy passes, the mean over the copies.
+
+    Raises:
+        UserError: for losses of a wrong shape or not finite; names ``where`` the examples are from.
+    """
     total = [torch.zeros_like(p) for p in parameters]
     for chunk in chunks:
         eps = chunk.noise()
         for sign in (1.0, -1.0)[: chunk.losses.shape[0]]:
             losses = copy_losses(loss, noisy_logits(model, sites, eps, sign * scale, x, fold=fold), labels)
+            check_losses(losses, (eps[min(eps)].shape[0], len(x)), where)
             for sum_, part in zip(total, _autograd(losses.sum() / copies, parameters), strict=True):
                 sum_ += part
     return total

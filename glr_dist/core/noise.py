@@ -173,7 +173,7 @@ class TableSource:
         if room < 0:
             raise UserError(
                 f"noise.table_size = {self.table.numel()}: one work unit needs {count} values;"
-                f" raise noise.table_size or lower unit.copies or unit.rows"
+                f" raise noise.table_size, or lower units.copies or units.rows"
             )
         offsets = room // _ALIGNMENT + 1
         start = int(seed.generate_state(1, np.uint64)[0] % np.uint64(offsets)) * _ALIGNMENT

@@ -38,6 +38,10 @@ class Worker:
         import torch
 
         torch.set_num_threads(threads)
+        if device == "cuda":
+            # TensorFloat-32 keeps 10 bits: a reconstructor elsewhere would see other bits than the evaluator did
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self._function = role_function(role, problem, table, device)
 
     def ping(self) -> bool:

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Mapping
 
 from glr_dist.errors import UserError
 
@@ -72,39 +73,41 @@ def workers_available(workers: int, reconstructors: int, *, threads: int, gpus: 
     import ray
 
     actors = abs(workers) + reconstructors  # -1 needs room for one at least
-    need_cpus, need_gpus = threads * actors, gpus * actors
     deadline = time.monotonic() + _WAIT_SECONDS
-    while True:
-        has, free = ray.cluster_resources(), ray.available_resources()
-        cpus, gpus_there = free.get("CPU", 0.0), free.get("GPU", 0.0)
-        if cpus >= need_cpus and gpus_there >= need_gpus:
-            break
+    while (room := spare_room(threads=threads, gpus=gpus)) < actors:
         # one machine won't grow while we wait; a cluster might, and busy CPUs may come free
-        hopeless = len(ray.nodes()) <= 1 and (has.get("CPU", 0.0) < need_cpus or has.get("GPU", 0.0) < need_gpus)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        hopeless = len(nodes) <= 1 and sum(_fits(node, threads, gpus) for node in nodes) < actors
         if hopeless or time.monotonic() > deadline:
+            has, free = ray.cluster_resources(), ray.available_resources()
             raise UserError(
                 f"--workers {abs(workers)} --reconstructors {reconstructors} --gpus-per-worker {gpus:g}: needs"
-                f" {need_cpus:g} CPUs and {need_gpus:g} GPUs, the cluster has {has.get('CPU', 0):g} CPUs ({cpus:g} free)"
-                f" and {has.get('GPU', 0):g} GPUs ({gpus_there:g} free); lower them or add nodes"
+                f" {threads * actors:g} CPUs and {gpus * actors:g} GPUs, the cluster has {_shown(has, free, 'CPU')} and"
+                f" {_shown(has, free, 'GPU')}, room for {room} such actors; lower them or add nodes"
             )
         time.sleep(0.2)
-    if workers != -1:
-        return workers
-    room = int(cpus // threads) - reconstructors
-    if gpus:
-        room = min(room, int(gpus_there / gpus) - reconstructors)
-    return max(1, min(room, most))
+    return workers if workers != -1 else max(1, min(room - reconstructors, most))
 
 
 def spare_room(*, threads: int, gpus: float) -> int:
-    """How many further actors of that size the cluster could hold now.
+    """How many actors of that size the cluster could hold now; an actor can't be spread over nodes.
 
     Args:
         threads: CPUs of each.
         gpus: GPUs of each.
     """
-    import ray
+    from ray._private.state import available_resources_per_node
 
-    free = ray.available_resources()
-    room = int(free.get("CPU", 0.0) // threads)
-    return min(room, int(free.get("GPU", 0.0) / gpus)) if gpus else room
+    return sum(_fits(node, threads, gpus) for node in available_resources_per_node().values())
+
+
+def _fits(node: Mapping[str, float], threads: int, gpus: float) -> int:
+    room = int(node.get("CPU", 0.0) // threads)
+    if not gpus:
+        return room
+    each = int(1 / gpus) if gpus <= 1 else 1  # actors on one GPU share it, none spans a part of two
+    return min(room, int(node.get("GPU", 0.0) // max(gpus, 1.0)) * each)
+
+
+def _shown(has: Mapping[str, float], free: Mapping[str, float], kind: str) -> str:
+    return f"{has.get(kind, 0.0):g} {kind}s ({free.get(kind, 0.0):g} free)"

@@ -23,7 +23,7 @@ _START_SECONDS = 120.0
 
 @dataclass
 class Traffic:
-    """Bytes to and from evaluator actors so far: parameters and units down, losses up."""
+    """Bytes to and from evaluator actors so far: with every call the parameters and its units down, its losses up."""
 
     up: int = 0
     down: int = 0
@@ -73,7 +73,6 @@ class Crew:
         blocks = self.problem.schedule.blocks(step)
         units = self.problem.units_of(step)
         pieces = parcels(parameters) if self.workers or self.remote else []
-        self.traffic.down += parameters.nbytes * self.workers
         parts: dict[int, np.ndarray] = {}
         losses: list[np.ndarray] = []
         if self.problem.observes_losses:
@@ -127,7 +126,8 @@ class Crew:
         for positions in calls:
             mine = [units[p] for p in positions]
             self._send(self.evaluators, tuple(positions), parameters, pieces, (mine,), mine[0].block.shard)
-            self.traffic.down += len(pickle.dumps(mine)) if self.workers else 0
+            if self.workers:
+                self.traffic.down += parameters.nbytes + len(pickle.dumps(mine))
 
     def _send(
         self,

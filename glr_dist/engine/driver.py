@@ -102,7 +102,8 @@ class Driver:
         self.checkpoint_path = ""
         self.validation: Accuracy | None = None
         names = problem.trainable
-        self._whole = True  # parameters and optimizer state belong to self.step
+        self._whole = True  # parameters, optimizer state and journal belong to self.step
+        self.lr = 0.0  # learning rate of the last step
         self._trainable = [p for name, p in model.named_parameters() if name in names]
 
     def train(self, crew: Crew, steps: int, *, seconds: float | None, show: Callable[[Progress], None]) -> None:
@@ -171,12 +172,13 @@ class Driver:
     def _apply(self, result: StepResult) -> None:
         assign_gradient(self._trainable, result.gradient, self.step)
         self._whole = False
+        self.lr = self.optimizer.param_groups[0]["lr"]
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
-        self._whole = True
         self.clock.noisy_forwards += self._noisy_forwards(result)
         self._journal(result)
+        self._whole = True
 
     def _noisy_forwards(self, result: StepResult) -> int:
         estimator, rows = self.problem.estimator, self.problem.schedule.rows
@@ -207,8 +209,9 @@ class Driver:
 
     def _record(self, result: StepResult, steps: int) -> float | None:
         """Metrics, validation and checkpoint when they are due; returns the step's mean noisy loss."""
-        loss = float(np.mean([value.mean() for value in result.losses])) if result.losses else None
-        record: dict[str, Any] = {"step": self.step, "loss": loss, "lr": self.optimizer.param_groups[0]["lr"]}
+        count = sum(value.size for value in result.losses)
+        loss = sum(float(value.sum(dtype=np.float64)) for value in result.losses) / count if count else None
+        record: dict[str, Any] = {"step": self.step, "loss": loss, "lr": self.lr}
         if self.step == steps or (self.validate_every and self.step % self.validate_every == 0):
             self.validation = self.measure("validation")
             if self.validation is not None:

@@ -20,6 +20,8 @@ from glr_dist.engine.problem import Problem
 from glr_dist.errors import UserError
 from glr_dist.models.spec import build_model
 
+_UNITS_IN_TABLE = 4  # the noise table holds at least so many of the largest units
+
 
 def set_up(
     config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None
@@ -50,6 +52,8 @@ def make_problem(config: Config, model: nn.Module, data: DataSource, loss: Loss 
     Raises:
         UserError: when they don't go together.
     """
+    model.eval()
+    refuse_unfit(model, data)
     sites = find_sites(model, data.shape, config.estimator.sites)
     rows = config.units.rows_for(config.batch)
     schedule = BlockSchedule(data.sizes("train"), batch=config.batch, rows=rows, seed=config.seed)
@@ -66,10 +70,60 @@ def make_problem(config: Config, model: nn.Module, data: DataSource, loss: Loss 
         schedule=schedule,
         seed=config.seed,
     )
+    if not problem.trainable:
+        raise UserError("model: none of its parameters has requires_grad, so there is nothing to train")
+    refuse_tight_table(problem)
     problem.units_of(0)  # shapes that don't fit say so now
     if not problem.observes_losses:
         refuse_without_gradient(problem)
     return problem
+
+
+def refuse_unfit(model: nn.Module, data: DataSource) -> None:
+    """Refuse a model that can't be run on the data as it is.
+
+    Raises:
+        UserError: for parameters that are no float32 on the CPU, an input that the model can't take, outputs that don't
+            match the classes, and buffers that move in a forward pass, so that no unit could be run twice.
+    """
+    for name, p in model.named_parameters():
+        if p.dtype != torch.float32 or p.device.type != "cpu":
+            raise UserError(
+                f"model: parameter {name!r} is {str(p.dtype).removeprefix('torch.')} on {p.device}; give a float32 model"
+                " on the CPU (workers with GPUs move their copies)"
+            )
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with torch.no_grad():
+            outputs = model(torch.zeros((2, *data.shape)))
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"model: can't take the data's shape {list(data.shape)}: {reason}") from error
+    if isinstance(outputs, torch.Tensor) and outputs.dim() == 2 and outputs.shape[1] != len(data.classes):
+        raise UserError(f"model: has {outputs.shape[1]} outputs, the data have {len(data.classes)} classes")
+    for name, buffer in model.named_buffers():
+        if not torch.equal(buffer, before[name]):
+            raise UserError(
+                f"model: buffer {name!r} changes in a forward pass, so no work unit could be run twice with one result;"
+                " leave out layers that keep running statistics"
+            )
+
+
+def refuse_tight_table(problem: Problem) -> None:
+    """Refuse a noise table in which units would see nearly the same slice again and again.
+
+    Raises:
+        UserError: when the table is smaller than a few of the largest units.
+    """
+    units, size = problem.units_of(0), problem.noise.table_size
+    if problem.noise.source != "table" or not units:
+        return
+    largest = max(problem.noise_count(unit) for unit in units)
+    if size < _UNITS_IN_TABLE * largest:
+        raise UserError(
+            f"noise.table_size = {size}: the largest work unit draws {largest} values; give at least"
+            f" {_UNITS_IN_TABLE * largest}, or lower units.copies or units.rows"
+        )
 
 
 def refuse_without_gradient(problem: Problem) -> None:

@@ -29,7 +29,7 @@ class Problem:
     """A training problem; travels to every actor once.
 
     Attributes:
-        model: the network, on the CPU; its parameter values don't matter.
+        model: the network, on the CPU; every call brings its own parameter values, buffers are taken from here.
         sites: its noise sites.
         fold: whether `glr_dist.core.passes.folds` lets copies be rows of a larger batch.
         method: one of METHODS.
@@ -61,9 +61,10 @@ class Problem:
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters that belong to a site, by name in the model's order; the others stay as they are."""
+        """The parameters that belong to a site and want a gradient, by name in the model's order; the others stay."""
         modules = dict(self.model.named_modules())
-        owned = {id(p) for site in self.sites for p in modules[site.module].parameters(recurse=False)}
+        layers = (modules[site.module] for site in self.sites)
+        owned = {id(p) for layer in layers for p in layer.parameters(recurse=False) if p.requires_grad}
         return {name: p for name, p in self.model.named_parameters() if id(p) in owned}
 
     def noise_sizes(self) -> dict[int, int]:
@@ -97,13 +98,15 @@ class Problem:
 
     def draw(self, source: NoiseSource, unit: WorkUnit, device: torch.device) -> Mapping[int, Tensor]:
         """A unit's noise: {site: [P, R, *N]}, or {ALL_SITES: [P, D]} for noise on the weights."""
-        size = self.noise_sizes()[unit.site]
-        rows = 1 if self.method == "es" else self.schedule.rows
-        values = source.values(unit.seed(self.seed), unit.draws * rows * size).to(device)
+        values = source.values(unit.seed(self.seed), self.noise_count(unit)).to(device)
         if self.method == "es":
-            return {ALL_SITES: values.view(unit.draws, size)}
+            return {ALL_SITES: values.view(unit.draws, -1)}
         noised = list(range(len(self.sites))) if unit.site == ALL_SITES else [unit.site]
-        return split_noise(values, unit.draws, rows, self.sites, noised)
+        return split_noise(values, unit.draws, self.schedule.rows, self.sites, noised)
+
+    def noise_count(self, unit: WorkUnit) -> int:
+        """Noise values that a unit draws."""
+        return unit.draws * self.noise_sizes()[unit.site] * (1 if self.method == "es" else self.schedule.rows)
 
     def make_table(self) -> np.ndarray | None:
         """The run's noise table, float32 [table_size], or None for other noise sources."""
@@ -130,7 +133,7 @@ def flat_parameters(model: nn.Module) -> Tensor:
 @torch.no_grad()
 def load_parameters(model: nn.Module, flat: np.ndarray) -> None:
     """Copy a flat vector into the model's own parameter tensors (never alias the object store's memory)."""
-    fresh = torch.tensor(flat)
+    fresh = torch.tensor(flat, device=next(model.parameters()).device)
     start = 0
     for p in model.parameters():
         p.copy_(fresh[start : start + p.numel()].view_as(p))

@@ -51,18 +51,19 @@ class Reconstructor:
         load_parameters(self.model, parameters)
         numbers = self.problem.schedule.row_numbers(block)
         x, labels = self.problem.data.rows("train", block.shard, numbers)
-        parts = self._gradient(x.to(self.device), labels.to(self.device), units, losses)
+        where = f"epoch {block.epoch}, shard {block.shard}, block {block.index}"
+        parts = self._gradient(x.to(self.device), labels.to(self.device), units, losses, where)
         return torch.cat([part.flatten() for part in parts]).to("cpu", torch.float32).numpy()
 
     def _gradient(
-        self, x: Tensor, labels: Tensor, units: Sequence[WorkUnit], losses: Sequence[np.ndarray]
+        self, x: Tensor, labels: Tensor, units: Sequence[WorkUnit], losses: Sequence[np.ndarray], where: str
     ) -> list[Tensor]:
         problem, parameters = self.problem, self.parameters
         if problem.method == "bp":
-            return backprop_gradient(self.model, parameters, problem.loss, x, labels)
+            return backprop_gradient(self.model, parameters, problem.loss, x, labels, where)
         if problem.method == "straight-through":
             with straight_through():
-                return backprop_gradient(self.model, parameters, problem.loss, x, labels)
+                return backprop_gradient(self.model, parameters, problem.loss, x, labels, where)
         chunks = self._chunks(units, losses)
         every = [chunk for site in chunks.values() for chunk in site]
         noise, estimator = problem.noise, problem.estimator
@@ -72,7 +73,7 @@ class Reconstructor:
         if problem.method == "bp-noise":
             scale, copies = noise.scale, estimator.copies
             return noisy_backprop_gradient(
-                model, sites, parameters, problem.loss, scale, x, labels, every, copies, fold=fold
+                model, sites, parameters, problem.loss, scale, x, labels, every, copies, where, fold=fold
             )
         if estimator.scheme == "joint":
             return joint_gradient(model, sites, parameters, noise, estimator, x, every, fold=fold)

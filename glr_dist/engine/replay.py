@@ -6,6 +6,7 @@ that were observed. The reconstructor draws the noise again from the unit's seed
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from glr_dist.engine.optimization import assign_gradient
 from glr_dist.engine.pool import LocalPool
 from glr_dist.engine.preparation import fixed_threads, set_up
 from glr_dist.engine.problem import OBSERVERS, flat_parameters
+from glr_dist.engine.provenance import data_identity, recorded, refuse_other_data
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
 from glr_dist.store.checkpoint import CheckpointError, checkpoint_steps, load_checkpoint, params_sha256
@@ -139,7 +141,10 @@ class Replayer:
         self.meta = _newest_meta(self.run)
         _refuse_unknown_model(self.run, self.config, self.meta, model, trust_model)
         self.model, self.problem, self._optimizer, self._schedule = set_up(self.config, model, data, loss)
-        _refuse_other_data(self.run, self.meta, self.problem.data)
+        told = recorded(self.run) or self.meta
+        if told is not None:
+            refuse_other_data(told, {"data": data_identity(self.problem.data)}, str(self.run))
+            self.problem = dataclasses.replace(self.problem, fold=told["fold"])
         self.table = self.problem.make_table()
         self.journal = JournalledLosses(self.problem, self.reader)
         engine = self.config.engine
@@ -241,14 +246,6 @@ def _refuse_unknown_model(
             " glr_dist.engine.replay.replay(run, model=...)"
         )
     refuse_untrusted(config.model.kind, config.model.factory, str(run), trust_model)
-
-
-def _refuse_other_data(run: Storage, meta: dict[str, Any] | None, data: DataSource) -> None:
-    if meta is not None and meta["data"]["fingerprint"] != data.fingerprint:
-        raise UserError(
-            f"{run}: was trained on {meta['data']['name']} with fingerprint {meta['data']['fingerprint'][:12]}…, this data"
-            f" set has {data.fingerprint[:12]}…; give the data of the run (--data-root, or data= in Python)"
-        )
 
 
 def _checkpoint_hashes(run: Storage, last: int, say: Callable[[str], None]) -> dict[int, str]:

@@ -1,9 +1,9 @@
-"""Going back to a checkpoint: the run's journal and metrics are made to end there, once what stays has proved sound."""
+"""Going back to a checkpoint: what the run wrote after it is dropped, once what stays has proved sound."""
 
 from __future__ import annotations
 
 from glr_dist.store.blocks import FOLDER, list_blocks
-from glr_dist.store.checkpoint import CheckpointError, checkpoint_steps, load_checkpoint
+from glr_dist.store.checkpoint import CheckpointError, checkpoint_steps, drop_checkpoints, load_checkpoint
 from glr_dist.store.journal import JournalError, truncate_journal
 from glr_dist.store.metrics import truncate_metrics
 from glr_dist.store.storage import Storage
@@ -23,8 +23,9 @@ def rewind(run: Storage, step: int) -> None:
     sound, damage = _sound_until(run, step)
     if damage is not None:
         checkpoint = _checkpoint_until(run, sound)
-        offer = f"resume the checkpoint before it: {checkpoint}" if checkpoint else "no checkpoint lies before it"
-        raise JournalError(f"{damage}; {offer}")
+        offer = f"use the checkpoint before it: --resume {checkpoint}" if checkpoint else "no checkpoint lies before it"
+        raise JournalError(f"{damage}; {offer}, or delete {run.folder(FOLDER)} to go on without a whole journal")
+    drop_checkpoints(run, step)
     truncate_journal(run, step)
     truncate_metrics(run, step)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Clock, Driver, Progress
 from glr_dist.engine.preparation import fixed_threads, set_up
 from glr_dist.engine.problem import Problem
-from glr_dist.engine.provenance import restore, run_meta
+from glr_dist.engine.provenance import record, recorded, refuse_other, restore, run_meta
 from glr_dist.engine.rewind import rewind
 from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.errors import UserError
@@ -32,6 +33,10 @@ from glr_dist.store.rundir import create_run, open_run, refuse_taken
 from glr_dist.store.storage import Storage
 
 _JOURNAL_LIMIT = 10**9  # bytes; `journal = "auto"` is on below
+
+
+# what a resumed run may change without changing a bit of its result
+_FREE_KEYS = ("engine.workers", "engine.reconstructors", "engine.in_flight", "data.root", "data.cache")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +110,7 @@ def resume(
 
     Args:
         run_dir: the run's folder, or one of its checkpoints to go back to.
-        overrides: keys to change: those under ``engine``, and where the data lies.
+        overrides: keys to change: how many workers there are, and where the data lies.
         trust_model: import and run the ``model.factory`` that the run's config names.
         model: the model that was passed to `train`, if one was.
         data: the data passed to `train`, if any were.
@@ -120,7 +125,7 @@ def resume(
     run, point = _run_and_checkpoint(run_dir)
     run, text = open_run(run.uri)
     for key in overrides or {}:
-        if not key.startswith("engine.") and key not in ("data.root", "data.cache"):
+        if key not in _FREE_KEYS:
             raise UserError(f"{key}: can't change when a run is resumed; start a new run, or leave it out")
     config = parse_config(text, overrides, source=f"{run}/config.toml")
     if model is None:
@@ -150,17 +155,24 @@ def _train(
         refuse_taken(run_dir)
     else:
         run, point = resumed
+        before = recorded(run)
+        if before is not None:
+            refuse_other(before, meta, str(run))
         if point is not None:
             checkpoint = load_checkpoint(point)
             restore(checkpoint, meta, model, optimizer, schedule)
-            first = checkpoint.step
-            clock = Clock(**checkpoint.meta["clock"])
-        rewind(run, first)
+            before, first, clock = checkpoint.meta, checkpoint.step, Clock(**checkpoint.meta["clock"])
+        if before is not None:  # decided once for a run: the two ways may differ in the last bit
+            problem = dataclasses.replace(problem, fold=before["fold"])
+            meta["fold"] = before["fold"]
     place = str(run_dir) if resumed is None else run.uri
     with fixed_threads(config.engine.threads), _crew(config, problem, place) as crew:
-        # the folder is made only now: a mistake above leaves nothing behind
+        # folders are touched only now: a mistake above leaves nothing behind, and loses nothing
         if resumed is None:
             run = create_run(run_dir or "", config_toml(config))
+            record(run, meta)
+        else:
+            rewind(run, first)
         journal = _journal(config, problem, run, say)
         driver = Driver(
             model,

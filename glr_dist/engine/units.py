@@ -89,8 +89,8 @@ def draw_chunks(estimator: EstimatorConfig, units: UnitsConfig, rows: int, large
     most = (units.copies or max(2, _AUTO_VALUES // (rows * largest))) // estimator.signs
     if most < 1:
         raise UserError(f"units.copies = {units.copies}: an antithetic pair is 2 copies; use 2 or more")
-    full, rest = divmod(draws, most)
-    return (most,) * full + ((rest,) if rest else ())
+    parts = -(-draws // most)  # of nearly the same size, so that workers have nearly the same to do
+    return tuple(draws // parts + (number < draws % parts) for number in range(parts))
 
 
 def step_units(step: int, blocks: Sequence[Block], chunks: Mapping[int, Sequence[int]]) -> list[WorkUnit]:

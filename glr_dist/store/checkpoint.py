@@ -126,6 +126,14 @@ def save_checkpoint(
     return folder.uri
 
 
+def drop_checkpoints(run: Storage, after: int) -> None:
+    """Delete the checkpoints, complete or not, of steps after ``after``, the newest first."""
+    matches = (re.fullmatch(r"step-(\d{6,})", name) for name in run.list(FOLDER))
+    for step in sorted((int(match[1]) for match in matches if match), reverse=True):
+        if step > after:
+            run.delete(_path(step))
+
+
 def load_checkpoint(place: str | Path | Storage) -> Checkpoint:
     """Read a checkpoint after verifying every file's SHA-256.
 

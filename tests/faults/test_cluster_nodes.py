@@ -1,0 +1,30 @@
+"""A run on three raylets; a fourth joins in mid-run and is used, one is killed: the same bits as one process alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from several_hosts import GIVEN_STEPS, environment
+from small_runs import outcome, train_small
+
+PROGRAM = Path(__file__).with_name("several_hosts.py")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nodes_that_come_and_go_change_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, str(PROGRAM), str(tmp_path), "grow-and-shrink"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=580, env=environment())
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    with capsys.disabled():
+        print("\n" + json.dumps(report))
+    assert report["nodes_at_first"] == 3
+    assert report["steps_until_used"] <= 5  # after its worker has started
+    assert report["workers_lost"] >= 1
+    train_small(tmp_path / "undisturbed", {"steps": GIVEN_STEPS, "checkpoint_every": 100})
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "undisturbed")

@@ -1,0 +1,78 @@
+"""A worker whose answers are wrong, though the loss is sound, is replaced; a loss that is wrong stops the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from faults import afflict, pools
+from small_runs import STEPS, crews_watched, outcome, train_small
+
+from glr_dist.core.losses import cross_entropy
+from glr_dist.engine.driver import Progress
+from glr_dist.errors import UserError
+
+AFFLICTIONS: dict[str, Callable[[Any], Any]] = {
+    "nan": lambda losses: [losses[0] * np.float32("nan"), *losses[1:]],
+    "one infinity": lambda losses: [*losses[:-1], np.where(np.arange(8) == 3, np.float32("inf"), losses[-1])],
+    "wrong shape": lambda losses: [value[:, :-1] for value in losses],
+    "float64": lambda losses: [value.astype(np.float64) for value in losses],
+    "one too few": lambda losses: losses[:-1],
+    "nothing": lambda losses: None,
+}
+TWO_AND_ONE = {"engine.workers": 2, "engine.reconstructors": 1}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    train_small(folder)
+    return outcome(folder)
+
+
+def test_an_evaluator_that_answers_wrongly_is_replaced_each_time(
+    undisturbed: dict[str, Any], tmp_path: Path, ray_session: None
+) -> None:
+    """One after the other, all the ways to be wrong."""
+    left = list(AFFLICTIONS)
+
+    def harm(progress: Progress) -> None:
+        pool = pools(crews[0])[0]
+        if left and pool.faults == len(AFFLICTIONS) - len(left):  # the former one has been found out
+            worker = next(worker for worker in pool._workers if worker.ready)
+            afflict(worker, AFFLICTIONS[left.pop()])
+
+    with crews_watched() as crews:
+        result = train_small(tmp_path / "run", TWO_AND_ONE, show=harm)
+    evaluators, reconstructors = pools(crews[0])
+    assert left == []
+    assert (evaluators.faults, reconstructors.faults) == (len(AFFLICTIONS), 0)
+    assert result.workers_lost == len(AFFLICTIONS)
+    assert result.bytes_up == 4 * (2 * 8 * 32) * STEPS  # what was discarded is not counted
+    assert outcome(tmp_path / "run") == undisturbed
+
+
+def test_a_reconstructor_that_answers_wrongly_is_replaced(
+    undisturbed: dict[str, Any], tmp_path: Path, ray_session: None
+) -> None:
+    def harm(progress: Progress) -> None:
+        if progress.step == 4:
+            afflict(pools(crews[0])[1]._workers[0], lambda gradient: gradient[1:])
+
+    with crews_watched() as crews:
+        result = train_small(tmp_path / "run", TWO_AND_ONE, show=harm)
+    assert pools(crews[0])[1].faults == result.workers_lost == 1
+    assert outcome(tmp_path / "run") == undisturbed
+
+
+def test_a_loss_that_is_wrong_itself_stops_the_run_and_costs_no_worker(tmp_path: Path, ray_session: None) -> None:
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(logits, labels) * float("nan")
+
+    with crews_watched() as crews, pytest.raises(UserError, match=r"loss: step 0, site 0, unit 0 returned nan"):
+        train_small(tmp_path / "run", TWO_AND_ONE, loss=loss)
+    assert [pool.faults + pool.deaths for pool in pools(crews[0])] == [0, 0]

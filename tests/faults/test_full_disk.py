@@ -1,0 +1,60 @@
+"""A disk that fills up during a run: one clear line, the newest checkpoint whole, and all goes on once there is room."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small_runs import outcome
+from test_driver_killed import small_toml
+
+from glr_dist.config import load_config
+from glr_dist.engine.training import train
+from glr_dist.store import load_checkpoint
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if shutil.which("mount") is None or os.geteuid() != 0:
+        pytest.skip("needs to mount a tmpfs: only root can")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"needs to mount a tmpfs: {mounted.stderr.strip()}")
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "glr_dist.cli", "train", *arguments, "--workers", "0"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=110)
+
+
+@pytest.mark.parametrize("checkpoint_every", [2, 0])
+def test_a_full_disk_is_told_and_survived(checkpoint_every: int, small_disk: Path, tmp_path: Path) -> None:
+    """Filled by checkpoints and journal files; and, without checkpoints on the way, by the journal and the metrics."""
+    keys = {"steps": 300, "checkpoint_every": checkpoint_every, "validate_every": 0}
+    config = small_toml(tmp_path / "small.toml", **keys)
+    run = small_disk / "run"
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(1_500_000 if checkpoint_every else 2_050_000))
+    full = command_line(str(config), "--run-dir", str(run))
+    assert full.returncode == 2, full.stderr
+    (line,) = [line for line in full.stderr.splitlines() if line.startswith("Error")]
+    assert f"no space left to write {run}/" in line
+    assert "Traceback" not in full.stderr
+    if checkpoint_every:
+        assert 0 < load_checkpoint(run).step < 300
+    ballast.unlink()
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    resumed = command_line("--resume", str(run))
+    assert resumed.returncode == 0, resumed.stderr
+    train(config=load_config(str(config)), run_dir=tmp_path / "whole", say=lambda line: None)
+    assert outcome(run) == outcome(tmp_path / "whole")
