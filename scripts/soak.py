@@ -1,6 +1,6 @@
 """Trains for a long time while workers are killed and stopped at random, and checks that nothing changed and nothing grew.
 
-Three evaluators and two reconstructors on a Ray of their own. Every ten seconds or so one of them is SIGKILLed, or an
+Three evaluators and two reconstructors on a Ray of their own. Every six seconds or so one of them is SIGKILLed, or an
 evaluator is stopped for a while. In the end the same steps are trained again in this process alone: parameters and journal
 must be equal bit for bit. The first evaluator is never harmed, so that its memory can be followed.
 """
@@ -8,6 +8,7 @@ must be equal bit for bit. The first evaluator is never harmed, so that its memo
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import sys
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import click
 from rich.console import Console
@@ -28,12 +30,12 @@ from faults import Killer, pid_of, pools
 
 from glr_dist.config import Config, parse_config
 from glr_dist.engine import training
-from glr_dist.engine.crew import Crew
+from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Progress
 from glr_dist.store import JournalReader, Storage, load_checkpoint
 
 EVALUATORS, RECONSTRUCTORS = 3, 2
-FAULT_SECONDS = 10.0  # mean time between faults
+FAULT_SECONDS = 6.0  # mean time between faults
 QUIET_SECONDS = 20.0  # without faults, at the end
 STOPPED_SECONDS = (1.0, 5.0)
 SAMPLE_SECONDS = 1.0
@@ -55,7 +57,7 @@ def config(workers: int, reconstructors: int) -> Config:
         "model.hidden": [50],
         "estimator.scheme": "joint",
         "estimator.copies": 16,
-        "units.rows": 8,
+        "units.rows": 16,
         "engine.workers": workers,
         "engine.reconstructors": reconstructors,
     }
@@ -63,7 +65,7 @@ def config(workers: int, reconstructors: int) -> Config:
 
 
 class Memory:
-    """Samples the resident memory of processes, in bytes."""
+    """Samples processes' resident memory of their own, in bytes: without the object store's, which all of them share."""
 
     def __init__(self) -> None:
         self.samples: dict[str, list[int]] = {}
@@ -96,8 +98,8 @@ class Memory:
     def _sample(self) -> None:
         while not self._over.wait(SAMPLE_SECONDS):
             for name, pid in list(self._pids.items()):
-                pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-                self.samples[name].append(pages * os.sysconf("SC_PAGE_SIZE"))
+                _, resident, shared = map(int, Path(f"/proc/{pid}/statm").read_text().split()[:3])
+                self.samples[name].append((resident - shared) * os.sysconf("SC_PAGE_SIZE"))
 
 
 class Faults:
@@ -128,21 +130,27 @@ def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
     """Train with faults for so long; returns the figures."""
     import ray
 
-    ray.init(address="local", num_cpus=EVALUATORS + RECONSTRUCTORS, include_dashboard=False, log_to_driver=False)
-    memory, crews = Memory(), []
+    ray.init(
+        address="local",
+        num_cpus=EVALUATORS + RECONSTRUCTORS,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.WARNING,
+    )
+    memory = Memory()
+    crews: list[Crew] = []
     killer = Killer(crews, seed=seed, spared=(0,))
-    assemble = training.assemble_crew
 
     def watched(*arguments: Any, **options: Any) -> Crew:
-        crews.append(assemble(*arguments, **options))
+        crews.append(assemble_crew(*arguments, **options))
         return crews[-1]
 
-    training.assemble_crew = watched  # type: ignore[attr-defined]
     try:
-        show = Faults(crews, memory, killer, seconds, seed)
-        result = training.train(config=config(EVALUATORS, RECONSTRUCTORS), run_dir=folder, seconds=seconds, show=show)
+        with mock.patch.object(training, "assemble_crew", watched):
+            show = Faults(crews, memory, killer, seconds, seed)
+            chosen = config(EVALUATORS, RECONSTRUCTORS)
+            result = training.train(config=chosen, run_dir=folder, seconds=seconds, show=show)
     finally:
-        training.assemble_crew = assemble  # type: ignore[attr-defined]
         killer.close()
         memory.close()
         ray.shutdown()

@@ -124,10 +124,10 @@ def resume(
     """
     run, point = _run_and_checkpoint(run_dir)
     run, text = open_run(run.uri)
+    config = parse_config(text, overrides, source=f"{run}/config.toml")
     for key in overrides or {}:
         if key not in _FREE_KEYS:
             raise UserError(f"{key}: can't change when a run is resumed; start a new run, or leave it out")
-    config = parse_config(text, overrides, source=f"{run}/config.toml")
     if model is None:
         refuse_untrusted(config.model.kind, config.model.factory, str(run), trust_model)
     return _train(config, model, data, loss, None, (run, point), seconds, show, say)

@@ -1,4 +1,4 @@
-"""Reads the recipes: their YAML, the shell in scripts, YAML and README, and the calls of glr_dist and Ray in that shell."""
+"""Reads the recipes: their YAML, the shell in scripts, YAML and READMEs, and the calls of glr_dist and Ray in that shell."""
 
 from __future__ import annotations
 
@@ -37,15 +37,20 @@ def shell_scripts() -> list[Path]:
 
 
 def snippets() -> dict[str, str]:
-    """The shell inside YAML files and README: where it stands -> text."""
+    """The shell inside YAML files, the project's README and that of the recipes: where it stands -> text."""
     found = {}
     for path in LAUNCHERS:
         for key in LAUNCHER_COMMANDS:
             for i, command in enumerate(load(path).get(key, [])):
                 found[f"{path.name}:{key}[{i}]"] = command
     found["rayjob.yaml:entrypoint"] = load(CLUSTER / "kuberay" / "rayjob.yaml")["spec"]["entrypoint"]
-    blocks = re.findall(r"^```sh\n(.*?)^```", (CLUSTER / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    return found | {f"README.md:block {i}": block for i, block in enumerate(blocks)}
+    for folder in (ROOT, CLUSTER):
+        text, name = (folder / "README.md").read_text(), str((folder / "README.md").relative_to(ROOT))
+        blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        found |= {f"{name}:block {i}": block for i, block in enumerate(blocks)}
+        inline = re.findall(r"`(glr-dist [^`]+)`", text)
+        found |= {f"{name}:{line}": re.sub(r"\b[A-Z]\b", "1", line) for line in inline}  # --seed S: any number
+    return found
 
 
 def commands(text: str) -> Iterator[list[str]]:

@@ -27,6 +27,7 @@ from glr_dist.core.losses import cross_entropy
 from glr_dist.core.noise import NoiseConfig
 from glr_dist.core.passes import copy_losses, folds, noisy_logits
 from glr_dist.core.sites import find_sites
+from glr_dist.errors import UserError
 
 ROWS, PAIRS, SCALE = 3, 4, 0.7
 
@@ -164,7 +165,7 @@ def test_a_gradient_leaves_the_parameters_and_their_grad_fields_alone() -> None:
 
 def test_backprop_is_autograd_and_zero_before_a_step() -> None:
     model, x, labels = chain().model, torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
-    found = backprop_gradient(model, list(model.parameters()), cross_entropy, x, labels)
+    found = backprop_gradient(model, list(model.parameters()), cross_entropy, x, labels, "here")
     assert all(not part.any() for part in found[:4])
     F.cross_entropy(model(x), labels, reduction="sum").backward()
     assert_same(found[4:], [p.grad for p in list(model.parameters())[4:] if p.grad is not None])
@@ -174,7 +175,7 @@ def test_straight_through_reaches_every_layer() -> None:
     torch.manual_seed(0)
     model, x, labels = chain().model, torch.randn(50, 3), torch.ones(50, dtype=torch.long)
     with straight_through():
-        found = backprop_gradient(model, list(model.parameters()), cross_entropy, x, labels)
+        found = backprop_gradient(model, list(model.parameters()), cross_entropy, x, labels, "here")
     assert all(part.any() for part in found)
 
 
@@ -194,10 +195,34 @@ def test_noisy_backprop_is_the_mean_of_autograd_over_copies(antithetic: bool) ->
     ]
     parameters = list(model.parameters())
     copies = len(signs) * PAIRS
-    found = noisy_backprop_gradient(model, sites, parameters, cross_entropy, SCALE, x, labels, chunks, copies)
+    found = noisy_backprop_gradient(model, sites, parameters, cross_entropy, SCALE, x, labels, chunks, copies, "here")
     for s in signs:
         for p in range(PAIRS):
             h = torch.sigmoid(model[0](x) + s * SCALE * eps[0][p])
             logits = model[2](h) + s * SCALE * eps[1][p]
             (F.cross_entropy(logits, labels, reduction="sum") / copies).backward()
     assert_same(found, [p.grad for p in parameters if p.grad is not None])
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            lambda logits, labels: cross_entropy(logits, labels) * float("nan"),
+            r"^loss: here returned nan; losses must be",
+        ),
+        (F.cross_entropy, r"^loss: here returned shape \(\) for 3 examples"),
+    ],
+    ids=["nan", "mean"],
+)
+def test_autograd_of_losses_that_cannot_be_names_where(loss: Callable[[Tensor, Tensor], Tensor], message: str) -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 2))
+    parameters, x, labels = list(model.parameters()), torch.randn(ROWS, 3), torch.tensor([0, 1, 1])
+    with pytest.raises(UserError, match=message):
+        backprop_gradient(model, parameters, loss, x, labels, "here")
+    sites, chunk = (
+        find_sites(model, (3,)),
+        Chunk(losses=torch.zeros(2, 1, ROWS), noise=kept({1: torch.randn(1, ROWS, 2)})),
+    )
+    with pytest.raises(UserError, match=message):
+        noisy_backprop_gradient(model, sites, parameters, loss, SCALE, x, labels, [chunk], 2, "here")

@@ -41,13 +41,13 @@ ES = {"method": "es", "noise.scale": 0.1}
 
 
 @lru_cache
-def digits() -> ArrayDataset:
-    """1,400 training rows, a tenth of them for validation, in 3 shards, and 397 test rows; images [1, 8, 8]."""
+def digits(shards: int = 3) -> ArrayDataset:
+    """1,400 training rows, a tenth of them for validation, in some shards, and 397 test rows; images [1, 8, 8]."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     x, y = (bunch.images[:, None] * 15.9375).astype(np.uint8), bunch.target
-    return ArrayDataset((x[:1400], y[:1400]), (x[1400:], y[1400:]), shards=3)
+    return ArrayDataset((x[:1400], y[:1400]), (x[1400:], y[1400:]), shards=shards)
 
 
 def small_config(keys: Mapping[str, Any] | None = None) -> Config:

@@ -19,7 +19,8 @@ from glr_dist.store import JournalReader, Storage, checkpoint_steps, load_checkp
 
 RUNS: dict[str, dict[str, Any]] = {
     "layerwise": {},
-    "joint-zero-one": JOINT | {"loss": "zero-one", "noise.source": "generator"},
+    "joint-zero-one": JOINT
+    | {"loss": "zero-one", "noise.source": "generator", "estimator.copies": 10},  # 2, 2, 1 pairs
     "es": ES,
 }
 
@@ -94,14 +95,14 @@ def test_initial_parameters_and_journal_give_every_checkpoint(recorded: tuple[St
 def test_metrics_say_what_happened(recorded: tuple[Storage, str]) -> None:
     run, name = recorded
     lines, journal = read_metrics(run), JournalReader(run)
-    passes = {"layerwise": 2 * 8 * 32, "joint-zero-one": 8 * 32, "es": 8 * 32}[name]  # a step; 2 sites, 8 copies
+    passes = {"layerwise": 2 * 8 * 32, "joint-zero-one": 10 * 32, "es": 8 * 32}[name]  # a step; 2 sites
     assert [line["step"] for line in lines] == list(range(1, STEPS + 1))
     for line in lines:
         losses = np.concatenate([row.losses.ravel() for row in journal.read(line["step"])])
         assert losses.size == passes
         assert line["loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
         assert line["noisy_forwards"] == passes * line["step"]
-        assert line["lr"] == pytest.approx(3e-3 * (1 - line["step"] / STEPS), abs=1e-9)  # linear, down to 0
+        assert line["lr"] == pytest.approx(3e-3 * (1 - (line["step"] - 1) / STEPS), abs=1e-9)  # linear; of this step
         assert ("validation_accuracy" in line) == (line["step"] in (5, 10, STEPS))
     assert checkpoint_steps(run) == list(range(1, STEPS + 1))
     model = small_problem(RUNS[name]).model

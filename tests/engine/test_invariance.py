@@ -26,6 +26,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "es": ES,
     "conv": CONV,
     "conv-joint-generator": CONV | JOINT | {"noise.source": "generator", "noise.family": "laplace"},
+    "uneven": {"estimator.copies": 10, "units.rows": 16},  # 2 blocks; 2, 2 and 1 pairs a site
+    "bp": {"method": "bp", "model.activation": "tanh"},
+    "bp-noise": {"method": "bp-noise", "model.activation": "tanh"},
 }
 CREWS = [  # run, evaluators, reconstructors
     ("layerwise", 1, 0),
@@ -35,6 +38,9 @@ CREWS = [  # run, evaluators, reconstructors
     ("es", 1, 1),
     ("conv", 2, 0),
     ("conv-joint-generator", 1, 1),
+    ("uneven", 3, 1),  # more evaluators than blocks: a call per unit
+    ("bp", 0, 2),
+    ("bp-noise", 0, 2),
 ]
 
 
@@ -126,7 +132,7 @@ def test_nothing_but_losses_crosses_the_boundary(crossing: dict[str, Any]) -> No
 
 def test_losses_weigh_less_than_gradients_would(tmp_path: Path, ray_session: None) -> None:
     """What a worker of the usual kind sends home, a gradient a block, against what these send."""
-    keys = {"model.hidden": [400], "steps": 2, "units.rows": 16, "units.copies": 8}
+    keys = {"model.hidden": [400], "steps": 2, "units.rows": 16, "units.copies": 8, "noise.table_size": 2**17}
     result = train_small(tmp_path / "run", keys | engine(1, 0))
     parameters = 64 * 400 + 400 + 400 * 10 + 10
     assert result.bytes_up == 2 * 4 * (2 * 8 * 32)

@@ -172,6 +172,42 @@ def test_a_slow_call_runs_elsewhere_and_its_late_answer_is_ignored(pool: RayPool
     assert [(key, value) for key, (value, _) in pool.drain()] == [("key", 2.0)]
 
 
+def test_an_answer_that_cannot_be_one_is_discarded_and_its_worker_replaced(tmp_path: Path, ray_session: None) -> None:
+    """The worker that gave the first answer is the one that answers wrongly."""
+    bad: list[int] = []
+
+    def check(arguments: tuple[Any, ...], answer: Any) -> str | None:
+        assert arguments[1] == answer[0]
+        bad.extend([answer[1]] if not bad else [])
+        return f"{answer} is no answer" if answer[1] in bad else None
+
+    pool = RayPool(starter(tmp_path), size=2, in_flight=2, check=check)
+    pool.wait_ready(60)
+    for number in range(8):
+        pool.submit(Call(number, ("echo", number)))
+    answers = dict(pool.drain())
+    assert {key: value for key, (value, _) in answers.items()} == {number: number for number in range(8)}
+    assert not {pid for _, pid in answers.values()} & set(bad)
+    assert (pool.faults, pool.deaths, pool.size) == (1, 1, 2)
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{bad[0]}").exists():  # it is killed, though it lived
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    pool.close()
+
+
+def test_wrong_answers_from_everybody_end_the_run(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool_module, "_DEATHS", 2)
+    one = RayPool(starter(tmp_path), size=1, in_flight=1, check=lambda arguments, answer: "no answer")
+    one.wait_ready(60)
+    one.submit(Call("key", ("echo", 0)))
+    with pytest.raises(RuntimeError, match=r"3 workers died one after the other without a sound answer .*no answer"):
+        list(one.drain())
+    one.close()
+
+
 def test_workers_that_do_not_start_are_told_in_time(tmp_path: Path, ray_session: None) -> None:
     nowhere = RayPool(starter(tmp_path, num_cpus=64), size=2, in_flight=1)
     started = time.monotonic()

@@ -231,7 +231,7 @@ def test_what_cannot_be_replayed_says_why(run: Path, tmp_path: Path) -> None:
         replay(tmp_path / "nothing")
     rng = np.random.default_rng(0)
     other = ArrayDataset((rng.random((1400, 1, 8, 8)), np.arange(1400) % 10), shards=8)
-    with pytest.raises(UserError, match="was trained on digits with fingerprint"):
+    with pytest.raises(UserError, match="was trained on data with fingerprint"):
         replay(run, data=other)
 
 

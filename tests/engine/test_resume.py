@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import ES, JOINT, STEPS, outcome, resume_small, train_small
+from small_runs import ES, JOINT, STEPS, digits, outcome, resume_small, train_small
 from torch import nn
 
 from glr_dist.core.activations import Heaviside
+from glr_dist.core.losses import cross_entropy
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.driver import Progress
 from glr_dist.errors import UserError
@@ -121,7 +122,9 @@ def test_a_run_that_failed_at_once_can_be_resumed(whole: dict[str, Any], tmp_pat
     with pytest.raises(OSError, match="disk gone"):
         train_small(folder, loss=broken)
     assert checkpoint_steps(Storage.at(folder)) == [0]
-    resume_small(folder)
+    with pytest.raises(UserError, match=r"its loss was given in Python; pass it again: glr_dist.resume\(run, loss="):
+        resume_small(folder)
+    resume_small(folder, loss=cross_entropy)
     assert outcome(folder)["weights"] == whole["weights"]
 
 
@@ -165,10 +168,12 @@ def other_digits() -> ArrayDataset:
     ("arguments", "message"),
     [
         ({"model": own_model(8)}, r"checkpoint of another model: 1.bias has shape \(7,\) there, \(8,\) here"),
-        ({}, r"checkpoint of another model"),  # the config's model, though an own one was trained
+        ({}, r"its model was given in Python; pass it again: glr_dist.resume\(run, model=...\)"),
         ({"model": own_model(7), "data": other_digits()}, "was trained on data with fingerprint"),
         ({"model": own_model(7), "overrides": {"noise.scale": 2.0}}, "noise.scale: can't change"),
         ({"model": own_model(7), "overrides": {"steps": 99}}, "steps: can't change"),
+        ({"model": own_model(7), "data": digits(4)}, r"cut into shards of \[420, 420, 419\] .* these are \[315, 315, "),
+        ({"model": own_model(7), "overrides": {"engine.threads": 2}}, "engine.threads: can't change"),
         ({"model": own_model(7), "overrides": {"engine.worker": 2}}, "did you mean 'engine.workers'"),
     ],
 )
@@ -177,6 +182,66 @@ def test_what_does_not_belong_to_the_run_is_refused(arguments: dict[str, Any], m
     with pytest.raises(UserError, match=message):
         resume_small(unfinished, **arguments)
     assert {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()} == files
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def waiting(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs that wait at step 1: of the config's model and loss, of an own loss, and of an own model of the same shapes."""
+    folder = tmp_path_factory.mktemp("waiting")
+    train_small(folder / "plain", seconds=0.0)
+    train_small(folder / "loss", loss=cross_entropy, seconds=0.0)
+    train_small(folder / "model", model=own_model(12), seconds=0.0)
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("lost", [None, "checkpoints", "provenance.json"])
+@pytest.mark.parametrize(
+    ("run", "given", "message"),
+    [
+        ("loss", {}, "its loss was given in Python; pass it again"),
+        ("plain", {"loss": cross_entropy}, "its loss is that of its config; leave loss= out"),
+        ("model", {}, "its model was given in Python; pass it again"),
+        ("plain", {"model": own_model(12)}, "its model is that of its config; leave model= out"),
+    ],
+    ids=["loss-missing", "loss-too-many", "model-missing", "model-too-many"],
+)
+def test_a_run_is_held_to_its_own_model_and_loss(
+    run: str, given: dict[str, Any], message: str, lost: str | None, waiting: dict[str, Path], tmp_path: Path
+) -> None:
+    """Also before the first checkpoint, and where only the checkpoint is left to say so."""
+    folder = Path(shutil.copytree(waiting[run], tmp_path / "run"))
+    if lost == "checkpoints":
+        shutil.rmtree(folder / lost)
+    elif lost is not None:
+        (folder / lost).unlink()
+    before = contents(folder)
+    with pytest.raises(UserError, match=message):
+        resume_small(folder, **given)
+    assert contents(folder) == before
+
+
+def test_going_back_interrupted_and_resumed_equals_uninterrupted(whole: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    train_small(folder)
+    with pytest.raises(KeyboardInterrupt):
+        resume_small(folder / "checkpoints" / "step-000004", show=interrupt_at(6))
+    assert checkpoint_steps(Storage.at(folder)) == [4, 6]  # those of the steps to come again are gone
+    resume_small(folder)
+    assert outcome(folder) == whole
+
+
+def test_a_crew_that_cannot_start_leaves_the_run_as_it_was(tmp_path: Path, ray_session: None) -> None:
+    folder = tmp_path / "run"
+    train_small(folder)
+    before = contents(folder)
+    with pytest.raises(UserError, match=r"--workers 99 .*: needs 99 CPUs"):
+        resume_small(folder / "checkpoints" / "step-000004", overrides={"engine.workers": 99})
+    assert contents(folder) == before
+    assert checkpoint_steps(Storage.at(folder)) == [4, 8, STEPS]
 
 
 def test_a_run_of_ones_own_model_is_resumed_with_any_parameters_in_it(tmp_path: Path) -> None:

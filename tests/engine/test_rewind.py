@@ -9,7 +9,7 @@ import pytest
 from small_runs import train_small
 
 from glr_dist.engine.rewind import rewind
-from glr_dist.store import JournalError, JournalReader, Storage, read_metrics
+from glr_dist.store import JournalError, JournalReader, Storage, checkpoint_steps, read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,7 @@ def test_all_after_the_step_is_dropped(finished: Path, tmp_path: Path) -> None:
     rewind(run, 6)
     assert JournalReader(run).steps() == range(1, 7)
     assert [line["step"] for line in read_metrics(run)] == [1, 2, 3, 4, 5, 6]
+    assert checkpoint_steps(run) == [4]
     rewind(run, 0)
     assert JournalReader(run).steps() == range(0)
     assert read_metrics(run) == []

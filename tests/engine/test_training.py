@@ -194,7 +194,9 @@ def test_controls_refuse_what_has_no_gradient(keys: dict[str, Any], loss: Any, m
 
 def test_an_optimizer_that_blows_up_is_told(tmp_path: Path) -> None:
     keys = RELU | {"optimizer.name": "sgd", "optimizer.lr": 1e30}
-    with pytest.raises(UserError, match=r"epoch \d+, shard \d+, block \d+ returned (inf|nan|-inf); .*lower optimizer.lr"):
+    with pytest.raises(
+        UserError, match=r"epoch \d+, shard \d+, block \d+ returned (inf|nan|-inf); .*lower optimizer.lr"
+    ):
         train_small(tmp_path / "run", keys)
 
 
@@ -208,7 +210,8 @@ def test_a_run_is_never_written_over(tmp_path: Path) -> None:
 
 def test_a_table_too_small_for_a_unit_is_told(tmp_path: Path) -> None:
     keys = {"noise.table_size": 1024, "estimator.copies": 400, "units.copies": 400}
-    with pytest.raises(UserError, match=r"noise.table_size = 1024: one work unit needs 19200 values"):
+    message = r"noise.table_size = 1024: the largest work unit draws 19200 values; give at least 76800"
+    with pytest.raises(UserError, match=message):
         train_small(tmp_path / "run", keys)  # 200 draws x 8 rows x 12 units
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import CONV, ES, JOINT, small_config, small_problem
 
+from glr_dist.config import load_config, preset_names
+from glr_dist.core.accuracy import voted_accuracy
 from glr_dist.core.estimator import EstimatorConfig
+from glr_dist.core.noise import GeneratorSource, TableSource
+from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.batches import Block
+from glr_dist.engine.preparation import make_problem
 from glr_dist.engine.units import ALL_SITES, UnitsConfig, WorkUnit, draw_chunks, step_units
 from glr_dist.errors import UserError
+from glr_dist.models.spec import build_model
 
 EIGHT_MEGABYTES = 2**21  # float32
 
@@ -37,9 +44,10 @@ def test_chunks_hold_all_draws_in_bounded_pieces(
     signs = 2 if antithetic else 1
     assert signs * sum(chunks) == copies
     assert all(chunk >= 1 for chunk in chunks)
-    assert len(set(chunks[:-1])) <= 1  # all alike but the last
+    assert max(chunks) - min(chunks) <= 1  # cut evenly
     if units.copies:
         assert signs * max(chunks) <= units.copies
+        assert (len(chunks) - 1) * (units.copies // signs) < sum(chunks)  # in no more pieces than that takes
     elif max(chunks) > 1:
         assert signs * max(chunks) * rows * largest <= max(EIGHT_MEGABYTES, 2 * rows * largest)
 
@@ -49,7 +57,7 @@ def test_hand_counted_chunks() -> None:
     assert draw_chunks(estimator, UnitsConfig(copies=4), 1, 1) == (2, 2, 1)
     assert draw_chunks(estimator, UnitsConfig(copies=5), 1, 1) == (2, 2, 1)
     assert draw_chunks(estimator, UnitsConfig(copies=100), 1, 1) == (5,)
-    assert draw_chunks(EstimatorConfig(copies=10_000), UnitsConfig(), 25, 20) == (2097, 2097, 806)
+    assert draw_chunks(EstimatorConfig(copies=10_000), UnitsConfig(), 25, 20) == (1667, 1667, 1666)
     with pytest.raises(UserError, match=r"units.copies = 1: an antithetic pair is 2 copies; use 2 or more"):
         draw_chunks(estimator, UnitsConfig(copies=1), 1, 1)
 
@@ -74,7 +82,7 @@ def test_units_cover_every_block_site_and_draw_once() -> None:
 @pytest.mark.parametrize("keys", [{}, JOINT, ES, CONV, CONV | JOINT, CONV | ES, {"model.hidden": [2, 4096]}])
 def test_no_tensor_of_a_unit_outgrows_its_bound(keys: dict[str, Any]) -> None:
     """Behind the noise there is a row per copy, so a wide layer behind a narrow one counts too."""
-    problem = small_problem({"estimator.copies": 10_000, "units.copies": 0, "noise.table_size": 2**21} | keys)
+    problem = small_problem({"estimator.copies": 10_000, "units.copies": 0, "noise.table_size": 2**23} | keys)
     widths, device = [site.size for site in problem.sites], torch.device("cpu")
     source = problem.noise_source(problem.make_table(), device)
     for unit in problem.units_of(0):
@@ -101,6 +109,7 @@ def spawn_keys() -> Iterator[tuple[int, ...]]:
         yield (2**32 - 2, epoch)
         yield from ((2**32 - 2, epoch, shard + 1) for shard in (0, 1, 2))
     yield (2**32 - 3,)
+    yield from ((2**32 - 4, batch, vote) for batch in (0, 1, 2, 1000) for vote in (0, 1, 2))
 
 
 def test_spawn_keys_never_collide() -> None:
@@ -111,7 +120,7 @@ def test_spawn_keys_never_collide() -> None:
 
 
 def test_a_run_asks_for_each_sequence_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every spawn key that orders, table and units of some steps really use: all different."""
+    """Every spawn key that orders, table, units of some steps and votes really use: all different."""
     used: list[tuple[int, tuple[int, ...]]] = []
     sequence = np.random.SeedSequence
 
@@ -127,9 +136,27 @@ def test_a_run_asks_for_each_sequence_once(monkeypatch: pytest.MonkeyPatch) -> N
             unit.seed(problem.seed)
         for block in problem.schedule.blocks(step):
             problem.schedule.row_numbers(block)
+    source, batches = GeneratorSource("gaussian"), problem.data.batches("validation", 50)
+    voted_accuracy(problem.model, problem.sites, source, 1.0, 3, problem.loss, batches, problem.seed)
     assert {seed for seed, _ in used} == {987}
     assert len(used) > 100 * 2 * 2 * 4
     assert len(set(used)) == len(used)
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_units_of_a_preset_see_different_slices_of_its_table(preset: str) -> None:
+    """Of independent offsets, a slice shares a value with the next one in no more than half of the cases."""
+    config = load_config(preset)
+    side = 8 if config.data.name == "digits" else 28
+    data = ArrayDataset((np.zeros((2000, 1, side, side), np.uint8), np.arange(2000) % 10), shards=2)
+    problem = make_problem(config, build_model(config.model, data.shape, 10, 0), data, None)
+    source = TableSource(config.noise.family, torch.empty(config.noise.table_size))
+    units = [unit for step in range(50) for unit in problem.units_of(step)]
+    sizes = [problem.noise_count(unit) for unit in units]
+    starts = [source.values(unit.seed(0), size).storage_offset() for unit, size in zip(units, sizes, strict=True)]
+    assert all(start != following for start, following in pairwise(starts))
+    apart = [abs(a - b) >= size for a, b, size in zip(starts, starts[1:], sizes[1:], strict=False)]
+    assert sum(apart) > len(apart) / 2
 
 
 @pytest.mark.parametrize(

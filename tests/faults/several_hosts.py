@@ -48,9 +48,10 @@ def node_of(worker: Worker) -> str:
 class Disturbance:
     """A ``show`` callback that adds a node, waits until its worker has answered, and then removes another node."""
 
-    def __init__(self, cluster: Any, crews: list[Crew]) -> None:
+    def __init__(self, cluster: Cluster, crews: list[Crew], victim: Any) -> None:
         self._cluster, self._crews = cluster, crews
-        self._victim: Any = None
+        self._victim = victim
+        self._added = 0.0
         self._ready_at = 0
         self.report: dict[str, Any] = {}
         self._last, self.longest_step = 0.0, 0.0
@@ -61,7 +62,6 @@ class Disturbance:
         pool = pools(self._crews[0])[0]
         if progress.step == 5:
             self.report["nodes_at_first"] = len({node_of(worker) for worker in pool._workers})
-            self._victim = self._cluster.worker_nodes_list[0]
             self._cluster.add_node(num_cpus=1)
             self._added = time.monotonic()
         elif progress.step > 5 and "steps_until_used" not in self.report:
@@ -86,13 +86,13 @@ class Disturbance:
 
 def grow_and_shrink(folder: Path) -> dict[str, Any]:
     """Three nodes, then four, then three."""
-    memory = {"object_store_memory": 80 * 2**20, "num_cpus": 1}
-    cluster = Cluster(initialize_head=True, head_node_args={**memory, "include_dashboard": False})
-    cluster.worker_nodes_list = [cluster.add_node(**memory) for _ in range(2)]
+    size: dict[str, Any] = {"object_store_memory": 80 * 2**20, "num_cpus": 1}
+    cluster = Cluster(initialize_head=True, head_node_args={**size, "include_dashboard": False})
+    victim, _ = cluster.add_node(**size), cluster.add_node(**size)
     ray.init(address=cluster.address, log_to_driver=False)
     try:
         with crews_watched() as crews:
-            disturbance = Disturbance(cluster, crews)
+            disturbance = Disturbance(cluster, crews, victim)
             keys = {"steps": GIVEN_STEPS, "checkpoint_every": 100, "engine.workers": -1}
             result = train_small(folder / "run", keys, show=disturbance)
     finally:

@@ -69,7 +69,7 @@ def wait_for(what: Callable[[], bool], driver: subprocess.Popen[str], seconds: f
 def half_written(folder: Path) -> bool:
     """Whether something is being written there right now."""
     try:
-        return any(name.startswith(".tmp-") for name in os.listdir(folder))
+        return any(path.name.startswith(".tmp-") for path in folder.iterdir())
     except FileNotFoundError:
         return False
 

@@ -23,11 +23,11 @@ def flip_one_bit(path: Path, seed: int) -> None:
     path.write_bytes(data)
 
 
-def offered(message: str) -> str:
+def offered(message: str) -> Path:
     """The checkpoint that an error message offers."""
     found = re.search(r"before it: (?:--resume )?(\S+/checkpoints/step-\d+)", message)
     assert found, message
-    return found[1]
+    return Path(found[1])
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_a_flipped_bit_in_a_checkpoint(name: str, seed: int, runs: dict[str, Any
     flip_one_bit(folder / "checkpoints" / "step-000011" / name, seed)
     with pytest.raises(UserError, match=rf"step-000011 is (damaged|cut short): {name}") as caught:
         resume_small(folder)
-    assert offered(str(caught.value)) == str(folder / "checkpoints" / "step-000008")
+    assert offered(str(caught.value)) == (folder / "checkpoints" / "step-000008")
     resume_small(offered(str(caught.value)))
     assert outcome(folder) == runs["whole"]
 
@@ -66,7 +66,7 @@ def test_a_flipped_bit_in_the_journal(seed: int, runs: dict[str, Any], tmp_path:
     with pytest.raises(UserError, match=rf"journal file {re.escape(str(block))} is damaged") as caught:
         resume_small(folder)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    assert offered(str(caught.value)) == str(folder / "checkpoints" / "step-000004")
+    assert offered(str(caught.value)) == (folder / "checkpoints" / "step-000004")
     resume_small(offered(str(caught.value)))
     assert outcome(folder) == runs["whole"]
 
@@ -78,6 +78,6 @@ def test_a_checkpoint_and_the_journal_before_it(runs: dict[str, Any], tmp_path: 
     flip_one_bit(folder / "checkpoints" / "step-000008" / "weights.safetensors", 0)
     with pytest.raises(UserError, match="is damaged") as caught:
         resume_small(folder)
-    assert offered(str(caught.value)) == str(folder / "checkpoints" / "step-000004")
+    assert offered(str(caught.value)) == (folder / "checkpoints" / "step-000004")
     resume_small(offered(str(caught.value)))
     assert outcome(folder) == runs["whole"]

@@ -1,4 +1,4 @@
-"""A worker 20 times slower than the others costs less than it would to do without it, by a margin of 30%."""
+"""A run with one worker 20 times slower than the others takes less than 1.3 times what it takes without that worker."""
 
 from __future__ import annotations
 

@@ -37,7 +37,10 @@ def soak() -> ModuleType:
         ({"differences": ["params_sha256"]}, ["differs from the run in one process: params_sha256"]),
         ({"driver": {"growth": 0.06}}, ["the memory of the driver grew by 6.0%; 5% are allowed"]),
         ({"recovered": 5}, ["2 of 7 killed workers were not replaced"]),
-        ({"kills": {"evaluator": 0, "reconstructor": 0}, "recovered": 0}, ["nobody was killed: give it more --minutes"]),
+        (
+            {"kills": {"evaluator": 0, "reconstructor": 0}, "recovered": 0},
+            ["nobody was killed: give it more --minutes"],
+        ),
     ],
 )
 def test_what_fails_is_told(changed: dict[str, Any], told: list[str], soak: ModuleType) -> None:

@@ -1,0 +1,108 @@
+"""Crews that grow, that serve large networks and those whose copies can't be rows: the same bits; what they are sent."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_runs import JOINT, STEPS, crews_watched, digits, outcome, small_config, small_problem, train_small
+from torch import Tensor, nn
+
+from glr_dist.core.activations import heaviside
+from glr_dist.engine import pool as pool_module
+from glr_dist.engine.cluster import spare_room
+from glr_dist.engine.driver import Progress
+from glr_dist.engine.pool import RayPool
+from glr_dist.engine.preparation import make_problem
+from glr_dist.engine.problem import by_block
+
+
+def residual_model() -> nn.Module:
+    """What follows the skip connection has a row per example in one summand and a row per copy in the other."""
+
+    class Residual(nn.Module):  # travels to actors by value, being local
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.inner, self.last = nn.Linear(64, 8), nn.Linear(8, 8), nn.Linear(8, 10)
+
+        def forward(self, x: Tensor) -> Tensor:
+            hidden = heaviside(self.first(x.flatten(1)))
+            return self.last(hidden + heaviside(self.inner(hidden)))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    return Residual()
+
+
+def test_a_network_whose_copies_cannot_be_rows_gives_the_same_bits(tmp_path: Path, ray_session: None) -> None:
+    keys: dict[str, Any] = JOINT | {"steps": 3}  # so that the reconstructor runs the noisy passes too
+    assert not make_problem(small_config(keys), residual_model(), digits(), None).fold
+    train_small(tmp_path / "alone", keys, model=residual_model())
+    train_small(tmp_path / "crew", keys | {"engine.workers": 2, "engine.reconstructors": 1}, model=residual_model())
+    assert outcome(tmp_path / "crew") == outcome(tmp_path / "alone")
+
+
+def wait_for_room(actors: int) -> None:
+    """The cluster's books follow its actors a little later."""
+    deadline = time.monotonic() + 30
+    while spare_room(threads=1, gpus=0.0) != actors:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_crew_takes_what_the_cluster_has_and_grows_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ray_session: None
+) -> None:
+    """Three of four CPUs are busy until step 4: one evaluator, then four, and the bits of one process."""
+    import ray
+
+    class Busy:
+        def ping(self) -> None:
+            pass
+
+    busy: Any = ray.remote(num_cpus=3)(Busy)  # type: ignore[call-overload]
+    busy = busy.remote()
+    ray.get(busy.ping.remote(), timeout=30)
+    wait_for_room(1)
+    monkeypatch.setattr(pool_module, "_GROW_SECONDS", 0.0)
+    sizes: list[int] = []
+    at_work: list[bool] = []
+
+    def show(progress: Progress) -> None:
+        pool = crews[0].evaluators
+        assert isinstance(pool, RayPool)
+        sizes.append(pool.size)
+        if progress.step == 4:
+            ray.kill(busy)
+            wait_for_room(3)
+        elif progress.step == 5:
+            pool.wait_ready(60)
+        at_work[:] = [bool(worker.shards) for worker in pool._workers]
+
+    with crews_watched() as crews:
+        result = train_small(tmp_path / "crew", {"engine.workers": -1}, show=show)
+    assert sizes == [1] * 4 + [4] * (STEPS - 4)
+    assert (result.workers, result.workers_lost) == (4, 0)
+    assert sum(at_work) >= 2  # those who came later have had calls too
+    train_small(tmp_path / "alone")
+    assert outcome(tmp_path / "crew") == outcome(tmp_path / "alone")
+
+
+def test_bytes_down_are_each_calls_parameters_and_units(tmp_path: Path, ray_session: None) -> None:
+    result = train_small(tmp_path / "run", {"steps": 3, "engine.workers": 2})
+    problem = small_problem()
+    parameters = 64 * 12 + 12 + 12 * 10 + 10
+    calls = [[units[i] for i in group] for units in map(problem.units_of, range(3)) for group in by_block(units)]
+    assert len(calls) == 3 * 4  # a call a block, where there are blocks for every worker
+    assert result.bytes_down == len(calls) * 4 * parameters + sum(len(pickle.dumps(call)) for call in calls)
+
+
+def test_parameters_of_more_than_a_megabyte_give_the_same_bits(tmp_path: Path, ray_session: None) -> None:
+    keys: dict[str, Any] = {"model.hidden": [3500], "steps": 3, "estimator.copies": 4, "noise.table_size": 2**18}
+    assert 4 * sum(p.numel() for p in small_problem(keys).model.parameters()) > 1_000_000
+    train_small(tmp_path / "alone", keys)
+    train_small(tmp_path / "crew", keys | {"engine.workers": 2, "engine.reconstructors": 1})
+    assert outcome(tmp_path / "crew") == outcome(tmp_path / "alone")
