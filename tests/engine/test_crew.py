@@ -63,7 +63,7 @@ def test_a_crew_takes_what_the_cluster_has_and_grows_with_it(
         def ping(self) -> None:
             pass
 
-    busy: Any = ray.remote(num_cpus=3)(Busy)  # type: ignore[call-overload]
+    busy: Any = ray.remote(num_cpus=3)(Busy)
     busy = busy.remote()
     ray.get(busy.ping.remote(), timeout=30)
     wait_for_room(1)

@@ -153,7 +153,8 @@ def test_units_of_a_preset_see_different_slices_of_its_table(preset: str) -> Non
     source = TableSource(config.noise.family, torch.empty(config.noise.table_size))
     units = [unit for step in range(50) for unit in problem.units_of(step)]
     sizes = [problem.noise_count(unit) for unit in units]
-    starts = [source.values(unit.seed(0), size).storage_offset() for unit, size in zip(units, sizes, strict=True)]
+    slices = [source.values(unit.seed(0), size) for unit, size in zip(units, sizes, strict=True)]
+    starts = [int(values.storage_offset()) for values in slices]
     assert all(start != following for start, following in pairwise(starts))
     apart = [abs(a - b) >= size for a, b, size in zip(starts, starts[1:], sizes[1:], strict=False)]
     assert sum(apart) > len(apart) / 2
