@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from small_runs import CONV, ES, JOINT, STEPS, digits, resume_small, small_problem, train_small
 from torch import nn
 
+from glr_dist.commands import replay as replay_commands
 from glr_dist.core import losses as core_losses
 from glr_dist.core.activations import Heaviside
 from glr_dist.data.arrays import ArrayDataset
-from glr_dist.engine import replay_commands
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.replay import replay
 from glr_dist.engine.units import WorkUnit

@@ -16,7 +16,7 @@ from pathlib import Path
 
 _COMMAND = """
 from glr_dist.cli import main
-from glr_dist.launch.commands import check, jobs, submit
+from glr_dist.commands.cluster import check, jobs, submit
 for command in (check, jobs, submit):
     main.add_command(command)
 main()

@@ -22,9 +22,9 @@ from click.testing import CliRunner
 from ray.cluster_utils import Cluster
 
 from glr_dist.cli import main
+from glr_dist.commands.cluster import check
 from glr_dist.config import Config, parse_config
 from glr_dist.data.shards import write_shards
-from glr_dist.launch.commands import check
 from glr_dist.launch.preflight import preflight
 
 _REFUSING_DISK = """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from glr_dist.commands.progress import describe, progress_display
 from glr_dist.engine.driver import Progress
-from glr_dist.engine.progress import describe, progress_display
 
 
 def progress(step: int, loss: float | None = 0.5) -> Progress:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glr_dist.commands.terminal import say
+
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
@@ -48,19 +50,19 @@ def submit(address: str | None, follow: bool, exclude: Sequence[str], arguments:
     entrypoint = make_entrypoint(arguments, folder)
     client = job_client(address)
     job = submit_job(client, entrypoint, folder, exclude=exclude)
-    _say(f"job {job}: {shlex.join(entrypoint.command)}")
+    say(f"job {job}: {shlex.join(entrypoint.command)}")
     if entrypoint.run:
-        _say(f"its run, as the cluster sees it: {entrypoint.run}")
+        say(f"its run, as the cluster sees it: {entrypoint.run}")
     if not follow:
         click.echo(job)
         return
     try:
         details = follow_job(client, job, lambda text: click.echo(text, nl=False))
     except KeyboardInterrupt:
-        _say(f"job {job} runs on; stop it with: {_jobs_command(address)} --stop {job}")
+        say(f"job {job} runs on; stop it with: {_jobs_command(address)} --stop {job}")
         sys.exit(STOPPED)
     why = reason(details)
-    _say(f"job {job}: {str(details.status).lower()}{': ' + why if why else ''}")
+    say(f"job {job}: {str(details.status).lower()}{': ' + why if why else ''}")
     sys.exit(exit_code(details))
 
 
@@ -95,7 +97,7 @@ def check(preset: str | None, run_dir: str | None, settings: Sequence[str], **op
     Asks every node for its versions, the data, and write access to the run's folder; compares CPUs, GPUs and kinds of
     devices with what is asked for. Ends with exit code 2 when a run would fail.
     """
-    from glr_dist.cli import DEFAULT_PRESET
+    from glr_dist.commands.train import DEFAULT_PRESET
     from glr_dist.config import load_config, override
     from glr_dist.launch.preflight import preflight, refuse
     from glr_dist.launch.report import show_reports
@@ -155,7 +157,3 @@ def _jobs_command(address: str | None) -> str:
     from glr_dist.launch.address import shown
 
     return "glr-dist jobs" + (f" --address {shlex.quote(shown(address))}" if address else "")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)

@@ -6,9 +6,10 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import click
+
+from glr_dist.commands.terminal import absolute, say
 
 _SHOWN = 10  # differences told one by one
 
@@ -30,12 +31,19 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
 @_shared_options
 def replay(run: str, to: int | None, data_root: str | None, trust_model: bool, as_json: bool) -> None:
     """Rebuild the parameters of RUN from its initial ones and its journal, and compare the checkpoints on the way."""
-    from glr_dist.engine.progress import progress_display
+    from glr_dist.commands.progress import progress_display
+    from glr_dist.commands.summary import show_table
     from glr_dist.engine.replay import replay as run_replay
-    from glr_dist.engine.summary import show_table
 
     with progress_display() as show:
-        result = run_replay(run, to, data_root=_absolute(data_root), trust_model=trust_model, show=show, say=_say)
+        result = run_replay(
+            run,
+            to,
+            data_root=data_root and absolute(data_root),
+            trust_model=trust_model,
+            show=show,
+            say=say,
+        )
     compared = ", ".join(map(str, result.compared))
     rows = {
         "run": result.run,
@@ -52,7 +60,7 @@ def replay(run: str, to: int | None, data_root: str | None, trust_model: bool, a
         values = {entry.name: getattr(result, entry.name) for entry in dataclasses.fields(result)}
         click.echo(json.dumps({key: value for key, value in values.items() if key != "model"}))
     if result.first_difference is not None:
-        _say(
+        say(
             f"Error: the replay's parameters differ from those in the checkpoint of step {result.first_difference}: the"
             " journal, the checkpoint or the initial parameters were changed, or this is another kind of hardware"
         )
@@ -65,12 +73,19 @@ def replay(run: str, to: int | None, data_root: str | None, trust_model: bool, a
 @_shared_options
 def verify(run: str, share: float, seed: int | None, data_root: str | None, trust_model: bool, as_json: bool) -> None:
     """Evaluate a random share of the units in RUN's journal again and report every loss that differs."""
-    from glr_dist.engine.progress import progress_display
-    from glr_dist.engine.summary import show_table
+    from glr_dist.commands.progress import progress_display
+    from glr_dist.commands.summary import show_table
     from glr_dist.engine.verify import verify as run_verify
 
     with progress_display() as show:
-        result = run_verify(run, share, seed=seed, data_root=_absolute(data_root), trust_model=trust_model, show=show)
+        result = run_verify(
+            run,
+            share,
+            seed=seed,
+            data_root=data_root and absolute(data_root),
+            trust_model=trust_model,
+            show=show,
+        )
     rows = {
         "run": result.run,
         "steps": f"{result.steps:,}",
@@ -80,12 +95,12 @@ def verify(run: str, share: float, seed: int | None, data_root: str | None, trus
     }
     show_table("Verified", rows, to_stderr=as_json)
     for difference in result.differences[:_SHOWN]:
-        _say(str(difference))
+        say(str(difference))
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(result)))
     if result.differences:
         worst = max(result.differences, key=lambda difference: difference.largest)
-        _say(f"Error: {len(result.differences)} of {result.checked} units differ; the worst: {worst}")
+        say(f"Error: {len(result.differences)} of {result.checked} units differ; the worst: {worst}")
         sys.exit(1)
 
 
@@ -93,11 +108,3 @@ def _against(seconds: float, training: float | None) -> str:
     if training is None:
         return f"{seconds:.1f}"
     return f"{seconds:.1f}; the training took {training:.1f} ({training / max(seconds, 1e-9):.1f} times as long)"
-
-
-def _absolute(folder: str | None) -> str | None:
-    return None if folder is None else str(Path(folder).expanduser().absolute())
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)

@@ -1,0 +1,47 @@
+"""The commands ``glr-dist data`` and ``glr-dist presets``: what there is to train on, and how."""
+
+from __future__ import annotations
+
+import shlex
+
+import click
+
+
+@click.group()
+def data() -> None:
+    """Data sets as folders of Parquet shards."""
+
+
+@data.command(short_help="Write a data set as Parquet shards.")
+@click.argument("source")
+@click.argument("out")
+@click.option("--data-root", metavar="DIR", default="", help="Folder of a named set's files; downloaded when left out.")
+@click.option("--shards", type=int, default=8, show_default=True, help="Training shards.")
+def prepare(source: str, out: str, data_root: str, shards: int) -> None:
+    """Write SOURCE (digits, mnist, fashion-mnist, cifar10, or a folder with train/CLASS/IMAGE) as shards in OUT."""
+    from glr_dist.commands.summary import file_size, show_table
+    from glr_dist.data.prepare import prepare as write
+
+    report = write(source, out, root=data_root, shards=shards)
+    rows = {
+        "examples": "x".join(map(str, report["shape"])),
+        "classes": len(report["classes"]),
+        **{f"{split} rows": f"{n} in {report['files'][split]} shards" for split, n in report["rows"].items()},
+        "size": file_size(report["bytes"]),
+        "fingerprint": report["fingerprint"][:12],
+    }
+    show_table(f"Prepared {report['name']}", rows)
+    click.echo(f"train on it: glr-dist train --set data.name=parquet --data-root {shlex.quote(report['out'])}")
+
+
+@click.command(short_help="List the presets, or print one.")
+@click.argument("name", required=False)
+def presets(name: str | None) -> None:
+    """List the presets; with NAME, print its TOML, to start a file of your own from."""
+    from glr_dist.commands.summary import show_table
+    from glr_dist.config import preset_names, preset_text
+
+    if name is not None:
+        click.echo(preset_text(name), nl=False)
+        return
+    show_table("Presets", {known: preset_text(known).splitlines()[0].lstrip("# ") for known in preset_names()})

@@ -1,0 +1,36 @@
+"""What every command does alike: where lines go, how a result becomes JSON, and what relative paths mean."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+INTERRUPTED = 130  # exit code
+
+
+def say(line: str) -> None:
+    """Print a line for people: standard output may be for a program to read."""
+    click.echo(line, err=True)
+
+
+def json_line(result: Mapping[str, Any]) -> str:
+    """One line of strict JSON: numbers that are not finite become null."""
+    lost = {key: None for key, value in result.items() if isinstance(value, float) and not math.isfinite(value)}
+    return json.dumps({**result, **lost})
+
+
+def absolute(folder: str) -> str:
+    """A folder as seen from the current one, ``~`` expanded; "" stays."""
+    return os.path.abspath(os.path.expanduser(folder)) if folder else ""  # noqa: PTH100,PTH111  Path would keep ".."
+
+
+def import_from_here() -> None:
+    """A model.factory may name a module in the current folder, as with ``python -m``."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
