@@ -7,14 +7,60 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from glr_dist.core.activations import activation
+from glr_dist.core.activations import activation, heaviside
 from glr_dist.errors import UserError
+
+
+class InputThreshold(nn.Module):
+    """A Heaviside unit per input pixel: 1 where the pixel is at least ``threshold``, else 0. It has no parameters."""
+
+    def __init__(self, threshold: float) -> None:
+        """Build it.
+
+        Args:
+            threshold: in input units; compared as float32.
+        """
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Elementwise, any shape. A float32 difference has the sign of the exact one, so this compares exactly."""
+        return heaviside(x - self.threshold)
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows of it."""
+        return f"threshold={self.threshold}"
+
+
+class Standardize(nn.Module):
+    """(x - mean) / std with fixed numbers: torchvision's Normalize inside the network, so that attacks see plain pixels."""
+
+    def __init__(self, mean: float, std: float) -> None:
+        """Build it.
+
+        Args:
+            mean: subtracted, in input units.
+            std: divided by, in input units.
+        """
+        super().__init__()
+        self.mean = mean
+        self.std = std
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Elementwise, any shape."""
+        return (x - self.mean) / self.std
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows of it."""
+        return f"mean={self.mean}, std={self.std}"
 
 
 class MLP(nn.Sequential):
     """Flatten, then Linear layers with the activation between them: [B, ...] -> [B, classes]."""
 
-    def __init__(self, inputs: int, hidden: Sequence[int], classes: int, unit: str) -> None:
+    def __init__(
+        self, inputs: int, hidden: Sequence[int], classes: int, unit: str, first: Sequence[nn.Module] = ()
+    ) -> None:
         """Build it.
 
         Args:
@@ -22,9 +68,10 @@ class MLP(nn.Sequential):
             hidden: widths of the hidden layers.
             classes: outputs.
             unit: the activation's name.
+            first: modules without parameters that see the input before all else.
         """
         widths = [inputs, *hidden]
-        layers: list[nn.Module] = [nn.Flatten()]
+        layers: list[nn.Module] = [*first, nn.Flatten()]
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), activation(unit)]
         super().__init__(*layers, nn.Linear(widths[-1], classes))
@@ -34,7 +81,14 @@ class ConvNet(nn.Module):
     """Convolutions with the activation after each, then a linear read-out: [B, C, H, W] -> [B, classes]."""
 
     def __init__(
-        self, shape: Sequence[int], channels: Sequence[int], kernel: int, stride: int, classes: int, unit: str
+        self,
+        shape: Sequence[int],
+        channels: Sequence[int],
+        kernel: int,
+        stride: int,
+        classes: int,
+        unit: str,
+        first: Sequence[nn.Module] = (),
     ) -> None:
         """Build it.
 
@@ -45,6 +99,7 @@ class ConvNet(nn.Module):
             stride: step of the kernels, in pixels.
             classes: outputs.
             unit: the activation's name.
+            first: modules without parameters that see the input before all else.
 
         Raises:
             UserError: when the images are too small for that many convolutions.
@@ -53,7 +108,7 @@ class ConvNet(nn.Module):
         if len(shape) != 3:
             raise UserError(f"model.kind = 'conv': needs images [C, H, W], the data has shape {list(shape)}; use 'mlp'")
         maps, height, width = shape
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = list(first)
         for after in channels:
             layers += [nn.Conv2d(maps, after, kernel, stride), activation(unit)]
             maps, height, width = after, (height - kernel) // stride + 1, (width - kernel) // stride + 1

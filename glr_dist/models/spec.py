@@ -15,7 +15,7 @@ from torch import nn
 
 from glr_dist.core.activations import ACTIVATIONS
 from glr_dist.errors import UserError, nearest
-from glr_dist.models.networks import MLP, ConvNet
+from glr_dist.models.networks import MLP, ConvNet, InputThreshold, Standardize
 
 KINDS = ("mlp", "conv", "factory")
 
@@ -31,6 +31,9 @@ class ModelConfig:
         kernel: side of its kernels, in pixels.
         stride: their step, in pixels.
         activation: heaviside, sigmoid, relu or tanh.
+        input_threshold: mlp and conv see a pixel as 1 where it is at least this, in (0, 1), else as 0; 0: as it is.
+        input_mean: mlp and conv see (pixel - input_mean) / input_std, as with torchvision's Normalize.
+        input_std: see input_mean.
         init_std: standard deviation of the initial weights (biases 0); 0 keeps PyTorch's initialisation.
         factory: ``module:function``, called as ``function(shape, classes)``, for kind ``factory``.
     """
@@ -41,6 +44,9 @@ class ModelConfig:
     kernel: int = 5
     stride: int = 2
     activation: str = "heaviside"
+    input_threshold: float = 0.0
+    input_mean: float = 0.0
+    input_std: float = 1.0
     init_std: float = 0.0
     factory: str = ""
 
@@ -56,6 +62,23 @@ class ModelConfig:
                 raise UserError(f"model.{field} = {getattr(self, field)}: must be at least 1")
         if self.activation not in ACTIVATIONS:
             raise UserError(f"model.activation = {self.activation!r}: unknown; {nearest(self.activation, ACTIVATIONS)}")
+        if not 0 <= self.input_threshold < 1:
+            raise UserError(
+                f"model.input_threshold = {self.input_threshold}: must be above 0 and below 1, as pixels are; 0: none"
+            )
+        if self.input_std <= 0:
+            raise UserError(f"model.input_std = {self.input_std}: must be above 0")
+        standardized = (self.input_mean, self.input_std) != (0.0, 1.0)
+        if self.input_threshold and standardized:
+            raise UserError(
+                f"model.input_threshold = {self.input_threshold}: what it lets through is 0 or 1; leave model.input_mean and"
+                " model.input_std out"
+            )
+        if self.kind == "factory" and (self.input_threshold or standardized):
+            raise UserError(
+                "model.input_threshold, model.input_mean, model.input_std: are for kinds mlp and conv; put InputThreshold or"
+                " Standardize of glr_dist.models.networks into the network that your factory builds"
+            )
         if self.init_std < 0:
             raise UserError(f"model.init_std = {self.init_std}: must be 0 or more")
         if self.kind == "factory" and ":" not in self.factory:
@@ -98,14 +121,24 @@ def build_model(config: ModelConfig, shape: Sequence[int], classes: int, seed: i
         torch.manual_seed(seed)
         inputs = int(torch.Size(shape).numel())
         if config.kind == "mlp":
-            model: nn.Module = MLP(inputs, config.hidden, classes, config.activation)
+            model: nn.Module = MLP(inputs, config.hidden, classes, config.activation, _first(config))
         elif config.kind == "conv":
-            model = ConvNet(shape, config.channels, config.kernel, config.stride, classes, config.activation)
+            unit, kernel, stride = config.activation, config.kernel, config.stride
+            model = ConvNet(shape, config.channels, kernel, stride, classes, unit, _first(config))
         else:
             model = _from_factory(config.factory, shape, classes)
         if config.init_std:
             _initialise(model, config.init_std)
     return model.eval()
+
+
+def _first(config: ModelConfig) -> list[nn.Module]:
+    """What sees the input before all else."""
+    if config.input_threshold:
+        return [InputThreshold(config.input_threshold)]
+    if (config.input_mean, config.input_std) != (0.0, 1.0):
+        return [Standardize(config.input_mean, config.input_std)]
+    return []
 
 
 def _from_factory(factory: str, shape: Sequence[int], classes: int) -> nn.Module:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 import types
 
 import pytest
 import torch
 from torch import nn
+from torchvision.transforms import Normalize
 
 from glr_dist.errors import UserError
 from glr_dist.models.spec import ModelConfig, build_model
@@ -90,3 +92,25 @@ def test_what_cannot_be_built_is_refused(changes: dict[str, object], message: st
     config = dataclasses.replace(ModelConfig(), **changes)  # type: ignore[arg-type]
     with pytest.raises(UserError, match=message):
         build_model(config, SHAPE, 10, 0)
+
+
+def test_standardized_inputs_are_those_of_torchvision_and_attacks_see_plain_pixels() -> None:
+    plain = build_model(ModelConfig(hidden=(7,), activation="relu"), (1, 4, 4), 3, seed=5)
+    inside = build_model(
+        ModelConfig(hidden=(7,), activation="relu", input_mean=0.25, input_std=0.5), (1, 4, 4), 3, seed=5
+    )
+    x = torch.rand((6, 1, 4, 4), generator=torch.Generator().manual_seed(1))
+    assert torch.equal(inside(x), plain(Normalize([0.25], [0.5])(x)))
+
+
+@pytest.mark.parametrize(
+    ("keys", "mention"),
+    [
+        ({"input_std": 0.0}, "input_std = 0.0: must be above 0"),
+        ({"input_threshold": 0.5, "input_mean": 0.1}, "input_threshold = 0.5"),
+        ({"kind": "factory", "factory": "a:b", "input_mean": 0.1}, "your factory builds"),
+    ],
+)
+def test_input_keys_that_cannot_be(keys: dict[str, object], mention: str) -> None:
+    with pytest.raises(UserError, match=re.escape(mention)):
+        ModelConfig(**keys).check()  # type: ignore[arg-type]
