@@ -142,8 +142,28 @@ class GeneratorSource:
     def values(self, seed: np.random.SeedSequence, count: int) -> Tensor:
         """``count`` standard noise values drawn from the seed, float32 [count]."""
         generator = torch.Generator(device=self.device)
-        generator.manual_seed(int(seed.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        if generator.device.type == "cpu":
+            generator.set_state(_mersenne_state(seed))
+        else:
+            generator.manual_seed(_integer(seed))
         return draw(self.family, (count,), generator)
+
+
+def _integer(seed: np.random.SeedSequence) -> int:
+    """63 bits of a seed, as ``manual_seed`` takes it."""
+    return int(seed.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _mersenne_state(seed: np.random.SeedSequence) -> Tensor:
+    """The state of a CPU generator, all its 624 words from the seed, uint8 [5056].
+
+    ``manual_seed`` looks at 32 bits on the CPU: among a few hundred thousand units, some would share their noise.
+    """
+    state = torch.Generator().manual_seed(0).get_state().numpy().view(np.uint64)
+    assert state.size == 632 and state[3] == 0 and state[4] == 1  # seed, left and seeded, next, 624 words, 5 unused
+    state[3:627] = seed.generate_state(624)
+    state[3] = 2**31  # as numpy.random.MT19937 does: never all zeros
+    return torch.from_numpy(state.view(np.uint8))
 
 
 class TableSource:
@@ -161,7 +181,7 @@ class TableSource:
     @classmethod
     def make(cls, family: str, size: int, seed: np.random.SeedSequence) -> TableSource:
         """A table of ``size`` values drawn on the CPU, whatever device it is used on later."""
-        return cls(family, GeneratorSource(family).values(seed, size))
+        return cls(family, draw(family, (size,), torch.Generator().manual_seed(_integer(seed))))
 
     def values(self, seed: np.random.SeedSequence, count: int) -> Tensor:
         """``count`` values from an offset that the seed gives, float32 [count], a view of the table.

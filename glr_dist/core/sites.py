@@ -12,6 +12,7 @@ Shapes: B examples, N... the rest of a site's output shape.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -250,20 +251,31 @@ def tapped(model: nn.Module, sites: Sequence[Site], on_output: OnOutput, *, deta
         on_output: returns the tensor to go on with, or None for the output itself.
         detach: cut the sites' inputs off the autograd graph, so that each site's output depends on its own
             parameters alone: the pullback's "input detached".
+
+    Raises:
+        UserError: in a forward pass that calls a layer more or less often than the probing one did.
     """
     index = {(site.module, site.call): i for i, site in enumerate(sites)}
-    calls: dict[str, int] = {}
+    per_pass = Counter(site.module for site in sites)
+    calls: Counter[str] = Counter()
 
     def start(module: nn.Module, args: Any) -> None:
         calls.clear()
 
     def hook_for(name: str) -> Callable[..., Tensor | None]:
         def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
-            call = calls.get(name, 0)
-            calls[name] = call + 1
+            call = calls[name]
+            calls[name] += 1
+            if call == per_pass[name]:
+                _refuse_calls(name, "more", call)
             return on_output(index[name, call], output)
 
         return hook
+
+    def finish(module: nn.Module, args: Any, output: Any) -> None:
+        for name, expected in per_pass.items():
+            if calls[name] < expected:
+                _refuse_calls(name, "less", expected)
 
     def cut(module: nn.Module, args: Any, kwargs: Any) -> Any:
         return _detached(args), _detached(kwargs)
@@ -271,8 +283,16 @@ def tapped(model: nn.Module, sites: Sequence[Site], on_output: OnOutput, *, deta
     modules = dict(model.named_modules())
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(start).remove)
-        for name in dict.fromkeys(site.module for site in sites):
+        for name in per_pass:
             if detach:
                 stack.callback(modules[name].register_forward_pre_hook(cut, with_kwargs=True).remove)
             stack.callback(modules[name].register_forward_hook(hook_for(name)).remove)
+        stack.callback(model.register_forward_hook(finish).remove)
         yield
+
+
+def _refuse_calls(name: str, how: str, expected: int) -> None:
+    raise UserError(
+        f"model: a forward pass calls layer {name!r} {how} often than the first one, which called it {expected}"
+        f" time{'s' * (expected > 1)}; the number of calls must not depend on the data"
+    )

@@ -61,10 +61,13 @@ class Checkpoint:
 
 
 def params_sha256(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hex) of the parameters' float32 bytes in the mapping's order.
+    """SHA-256 (hex) of a network's numbers: the float32 bytes of its tensors, in the mapping's order.
+
+    Floating-point buffers (a running mean, thresholds that nobody trains) count like parameters: they too decide what
+    the network computes. Integer buffers and the tensors' names do not.
 
     Args:
-        state: a state_dict; other floating-point widths are converted, integer buffers left out.
+        state: a state_dict; other floating-point widths are converted.
     """
     digest = hashlib.sha256()
     for tensor in state.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
 import numpy as np
@@ -11,7 +12,17 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from glr_dist.core.noise import GeneratorSource, NoiseConfig, NoiseSource, TableSource, draw, hazard, hazards, score
+from glr_dist.core.noise import (
+    GeneratorSource,
+    NoiseConfig,
+    NoiseSource,
+    TableSource,
+    _mersenne_state,
+    draw,
+    hazard,
+    hazards,
+    score,
+)
 from glr_dist.errors import UserError
 
 FAMILIES = ["gaussian", "laplace"]
@@ -118,6 +129,35 @@ def test_a_seed_gives_its_noise_again_and_other_seeds_give_other_noise(family: s
         assert torch.equal(first, again.values(seed(3, 1, 0), 100))
         for other in (seed(3, 1, 1), seed(3, 2, 0), seed(4, 1, 0), np.random.SeedSequence(6, spawn_key=(3, 1, 0))):
             assert equal_shares(first, source.values(other, 100)) < 0.1
+
+
+class Words(np.random.SeedSequence):
+    """A seed whose first 64 bits are the same as those of all others of its kind."""
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> np.ndarray:
+        words = super().generate_state(n_words, dtype)
+        words[: 8 // words.itemsize] = 5
+        return words
+
+
+def test_seeds_that_begin_alike_give_other_noise_on_the_cpu() -> None:
+    first, second = (GeneratorSource("gaussian").values(Words(entropy), 100) for entropy in (1, 2))
+    assert float((first == second).float().mean()) < 0.1
+
+
+def test_the_whole_seed_reaches_the_mersenne_twister() -> None:
+    generator = torch.Generator()
+    generator.set_state(_mersenne_state(seed(3)))
+    found = torch.empty(2000, dtype=torch.int32).random_(generator=generator).numpy()
+    expected = np.random.MT19937(seed(3)).random_raw(2001)[1:]  # NumPy begins with the last word of the seeded state
+    np.testing.assert_array_equal(found, expected & 0x7FFFFFFF)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_noise_of_many_small_units_follows_its_distribution(family: str) -> None:
+    source = GeneratorSource(family)
+    eps = np.concatenate([source.values(seed(unit), 50).double().numpy() for unit in range(2000)])
+    assert stats.kstest(eps, DISTRIBUTION[family].cdf).pvalue > 0.001
 
 
 def test_tables_of_other_seeds_differ() -> None:

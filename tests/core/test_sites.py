@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from shared_layer import Shared, hooks
 from torch import Tensor, nn
 
 from glr_dist.core.activations import Heaviside, heaviside
@@ -23,16 +24,6 @@ class Middle(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.last(self.middle(self.first(x)))
-        return out
-
-
-class Shared(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.core, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.last(torch.sigmoid(self.core(heaviside(self.core(x)))))
         return out
 
 
@@ -62,10 +53,6 @@ class Cells(nn.Module):
 class First(nn.Module):
     def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
         return pair[0]
-
-
-def hooks(model: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
 
 
 def test_sites_come_in_calling_order_with_names_and_shapes() -> None:

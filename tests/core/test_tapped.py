@@ -5,24 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from shared_layer import Shared, hooks
 from torch import Tensor, nn
 
-from glr_dist.core.activations import heaviside
 from glr_dist.core.sites import find_sites, tapped
-
-
-class Shared(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.core, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.last(torch.sigmoid(self.core(heaviside(self.core(x)))))
-        return out
-
-
-def hooks(model: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
+from glr_dist.errors import UserError
 
 
 def test_taps_replace_outputs_in_order_and_come_off() -> None:
@@ -64,6 +51,17 @@ def test_taps_come_off_after_an_error_and_the_next_pass_counts_from_zero() -> No
     with tapped(model, sites, lambda index, z: seen.append(index)):
         model(torch.randn(2, 3))
     assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("times", "how"), [(3, "more"), (1, "less")])
+def test_a_layer_called_more_or_less_often_than_by_the_first_pass_is_refused_by_name(times: int, how: str) -> None:
+    model = Shared()
+    sites = find_sites(model, (3,))
+    model.times = times
+    message = rf"layer 'core' {how} often than the first one, which called it 2 times; .* must not depend on the data"
+    with pytest.raises(UserError, match=message), tapped(model, sites, lambda index, z: None):
+        model(torch.randn(2, 3))
+    assert hooks(model) == 0
 
 
 class Keyword(nn.Module):
