@@ -7,6 +7,7 @@ must be equal bit for bit. The first evaluator is never harmed, so that its memo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -231,7 +232,8 @@ def main(minutes: float, seed: int, as_json: bool) -> None:
     """Train while workers are killed at random; compare with a run in one process, and watch the memory."""
     with tempfile.TemporaryDirectory(prefix="glr_dist_soak_") as folder:
         disturbed, alone = Path(folder) / "disturbed", Path(folder) / "alone"
-        figures = soak(disturbed, 60 * minutes, seed)
+        with contextlib.redirect_stdout(sys.stderr):  # where Ray tells of every worker that died, log_to_driver or not
+            figures = soak(disturbed, 60 * minutes, seed)
         train_alone(alone, figures["steps"])
         figures["differences"] = differences(disturbed, alone)
     found = failures(figures)
