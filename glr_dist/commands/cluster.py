@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glr_dist.commands.run_options import DEFAULT_PRESET, config_overrides, run_options, settings_option
 from glr_dist.commands.terminal import say
 
 if TYPE_CHECKING:
@@ -20,12 +21,6 @@ if TYPE_CHECKING:
 _ADDRESS = click.option(
     "--address", metavar="URL", help="The cluster's dashboard.  [default: RAY_ADDRESS, or http://127.0.0.1:8265]"
 )
-_KEYS = {  # option -> config key
-    "data_root": "data.root",
-    "workers": "engine.workers",
-    "reconstructors": "engine.reconstructors",
-    "gpus_per_worker": "engine.gpus_per_worker",
-}
 
 
 @click.command(
@@ -84,26 +79,20 @@ def jobs(address: str | None, stop: str | None) -> None:
 
 
 @click.command(short_help="Check a cluster before a run.")
-@click.argument("preset", metavar="[PRESET|FILE.toml]", required=False)
-@click.option("--data-root", metavar="DIR", help="Folder of the data, as every node sees it.")
-@click.option("--workers", type=int, help="Evaluators asked for; -1: all CPUs.")
-@click.option("--reconstructors", type=int, help="Reconstructor actors asked for.")
-@click.option("--gpus-per-worker", type=float, help="GPUs of each worker; may be a fraction.")
+@run_options
 @click.option("--run-dir", metavar="DIR", help="Folder or URI that the run would be written to.")
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any config key; repeatable.")
+@settings_option
 def check(preset: str | None, run_dir: str | None, settings: Sequence[str], **options: Any) -> None:
     """Check on every node of the cluster (RAY_ADDRESS, or this machine) what a run of PRESET would need.
 
     Asks every node for its versions, the data, and write access to the run's folder; compares CPUs, GPUs and kinds of
     devices with what is asked for. Ends with exit code 2 when a run would fail.
     """
-    from glr_dist.commands.train import DEFAULT_PRESET
-    from glr_dist.config import load_config, override
+    from glr_dist.config import load_config
     from glr_dist.launch.preflight import preflight, refuse
     from glr_dist.launch.report import show_reports
 
-    overrides = {_KEYS[option]: value for option, value in options.items() if value is not None}
-    config = load_config(preset or DEFAULT_PRESET, overrides | dict(map(override, settings)))
+    config = load_config(preset or DEFAULT_PRESET, config_overrides(options, settings))
     with _cluster():
         reports = preflight(config, run_dir)
     show_reports(reports)

@@ -16,7 +16,7 @@ import click
 
 from glr_dist.errors import UserError, nearest
 
-_FOLDERS = ("run_dir", "resumed", "data_root", "checkpoint", "run")  # parameters of commands that name one
+_FOLDERS = ("run_dir", "resumed", "data_root", "checkpoint", "run", "surrogate")  # parameters of commands that name one
 _HERE_ONLY = ("submit", "jobs")
 
 
@@ -101,7 +101,7 @@ def _replaced(arguments: Sequence[str], parameter: click.Parameter, old: str, ne
 
 
 def _new_run(preset: str | None) -> str:
-    from glr_dist.commands.train import DEFAULT_PRESET
+    from glr_dist.commands.run_options import DEFAULT_PRESET
     from glr_dist.engine.training import new_run_name
 
     return new_run_name(Path(preset or DEFAULT_PRESET).stem)

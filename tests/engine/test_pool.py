@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,21 @@ def work_log(folder: Path) -> list[list[str]]:
     return [line.rsplit(" ", 2) for line in (folder / "log").read_text().splitlines()]
 
 
-@pytest.fixture
-def pool(tmp_path: Path, ray_session: None) -> Any:
-    made = RayPool(starter(tmp_path), size=2, in_flight=2)
+@contextmanager
+def ready(folder: Path, size: int, in_flight: int, **options: Any) -> Iterator[RayPool]:
+    """Within: a pool whose workers have started."""
+    made = RayPool(starter(folder), size=size, in_flight=in_flight, **options)
     made.wait_ready(60)
-    yield made
-    made.close()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def pool(tmp_path: Path, ray_session: None) -> Iterator[RayPool]:
+    with ready(tmp_path, size=2, in_flight=2) as made:
+        yield made
 
 
 def test_local_pool_runs_calls_in_order_and_can_be_used_again() -> None:
@@ -94,12 +104,10 @@ def test_each_call_is_answered_once_and_never_more_than_in_flight_are_out(pool: 
 
 
 def test_a_free_worker_takes_a_call_of_a_shard_that_it_holds_first(tmp_path: Path, ray_session: None) -> None:
-    one_each = RayPool(starter(tmp_path), size=2, in_flight=1)
-    one_each.wait_ready(60)
-    for key, seconds, shard in (("a", 0.1, 0), ("b", 1.0, 1), ("c", 0.0, 1), ("d", 0.0, 0)):
-        one_each.submit(Call(key, ("sleep", seconds), shard=shard))
-    answers = list(one_each.drain())
-    one_each.close()
+    with ready(tmp_path, size=2, in_flight=1) as pool:
+        for key, seconds, shard in (("a", 0.1, 0), ("b", 1.0, 1), ("c", 0.0, 1), ("d", 0.0, 0)):
+            pool.submit(Call(key, ("sleep", seconds), shard=shard))
+        answers = list(pool.drain())
     pids = {key: pid for key, (_, pid) in answers}
     assert pids["a"] != pids["b"]  # both are busy, c and d wait: for the first to be free, d is at home
     assert [key for key, _ in answers][:2] == ["a", "d"]
@@ -130,13 +138,11 @@ def test_a_call_that_kills_every_worker_ends_the_run(
 ) -> None:
     """A restarted worker that answers its ping has not answered a call: that must not count as progress."""
     monkeypatch.setattr(pool_module, "_DEATHS", 2)
-    one = RayPool(starter(tmp_path), size=1, in_flight=1)
-    one.wait_ready(60)
-    one.submit(Call("poison", ("die", 0)))
-    with pytest.raises(RuntimeError, match="3 workers died one after the other") as caught:
-        list(one.drain())
+    with ready(tmp_path, size=1, in_flight=1) as pool:
+        pool.submit(Call("poison", ("die", 0)))
+        with pytest.raises(RuntimeError, match="3 workers died one after the other") as caught:
+            list(pool.drain())
     assert type(caught.value.__cause__).__name__ == "ActorDiedError"
-    one.close()
     assert len(work_log(tmp_path)) == 3
 
 
@@ -181,31 +187,27 @@ def test_an_answer_that_cannot_be_one_is_discarded_and_its_worker_replaced(tmp_p
         bad.extend([answer[1]] if not bad else [])
         return f"{answer} is no answer" if answer[1] in bad else None
 
-    pool = RayPool(starter(tmp_path), size=2, in_flight=2, check=check)
-    pool.wait_ready(60)
-    for number in range(8):
-        pool.submit(Call(number, ("echo", number)))
-    answers = dict(pool.drain())
-    assert {key: value for key, (value, _) in answers.items()} == {number: number for number in range(8)}
-    assert not {pid for _, pid in answers.values()} & set(bad)
-    assert (pool.faults, pool.deaths, pool.size) == (1, 1, 2)
-    deadline = time.monotonic() + 30
-    while Path(f"/proc/{bad[0]}").exists():  # it is killed, though it lived
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    pool.close()
+    with ready(tmp_path, size=2, in_flight=2, check=check) as pool:
+        for number in range(8):
+            pool.submit(Call(number, ("echo", number)))
+        answers = dict(pool.drain())
+        assert {key: value for key, (value, _) in answers.items()} == {number: number for number in range(8)}
+        assert not {pid for _, pid in answers.values()} & set(bad)
+        assert (pool.faults, pool.deaths, pool.size) == (1, 1, 2)
+        deadline = time.monotonic() + 30
+        while Path(f"/proc/{bad[0]}").exists():  # it is killed, though it lived
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_wrong_answers_from_everybody_end_the_run(
     tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_module, "_DEATHS", 2)
-    one = RayPool(starter(tmp_path), size=1, in_flight=1, check=lambda arguments, answer: "no answer")
-    one.wait_ready(60)
-    one.submit(Call("key", ("echo", 0)))
-    with pytest.raises(RuntimeError, match=r"3 workers died one after the other without a sound answer .*no answer"):
-        list(one.drain())
-    one.close()
+    with ready(tmp_path, size=1, in_flight=1, check=lambda arguments, answer: "no answer") as pool:
+        pool.submit(Call("key", ("echo", 0)))
+        with pytest.raises(RuntimeError, match=r"3 workers died one after the other without a sound .*no answer"):
+            list(pool.drain())
 
 
 def test_workers_that_do_not_start_are_told_in_time(tmp_path: Path, ray_session: None) -> None:
@@ -221,10 +223,8 @@ def test_a_run_whose_workers_are_all_gone_for_good_ends(
     tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool_module, "_NOBODY_SECONDS", 1.0)
-    one = RayPool(starter(tmp_path), size=1, in_flight=1)
-    one.wait_ready(60)
-    one._start = starter(tmp_path, num_cpus=64)  # the node is gone: no room for another
-    one.submit(Call("last", ("die", 0)))
-    with pytest.raises(RuntimeError, match="all 1 workers are gone and none could be started"):
-        list(one.drain())
-    one.close()
+    with ready(tmp_path, size=1, in_flight=1) as pool:
+        pool._start = starter(tmp_path, num_cpus=64)  # the node is gone: no room for another
+        pool.submit(Call("last", ("die", 0)))
+        with pytest.raises(RuntimeError, match="all 1 workers are gone and none could be started"):
+            list(pool.drain())

@@ -1,0 +1,133 @@
+"""``glr-dist train --resume``: after Ctrl-C, a time limit or a crash; a harmed run is refused and left alone."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import SMALL, call, last_json, refused, script
+from harm import cut_short, lacks_a_file, no_checkpoint
+
+from glr_dist.data.prepare import prepare
+from glr_dist.data.shard_file import read_footer, write_file
+
+
+def test_seconds_end_a_run_with_a_checkpoint_and_resume_goes_on(here: Path) -> None:
+    report = last_json(call("train", *SMALL, "--steps", "40", "--seconds", "0.001", "--run-dir", "run", "--json"))
+    assert report["steps"] == 1
+    assert (here / "run" / "checkpoints" / "step-000001").is_dir()
+    whole = last_json(call("train", *SMALL, "--steps", "40", "--run-dir", "whole", "--json"))
+    resumed = last_json(call("train", "--resume", "run", "--json"))
+    assert (resumed["steps"], resumed["params_sha256"]) == (40, whole["params_sha256"])
+
+
+def test_a_finished_run_resumes_to_itself(own: Path, trained: Path) -> None:
+    report = last_json(call("train", "--resume", str(own), "--json"))
+    assert report["steps"] == 20
+    assert (own / "metrics.jsonl").read_bytes() == (trained / "metrics.jsonl").read_bytes()
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_resume_ends_where_the_whole_run_does(here: Path) -> None:
+    args = ["train", *SMALL, "--steps", "150", "--set", "checkpoint_every=20"]
+    child = subprocess.Popen(
+        script(*args, "--run-dir", "cut", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    metrics = here / "cut" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_bytes().count(b"\n") >= 5) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (130, ""), err
+    assert err.splitlines()[-1] == "interrupted; continue with: glr-dist train --resume cut"
+    assert "Traceback" not in err
+    stopped = int(sorted((here / "cut" / "checkpoints").iterdir())[-1].name.removeprefix("step-"))
+    assert 5 <= stopped < 150
+    whole = last_json(call(*args, "--run-dir", "whole", "--json"))
+    resumed = last_json(call("train", "--resume", "cut", "--json"))
+    assert (resumed["steps"], resumed["params_sha256"]) == (150, whole["params_sha256"])
+
+
+def test_an_interruption_before_the_run_begins_leaves_nothing(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("glr_dist.engine.preparation.open_dataset", interrupted)
+    result = call("train", *SMALL)
+    assert (result.exit_code, result.stdout) == (130, "")
+    assert "nothing to resume" in result.stderr
+    assert list(here.iterdir()) == []
+
+
+def test_a_run_stopped_before_its_first_checkpoint_resumes_from_its_beginning(own: Path) -> None:
+    whole = last_json(call("evaluate", str(own), "--json"))
+    no_checkpoint(own)
+    resumed = last_json(call("train", "--resume", str(own), "--json"))
+    assert resumed["params_sha256"] == whole["params_sha256"]
+
+
+def test_resume_goes_back_to_the_checkpoint_it_is_given(own: Path) -> None:
+    whole = last_json(call("evaluate", str(own), "--json"))
+    steps = sorted((own / "checkpoints").iterdir())
+    assert len(steps) > 1
+    resumed = last_json(call("train", "--resume", str(steps[0]), "--json"))
+    assert resumed["params_sha256"] == whole["params_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("args", "mention"),
+    [
+        (["--seed", "1"], "seed: can't change"),
+        (["--steps", "99"], "steps: can't change"),
+        (["--set", "noise.scale=2"], "noise.scale: can't change"),
+        (["--journal", "off"], "journal: can't change"),
+    ],
+)
+def test_a_resumed_run_keeps_what_defines_it(trained: Path, args: list[str], mention: str) -> None:
+    refused(call("train", "--resume", str(trained), *args), mention)
+
+
+def _other_model(run: Path) -> None:
+    config = (run / "config.toml").read_text()
+    assert "hidden = [\n    50,\n]" in config
+    (run / "config.toml").write_text(config.replace("    50,\n", "    60,\n"))
+
+
+def _other_data(run: Path) -> None:
+    config = (run / "config.toml").read_text()
+    folder = run.parent / "others"
+    prepare("digits", str(folder), shards=2)
+    for file in folder.iterdir():  # the same shapes, other content
+        header, rows = read_footer(file)
+        write_file(
+            file,
+            np.zeros((rows, 1, 8, 8), np.uint8),
+            np.zeros(rows, np.int64),
+            header._replace(fingerprint="f"),
+        )
+    config = config.replace('name = "digits"\nroot = ""', f'name = "parquet"\nroot = "{folder}"')
+    (run / "config.toml").write_text(config)
+
+
+@pytest.mark.parametrize(
+    ("harm", "mentions"),
+    [
+        (cut_short, ["cut short", "weights.safetensors", "step-000010"]),
+        (lacks_a_file, ["cut short", "training.pt", "step-000010"]),
+        (_other_model, ["another model", "1.bias", "(50,)", "(60,)"]),
+        (_other_data, ["fingerprint", "--data-root"]),
+    ],
+)
+def test_resume_refuses_a_harmed_run_and_leaves_it_alone(
+    own: Path, harm: Callable[[Path], None], mentions: list[str]
+) -> None:
+    harm(own)
+    before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    refused(call("train", "--resume", str(own)), *mentions)
+    assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
