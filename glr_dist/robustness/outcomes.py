@@ -113,7 +113,7 @@ class Findings:
     """All that one evaluation found.
 
     Attributes:
-        data: name, split, fingerprint, number of classes, and how the samples were selected.
+        data: ``name``, ``split``, ``fingerprint``, ``classes`` (their number), and how the samples were selected.
         indices: [n] positions of the samples in the split's stored order.
         labels: [n].
         models: the networks under test.
