@@ -136,14 +136,13 @@ def _leaves(strong: str, right: Mask, weak: str, other: Mask) -> str:
 
 
 def _iterative(case: _Case) -> Iterator[str]:
-    """Of gradient attacks on the same network, the one of many steps is no weaker than the one of a single step."""
-    for single in (outcome for outcome in case.outcomes if outcome.attack.name == "fgsm"):
+    """On the network whose gradient it follows, an attack of many steps is no weaker than one of a single step.
+
+    Transferred, it may well be: the more steps, the better the samples fit their surrogate and it alone.
+    """
+    for single in (outcome for outcome in case.attacks("white-box") if outcome.attack.name == "fgsm"):
         for many in case.outcomes:
-            same = (many.attack.epsilon, many.knowledge, many.surrogate) == (
-                single.attack.epsilon,
-                single.knowledge,
-                single.surrogate,
-            )
+            same = (many.attack.epsilon, many.knowledge) == (single.attack.epsilon, single.knowledge)
             if many.attack.name in ITERATIVE and same:
                 yield _leaves(case.tell(many), many.right, case.tell(single), single.right)
 

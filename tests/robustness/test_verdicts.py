@@ -84,13 +84,12 @@ def test_noise_between_equal_attacks_is_rarely_taken_for_weakness() -> None:
     assert np.mean([too_weak(strong, weak) for strong, weak in pairs]) < 0.025
 
 
-def test_attacks_on_other_surrogates_are_not_compared() -> None:
+def test_more_steps_may_transfer_worse() -> None:
     made = [
         outcome("fgsm", 0.1, first(30), "transfer", surrogate=0),
-        outcome("pgd", 0.1, first(60), "transfer", surrogate=1),
+        outcome("pgd", 0.1, first(60), "transfer", surrogate=0),
     ]
-    two = [card("rival", first(98), seed) for seed in (0, 1)]
-    assert judged(made, ITERATIVE, surrogates=two).holds is None
+    assert judged(made, ITERATIVE, surrogates=[card("rival", first(98))]).holds is None
 
 
 def test_a_contradiction_names_the_samples_and_the_attack() -> None:
