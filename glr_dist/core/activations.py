@@ -1,4 +1,4 @@
-"""Units: the Heaviside step, and the straight-through derivative that the control method gives it.
+"""Units: the Heaviside step, and the derivatives that the control method and the white-box attacks lend it.
 
 `heaviside` announces itself to ``torch.overrides`` modes, so that `glr_dist.core.sites` can see that a site's output is
 read by a Heaviside unit and by nothing else, which is what conditioning on the bit needs.
@@ -6,8 +6,8 @@ read by a Heaviside unit and by nothing else, which is what conditioning on the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -17,7 +17,8 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from glr_dist.errors import UserError, nearest
 
-_straight_through: ContextVar[bool] = ContextVar("straight_through", default=False)
+# the function whose derivative stands in for the step's, if any
+_stand_in: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("stand_in", default=None)
 
 
 class _Step(torch.autograd.Function):
@@ -41,24 +42,47 @@ class _Step(torch.autograd.Function):
 
 
 def heaviside(x: Tensor) -> Tensor:
-    """1 where ``x >= 0``, else 0, in x's dtype. It has no derivative, but inside `straight_through`."""
+    """1 where ``x >= 0``, else 0, in x's dtype. No derivative but inside `straight_through` and `sigmoid_derivative`."""
     if has_torch_function_unary(x):
         return handle_torch_function(heaviside, (x,), x)
     step: Tensor = _Step.apply(x)
-    if not _straight_through.get():
+    stand_in = _stand_in.get()
+    if stand_in is None:
         return step
-    slope = x.clamp(-1.0, 1.0) * 0.5
-    return slope + (step - slope).detach()
+    smooth = stand_in(x)
+    return step + (smooth - smooth.detach())  # the bracket is exactly 0: the step's own bits
+
+
+def _hard_sigmoid(x: Tensor) -> Tensor:
+    return x.clamp(-1.0, 1.0) * 0.5
+
+
+def _sigmoid(x: Tensor) -> Tensor:
+    """Sigmoid less 1 where x >= 0: the same derivative, which then doesn't round to 0 from x = 17 up."""
+    return torch.where(x >= 0, -torch.sigmoid(-x), torch.sigmoid(x))
 
 
 @contextmanager
-def straight_through() -> Iterator[None]:
-    """Within: `heaviside` has the derivative 1/2 where ``|x| <= 1``, that of a hard sigmoid (Bengio et al., 2013)."""
-    token = _straight_through.set(True)
+def _lent(stand_in: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    token = _stand_in.set(stand_in)
     try:
         yield
     finally:
-        _straight_through.reset(token)
+        _stand_in.reset(token)
+
+
+def straight_through() -> AbstractContextManager[None]:
+    """Within: `heaviside` has the derivative 1/2 where ``|x| <= 1``, that of a hard sigmoid (Bengio et al., 2013)."""
+    return _lent(_hard_sigmoid)
+
+
+def sigmoid_derivative(slope: float) -> AbstractContextManager[None]:
+    """Within: `heaviside` has the derivative of ``sigmoid(slope * x)``: slope * s * (1 - s) (BPDA; Athalye et al., 2018).
+
+    Args:
+        slope: above 0; the larger, the nearer the sigmoid is to the step.
+    """
+    return _lent(lambda x: _sigmoid(slope * x))
 
 
 class Heaviside(nn.Module):

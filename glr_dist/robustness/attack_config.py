@@ -33,7 +33,7 @@ class AttackConfig:
         step_size: of each, in input units; 0: 2.5 * epsilon / steps (Madry et al., 2018).
         restarts: random starts of the iterative attacks; of the derivative's slopes, each has so many.
         slopes: of the sigmoid whose derivative stands in for the step's (``bpda-pgd``, ``eot-pgd``).
-        draws: ``random-signs``: draws per sample; ``eot-pgd``: noise draws per gradient.
+        draws: ``random-signs``: draws per sample; ``eot-pgd``: noise draws per gradient; 0: 1000 and 16.
         queries: most forward passes per sample of ``hopskipjump`` and ``square``.
         seconds: most seconds per sample of ``exact``.
     """

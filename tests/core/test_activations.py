@@ -1,12 +1,22 @@
-"""The Heaviside step, alone, under vmap and in the straight-through control."""
+"""The Heaviside step, alone, under vmap, and with the derivatives that the control and the attacks lend it."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from glr_dist.core.activations import ACTIVATIONS, Heaviside, activation, heaviside, straight_through
+from glr_dist.core.activations import (
+    ACTIVATIONS,
+    Heaviside,
+    activation,
+    heaviside,
+    sigmoid_derivative,
+    straight_through,
+)
+from glr_dist.core.passes import noisy_logits
+from glr_dist.core.sites import find_sites
 from glr_dist.errors import UserError
+from glr_dist.models.networks import MLP
 
 VALUES = torch.tensor([-2.0, -0.99, -1e-30, -0.0, 0.0, 1e-30, 0.5, 3.0])
 BITS = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0])
@@ -61,3 +71,47 @@ def test_names_give_modules(name: str) -> None:
 def test_a_wrong_name_gets_the_nearest() -> None:
     with pytest.raises(UserError, match=r"model\.activation = 'heavyside': unknown; did you mean 'heaviside'\?"):
         activation("heavyside")
+
+
+def test_sigmoid_derivative_keeps_the_bits_and_has_the_sigmoids_slope() -> None:
+    x = torch.tensor([-50.0, -2.0, -0.1, 0.0, 0.1, 2.0, 50.0], requires_grad=True)
+    with sigmoid_derivative(1.5):
+        y = heaviside(x)
+    assert y.tolist() == [0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0]
+    (found,) = torch.autograd.grad(y.sum(), x)
+    exact = x.detach().double()
+    expected = 1.5 * torch.sigmoid(1.5 * exact) * torch.sigmoid(-1.5 * exact)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0.0)  # at +50 too, where float32's 1 - s is 0
+
+
+def test_sigmoid_derivative_values_are_exact_bits() -> None:
+    x = torch.randn(100_000, generator=torch.Generator().manual_seed(0))
+    with sigmoid_derivative(2.0):
+        assert torch.equal(heaviside(x), (x >= 0).float())
+
+
+def test_the_inner_derivative_counts_and_the_outer_comes_back() -> None:
+    x = torch.zeros(1, requires_grad=True)
+    with straight_through():
+        with sigmoid_derivative(8.0):
+            inner = torch.autograd.grad(heaviside(x).sum(), x)[0]
+        outer = torch.autograd.grad(heaviside(x).sum(), x)[0]
+    assert (inner.item(), outer.item()) == (2.0, 0.5)
+    assert not heaviside(x).requires_grad
+
+
+@pytest.mark.parametrize("fold", [True, False])
+def test_sigmoid_derivative_passes_through_noisy_passes(fold: bool) -> None:
+    torch.manual_seed(0)
+    model = MLP(3, [4], 2, "heaviside")
+    sites = find_sites(model, (3,))
+    noise = {0: torch.randn(5, 2, 4)}
+    x = torch.rand(2, 3, requires_grad=True)
+    with sigmoid_derivative(2.0):
+        logits = noisy_logits(model, sites, noise, 0.5, x, fold=fold)
+        (found,) = torch.autograd.grad(logits[:, :, 1].sum(), x)
+    first, last = model[1], model[3]
+    pre = first(x).detach() + 0.5 * noise[0]  # [5, 2, 4]
+    slopes = 2.0 * torch.sigmoid(2.0 * pre) * torch.sigmoid(-2.0 * pre)
+    torch.testing.assert_close(logits, last((pre >= 0).float()))
+    torch.testing.assert_close(found, ((slopes * last.weight[1]) @ first.weight).sum(0))
