@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from glr_dist.core.activations import Heaviside
+from glr_dist.core.activations import Heaviside, straight_through
+from glr_dist.core.passes import folds
+from glr_dist.core.sites import find_sites
 from glr_dist.errors import UserError
-from glr_dist.models.networks import MLP, ConvNet
+from glr_dist.models.networks import MLP, ConvNet, InputThreshold
 
 
 def test_mlp_has_the_layers_named_and_no_unit_after_the_last() -> None:
@@ -54,3 +56,34 @@ def test_images_too_small_for_the_convolutions_are_refused(shape: list[int], cha
 def test_an_unknown_unit_is_refused() -> None:
     with pytest.raises(UserError, match="did you mean 'heaviside'"):
         MLP(4, [3], 2, "heavyside")
+
+
+def test_an_input_threshold_turns_pixels_into_bits_from_the_threshold_up() -> None:
+    below, above = (float(torch.nextafter(torch.tensor(0.3), torch.tensor(end))) for end in (0.0, 1.0))
+    x = torch.tensor([[0.0, below, 0.3, above, 1.0]])
+    assert InputThreshold(0.3)(x).tolist() == [[0.0, 0.0, 1.0, 1.0, 1.0]]
+
+
+@pytest.mark.parametrize("kind", ["mlp", "conv"])
+def test_behind_an_input_threshold_only_the_bits_count(kind: str) -> None:
+    torch.manual_seed(0)
+    first = [InputThreshold(0.5)]
+    model = (
+        MLP(64, [6], 3, "heaviside", first) if kind == "mlp" else ConvNet([1, 8, 8], [4], 3, 2, 3, "heaviside", first)
+    )
+    x = torch.rand(20, 1, 8, 8)
+    assert torch.equal(model(x), model((x >= 0.5).float()))
+    assert not torch.equal(model(x), model(1.0 - x))
+    plain, thresholded = (find_sites(m, (1, 8, 8)) for m in (MLP(64, [6], 3, "heaviside"), model))
+    assert len(thresholded) == len(plain) == 2  # noise goes where it went: the threshold is no site of its own
+    assert [site.binary for site in thresholded] == [True, False]
+    assert folds(model, thresholded, (1, 8, 8))
+
+
+def test_an_input_threshold_has_a_derivative_only_on_the_straight_through_twin() -> None:
+    model = MLP(4, [3], 2, "heaviside", [InputThreshold(0.5)])
+    x = torch.full((1, 4), 0.6, requires_grad=True)
+    assert not InputThreshold(0.5)(x).requires_grad
+    with straight_through():
+        (gradient,) = torch.autograd.grad(model[0](x).sum(), x)  # type: ignore[operator]
+    assert gradient.tolist() == [[0.5] * 4]

@@ -1,0 +1,169 @@
+"""What exact robust accuracy needs of a network with one hidden Heaviside layer, and of the ball around one of its inputs.
+
+    s = input, or [x >= t] per pixel      z = W s + b      h = [z >= 0]      logits = V h + d
+
+Within the L-infinity ball around x (and [0, 1]) every input moves along a line of its own: ``s = start + width * v`` with v
+in [0, 1]. Behind a per-pixel threshold v is a bit, and only pixels within epsilon of the threshold have one.
+
+Shapes: D inputs, F inputs that can move, H hidden units, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from glr_dist.core.activations import Heaviside
+from glr_dist.errors import UserError
+from glr_dist.models.networks import InputThreshold, Standardize
+
+Floats = NDArray[np.float64]
+SLACK = 1e-6  # of the ball: float32 inputs at its edge count as inside
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdNetwork:
+    """One hidden Heaviside layer, in float64.
+
+    Attributes:
+        model: the network itself, which has the last word on every adversary.
+        w: [H, D] weights of the hidden layer.
+        b: [H] its biases.
+        v: [C, H] weights of the output layer.
+        d: [C] its biases.
+        input_threshold: an input counts as 1 where it is at least this (a float32), else as 0; None: it counts as it is.
+    """
+
+    model: nn.Module
+    w: Floats
+    b: Floats
+    v: Floats
+    d: Floats
+    input_threshold: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ball:
+    """Where the hidden layer's inputs can go: ``start + width * v``, v in [0, 1].
+
+    Attributes:
+        x: [D] float32, the centre.
+        epsilon: radius, in input units.
+        movable: [F] inputs that can move.
+        start: [D] value at v = 0.
+        width: [F] how far v = 1 is from it.
+        threshold: the network's input threshold; v is a bit where there is one.
+    """
+
+    x: NDArray[np.float32]
+    epsilon: float
+    movable: NDArray[np.int64]
+    start: Floats
+    width: Floats
+    threshold: float | None
+
+    def input_at(self, v: Floats) -> NDArray[np.float32]:
+        """The input in [0, 1] that has these v [F]: float32 [D], as near to the centre as a threshold allows."""
+        found = self.x.copy()
+        if self.threshold is None:
+            found[self.movable] = (self.start[self.movable] + self.width * v).astype(np.float32)
+            return found.clip(np.float32(0), np.float32(1))
+        least = np.float32(self.threshold)
+        most = np.nextafter(least, np.float32(0))
+        near = self.x[self.movable]
+        found[self.movable] = np.where(v > 0.5, np.maximum(near, least), np.minimum(near, most))
+        return found
+
+
+def threshold_network(model: nn.Module) -> ThresholdNetwork:
+    """The arrays of an mlp with one hidden Heaviside layer.
+
+    Args:
+        model: flatten, linear, Heaviside, linear, in front of them a threshold per input or a standardization if need be.
+
+    Raises:
+        UserError: for any other architecture.
+    """
+    layers = [layer for layer in _layers(model) if not isinstance(layer, (nn.Flatten, nn.Identity))]
+    first, inner = None, layers
+    if layers and isinstance(layers[0], (InputThreshold, Standardize)):
+        first, inner = layers[0], layers[1:]
+    if [type(layer) for layer in inner] != [nn.Linear, Heaviside, nn.Linear]:
+        found = ", ".join(type(layer).__name__ for layer in layers)
+        raise UserError(
+            f"exact: needs one hidden layer of Heaviside units (Linear, Heaviside, Linear); this network has {found};"
+            " use --attack bpda-pgd"
+        )
+    (w, b), (v, d) = _affine(inner[0]), _affine(inner[2])
+    threshold = float(np.float32(first.threshold)) if isinstance(first, InputThreshold) else None
+    if isinstance(first, Standardize):
+        w, b = w / first.std, b - w.sum(1) * (first.mean / first.std)
+    return ThresholdNetwork(model=model, w=w, b=b, v=v, d=d, input_threshold=threshold)
+
+
+def _layers(model: nn.Module) -> list[nn.Module]:
+    """The modules that a forward pass calls one after the other; a module of unknown inner life counts as one."""
+    if type(model).forward is not nn.Sequential.forward:
+        return [model]
+    return [inner for layer in model.children() for inner in _layers(layer)]
+
+
+def _affine(layer: nn.Module) -> tuple[Floats, Floats]:
+    assert isinstance(layer, nn.Linear)
+    weight = layer.weight.detach().cpu().double().numpy()
+    bias = np.zeros(len(weight)) if layer.bias is None else layer.bias.detach().cpu().double().numpy()
+    return weight, bias
+
+
+def ball_around(x: NDArray[np.float32], epsilon: float, threshold: float | None) -> Ball:
+    """Where the inputs of the hidden layer can go.
+
+    A pixel can turn its bit if a float32 on the threshold's other side is within epsilon + 1e-6: at the very edge of the
+    ball rounding counts against the network.
+
+    Args:
+        x: [D] in [0, 1].
+        epsilon: radius, in input units.
+        threshold: per pixel, or None.
+    """
+    reach = epsilon + SLACK
+    exact = x.astype(np.float64)
+    if threshold is None:
+        low, high = (exact - epsilon).clip(0.0, 1.0), (exact + epsilon).clip(0.0, 1.0)
+    else:
+        below = float(np.nextafter(np.float32(threshold), np.float32(0)))
+        low = np.where(exact - below > reach, 1.0, 0.0)
+        high = np.where(threshold - exact > reach, 0.0, 1.0)
+    movable = np.flatnonzero(high > low)
+    return Ball(
+        x=x,
+        epsilon=epsilon,
+        movable=movable,
+        start=low,
+        width=(high - low)[movable],
+        threshold=threshold,
+    )
+
+
+@torch.no_grad()
+def fooled_by(
+    network: ThresholdNetwork, ball: Ball, candidate: NDArray[np.float32], label: int, shape: tuple[int, ...]
+) -> bool:
+    """Whether a float32 forward pass of the network itself takes a candidate in the ball for another class.
+
+    Args:
+        network: the network.
+        ball: where candidates must lie.
+        candidate: [D] float32.
+        label: the right class.
+        shape: of one input as the network takes it.
+    """
+    inside = np.abs(candidate.astype(np.float64) - ball.x).max(initial=0.0) <= ball.epsilon + SLACK
+    if not inside or candidate.min() < 0.0 or candidate.max() > 1.0:
+        return False
+    logits = network.model(torch.from_numpy(candidate).reshape(1, *shape))
+    return int(logits[0].argmax()) != label

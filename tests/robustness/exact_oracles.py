@@ -1,0 +1,67 @@
+"""Networks small enough to try every input or every sign pattern, and digits behind a threshold per pixel."""
+
+from __future__ import annotations
+
+import itertools
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+from small_nets import digits
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from glr_dist.core.activations import Heaviside, straight_through
+from glr_dist.models.networks import MLP, InputThreshold
+
+
+def lattice_net(seed: int, inputs: int, hidden: int, classes: int, threshold: float = 0.0) -> nn.Sequential:
+    """Weights in eighths and biases between them: no pre-activation of bits and no lead is within 1/64 of 0."""
+    rng = np.random.default_rng(seed)
+    first = [InputThreshold(threshold)] if threshold else []
+    layers = [nn.Linear(inputs, hidden), Heaviside(), nn.Linear(hidden, classes)]
+    with torch.no_grad():
+        for layer in (layers[0], layers[2]):
+            layer.weight.copy_(torch.from_numpy(rng.integers(-16, 17, layer.weight.shape) / 8.0))
+        layers[0].bias.copy_(torch.from_numpy(rng.integers(-8, 8, hidden) / 8.0 + 1 / 16))
+        layers[2].bias.copy_(torch.arange(classes) / 64.0)
+    return nn.Sequential(*first, *layers).requires_grad_(False)
+
+
+def classes_in_ball(model: nn.Module, x: NDArray[np.float32], epsilon: float, threshold: float) -> set[int]:
+    """Every class that the network behind a threshold gives somewhere in the ball: one input for each pattern of bits."""
+    low, high = (x - epsilon).clip(0, 1), (x + epsilon).clip(0, 1)
+    ways = [sorted({bool(a >= threshold), bool(b >= threshold)}) for a, b in zip(low, high, strict=True)]
+    corners = torch.tensor(list(itertools.product(*ways)), dtype=torch.float32)
+    return set(model(corners).argmax(1).tolist())
+
+
+def classes_by_patterns(model: nn.Sequential, x: NDArray[np.float32], epsilon: float, slack: float) -> set[int]:
+    """Every class that some sign pattern gives which a point of the ball has, each sign right up to ``slack``."""
+    w, b = model[0].weight.double().numpy(), model[0].bias.double().numpy()  # type: ignore[union-attr, operator]
+    box = list(zip((x - epsilon).clip(0, 1), (x + epsilon).clip(0, 1), strict=True))
+    found = set()
+    for bits in itertools.product((0.0, 1.0), repeat=len(b)):
+        sign = np.where(np.array(bits) > 0, 1.0, -1.0)
+        # sign * (w x + b) >= -slack
+        if linprog(np.zeros(len(x)), A_ub=-sign[:, None] * w, b_ub=sign * b + slack, bounds=box).status == 0:
+            found.add(int(model[2](torch.tensor([bits]))[0].argmax()))
+    return found
+
+
+@lru_cache
+def digits_net(hidden: int = 24, threshold: float = 0.5) -> nn.Sequential:
+    """An mlp behind a threshold per pixel that gets most digits right."""
+    ((x, labels),) = digits().batches("train", 10_000)
+    first = [InputThreshold(threshold)] if threshold else []
+    with torch.random.fork_rng(), straight_through():
+        torch.manual_seed(0)
+        model = MLP(64, (hidden,), 10, "heaviside", first)
+        optimizer = torch.optim.Adam(model.parameters(), 0.02)
+        for _ in range(100):
+            optimizer.zero_grad()
+            cross_entropy(model(x), labels).backward()
+            optimizer.step()
+    return model.eval().requires_grad_(False)
