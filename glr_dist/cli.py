@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from glr_dist import __version__
+from glr_dist.commands.attack import attack
 from glr_dist.commands.cluster import check, jobs, submit
 from glr_dist.commands.data import data, presets
 from glr_dist.commands.evaluate import evaluate
@@ -45,7 +46,7 @@ def main() -> None:
     """Train networks from loss values alone: threshold units, 0-1 losses, on any number of workers."""
 
 
-for _command in (train, evaluate, data, presets, replay, verify, submit, jobs, check):
+for _command in (train, evaluate, attack, data, presets, replay, verify, submit, jobs, check):
     main.add_command(_command)
 
 

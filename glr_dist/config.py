@@ -21,6 +21,7 @@ from glr_dist.core.estimator import EstimatorConfig
 from glr_dist.core.losses import named_loss
 from glr_dist.core.noise import NoiseConfig
 from glr_dist.data.dataset import DataConfig
+from glr_dist.engine.augment_config import AugmentConfig
 from glr_dist.engine.optimization import OptimizerConfig, ScheduleConfig
 from glr_dist.engine.problem import METHODS
 from glr_dist.engine.units import UnitsConfig
@@ -30,6 +31,9 @@ from glr_dist.models.spec import ModelConfig
 JOURNAL_CHOICES = ("auto", "on", "off")
 
 
+_LEAST = (("reconstructors", 0), ("generators", 0), ("gpus_per_worker", 0), ("threads", 1), ("in_flight", 1))
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """Who does the work. How many they are never changes a result; threads and the kind of device may, in the last bits.
@@ -37,6 +41,7 @@ class EngineConfig:
     Attributes:
         workers: evaluator actors; 0 runs in this process without Ray, -1 takes what the cluster has.
         reconstructors: reconstructor actors; 0 reconstructs in the driver.
+        generators: actors that make adversarial rows; 0: whoever needs them makes them.
         gpus_per_worker: GPUs for each evaluator and reconstructor, may be a fraction.
         threads: torch threads of every evaluator, reconstructor and of the driver.
         in_flight: calls that may wait at one worker.
@@ -44,6 +49,7 @@ class EngineConfig:
 
     workers: int = -1
     reconstructors: int = 0
+    generators: int = 0
     gpus_per_worker: float = 0.0
     threads: int = 1
     in_flight: int = 2
@@ -58,7 +64,7 @@ class EngineConfig:
             raise UserError(
                 f"engine.gpus_per_worker = {self.gpus_per_worker}: GPUs are for actors; use --workers 1 or more"
             )
-        for name, least in (("reconstructors", 0), ("gpus_per_worker", 0), ("threads", 1), ("in_flight", 1)):
+        for name, least in _LEAST:
             if getattr(self, name) < least:
                 raise UserError(f"engine.{name} = {getattr(self, name)}: must be at least {least}")
 
@@ -76,6 +82,7 @@ class Config:
         batch: examples per step.
         validate_every: steps between validations; 0: only at the end.
         checkpoint_every: steps between checkpoints; 0: only at the end.
+        evaluate_every: steps between checkpoints that an actor evaluates beside the run; 0: none.
         journal: ``on``, ``off``, or ``auto``: on when its estimated size is below 1 GB.
         tensorboard: write TensorBoard event files too; needs the extra ``glr-dist[tensorboard]``.
     """
@@ -87,6 +94,7 @@ class Config:
     batch: int = 128
     validate_every: int = 500
     checkpoint_every: int = 1000
+    evaluate_every: int = 0
     journal: str = "auto"
     tensorboard: bool = False
     data: DataConfig = field(default_factory=DataConfig)
@@ -96,6 +104,7 @@ class Config:
     units: UnitsConfig = field(default_factory=UnitsConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def check(self) -> None:
@@ -111,6 +120,7 @@ class Config:
             ("seed", 0),
             ("validate_every", 0),
             ("checkpoint_every", 0),
+            ("evaluate_every", 0),
         ):
             if getattr(self, name) < least:
                 raise UserError(f"{name} = {getattr(self, name)}: must be at least {least}")
@@ -120,6 +130,11 @@ class Config:
             value = getattr(self, part.name)
             if hasattr(value, "check"):
                 value.check()
+        if self.engine.generators and not self.augment.attack:
+            raise UserError(
+                f"engine.generators = {self.engine.generators}: makes adversarial rows, and there are none; add --augment"
+                " fgsm, or leave it out"
+            )
 
 
 def preset_names() -> list[str]:

@@ -1,45 +1,168 @@
-"""The command ``glr-dist evaluate``."""
+"""The command ``glr-dist evaluate``: one checkpoint as it is, or any number of them under attack."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from glr_dist.commands.terminal import absolute, import_from_here, json_line, say
+from glr_dist.commands.evaluation_options import actors, attack_configs, attack_options, data_options, job_display
+from glr_dist.commands.terminal import INTERRUPTED, absolute, import_from_here, json_line, say
+from glr_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from glr_dist.robustness.outcomes import Findings
+
+_REPORT = {"report.json", "report.md", "pictures"}
 
 
-@click.command(short_help="Measure a checkpoint's accuracy and loss.")
-@click.argument("checkpoint")
-@click.option("--dataset", metavar="NAME", help="digits, mnist, fashion-mnist, cifar10, parquet.  [default: the run's]")
-@click.option("--data-root", metavar="DIR", help="Folder of the data.  [default: the run's]")
-@click.option("--split", type=click.Choice(["test", "validation", "train"]), default="test", show_default=True)
+@click.command(short_help="Measure checkpoints: accuracy and loss, and what is left of it under attack.")
+@click.argument("checkpoints", metavar="[NAME=]CHECKPOINT...", nargs=-1, required=True)
+@click.option("--attack", "attacks", metavar="NAME", multiple=True, help="fgsm, pgd, bpda-pgd, exact, ...; repeatable.")
+@click.option(
+    "--surrogate", "surrogates", metavar="CHECKPOINT", multiple=True, help="fgsm, pgd: made on it; repeatable."
+)
+@attack_options
+@click.option(
+    "--seconds-per-sample",
+    "seconds",
+    type=click.FloatRange(min=0),
+    help="exact: most seconds per sample.  [default: 60]",
+)
+@click.option("--samples", metavar="DIR", multiple=True, help="A set that `glr-dist attack` stored; repeatable.")
+@click.option("--corruption", "corruptions", metavar="NAME", multiple=True, help="gaussian, ..., or all; repeatable.")
 @click.option("--votes", type=click.IntRange(min=0), default=0, help="Also with noise: the vote of N noisy passes.")
-@click.option("--trust-model", is_flag=True, help="Import and run the model.factory that the checkpoint names.")
+@data_options
+@click.option(
+    "--workers", type=click.IntRange(min=-1), default=-1, help="Evaluation actors; 0: in this process; -1: all CPUs."
+)
+@click.option("--generators", type=click.IntRange(min=1), default=1, help="Generation actors, for surrogates.")
+@click.option("--out", metavar="DIR", help="Write report.json, report.md and pictures there.")
 @click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
-def evaluate(
-    checkpoint: str,
-    dataset: str | None,
-    data_root: str | None,
-    split: str,
-    votes: int,
-    trust_model: bool,
-    as_json: bool,
-) -> None:
-    """Measure CHECKPOINT, a checkpoint's folder or a run's (its newest checkpoint)."""
-    import_from_here()
-    from glr_dist.commands.summary import evaluation_rows, show_table
-    from glr_dist.engine.evaluation import evaluate as measure
+def evaluate(checkpoints: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Measure CHECKPOINTs, each a checkpoint's folder or a run's (its newest checkpoint).
 
-    result = measure(
-        checkpoint,
-        dataset=dataset,
-        data_root=None if data_root is None else absolute(data_root),
-        split=split,
-        votes=votes,
-        trust_model=trust_model,
-        say=say,
-    )
+    One of them alone gets its accuracy and loss. With attacks, stored samples or corruptions, or with several checkpoints,
+    there is a report; checkpoints with the same NAME= are seeds of one network.
+    """
+    import_from_here()
+    if options["data_root"] is not None:
+        options["data_root"] = absolute(options["data_root"])
+    _refuse_idle_sizes(options)
+    if _plain(checkpoints, options):
+        _measure(checkpoints[0], options, as_json)
+        return
+    _refuse_taken(options["out"])
+    try:
+        findings = _findings(checkpoints, options)
+    except KeyboardInterrupt:
+        say("interrupted; no report was written")
+        sys.exit(INTERRUPTED)
+    _show(findings, options["out"], as_json)
+
+
+def name_and_place(checkpoint: str) -> tuple[str, str]:
+    """The two halves of ``NAME=CHECKPOINT``.
+
+    Args:
+        checkpoint: as typed; a name has no slash, the query of a URI comes after one.
+
+    Returns:
+        The name, "" where there is none, and the place.
+    """
+    match = re.fullmatch(r"([^=/]+)=(.+)", checkpoint)
+    return (match[1], match[2]) if match and not Path(checkpoint).exists() else ("", checkpoint)
+
+
+def _plain(checkpoints: Sequence[str], options: Mapping[str, Any]) -> bool:
+    """Whether nothing was asked for that needs a report."""
+    wanted = [options[name] for name in ("attacks", "samples", "corruptions", "surrogates", "out")]
+    several = len(checkpoints) > 1 or name_and_place(checkpoints[0])[0]
+    return not (any(wanted) or options["count"] is not None or several)
+
+
+def _refuse_idle_sizes(options: Mapping[str, Any]) -> None:
+    """Refuse the settings of attacks where there is none."""
+    for name in ("epsilons", "steps", "step_size", "restarts", "draws", "queries", "seconds"):
+        if not options["attacks"] and options[name] not in (None, ()):
+            flag = {"epsilons": "epsilon", "seconds": "seconds-per-sample"}.get(name, name.replace("_", "-"))
+            raise UserError(f"--{flag}: is about an attack; give one with --attack")
+
+
+def _measure(checkpoint: str, options: Mapping[str, Any], as_json: bool) -> None:
+    from glr_dist.commands.summary import evaluation_rows, show_table
+    from glr_dist.robustness.measurement import evaluate as measure
+
+    names = ("dataset", "data_root", "split", "votes", "trust_model")
+    result = measure(checkpoint, **{name: options[name] for name in names}, say=say)
     show_table("Evaluated", evaluation_rows(result), to_stderr=as_json)
     if as_json:
         click.echo(json_line({key: value for key, value in dataclasses.asdict(result).items() if value is not None}))
+
+
+def _findings(checkpoints: Sequence[str], options: Mapping[str, Any]) -> Findings:
+    from glr_dist.robustness.evaluation import evaluate_robustness, open_data
+    from glr_dist.robustness.selection import Selection
+    from glr_dist.robustness.subjects import open_subjects
+
+    sizes = {name: options[name] for name in ("steps", "step_size", "restarts", "draws", "queries", "seconds")}
+    attacks = attack_configs(options["attacks"], options["epsilons"], sizes)
+    pairs = [name_and_place(checkpoint) for checkpoint in checkpoints]
+    data = open_data(pairs[0][1], options["dataset"], options["data_root"])
+    trusted, note = options["trust_model"], say if options["dataset"] is None else lambda line: None
+    subjects = open_subjects(pairs, data, trust_model=trusted, say=note)
+    surrogates = open_subjects(options["surrogates"], data, trust_model=trusted, say=note)
+    with actors(options["workers"]) as workers, job_display() as show:
+        return evaluate_robustness(
+            subjects,
+            data,
+            attacks=attacks,
+            surrogates=surrogates,
+            samples=options["samples"],
+            corruptions=_corruptions(options["corruptions"]),
+            selection=Selection(split=options["split"], count=options["count"], seed=options["seed"]),
+            votes=options["votes"],
+            seed=options["seed"],
+            workers=workers,
+            generators=options["generators"],
+            say=say,
+            show=show,
+        )
+
+
+def _show(findings: Findings, out: str | None, as_json: bool) -> None:
+    from glr_dist.robustness.report import build_report, write_report
+    from glr_dist.robustness.report_terminal import show_report
+    from glr_dist.store.storage import Storage
+
+    report = build_report(findings) if out is None else write_report(Storage.at(out), findings)
+    show_report(report, to_stderr=as_json)
+    if out is not None:
+        click.echo(f"report: {Storage.at(out).folder('report.md')}", err=as_json)
+    if as_json:
+        click.echo(json.dumps(report, allow_nan=False))
+
+
+def _corruptions(names: Sequence[str]) -> list[str]:
+    from glr_dist.robustness.corruptions import CORRUPTIONS
+
+    every = [name for name in CORRUPTIONS if not name.endswith("-compat")]  # these are others over again
+    return list(dict.fromkeys(name for given in names for name in (every if given == "all" else [given])))
+
+
+def _refuse_taken(out: str | None) -> None:
+    """Refuse a folder that holds anything but a former report."""
+    from glr_dist.store.storage import Storage
+
+    if out is None:
+        return
+    folder = Storage.at(out)
+    others = sorted(set(folder.list()) - _REPORT)
+    if others or (folder.exists("") and folder.local and not folder.path("").is_dir()):
+        raise UserError(f"--out {out}: holds something else ({', '.join(others[:3]) or 'a file'}); choose a new folder")

@@ -25,6 +25,7 @@ _KEYS = {  # option -> config key
     "loss": "loss",
     "seed": "seed",
     "steps": "steps",
+    "evaluate_every": "evaluate_every",
     "journal": "journal",
     "tensorboard": "tensorboard",
 }

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from glr_dist.engine.evaluation import Evaluation
 from glr_dist.engine.training import TrainResult
+from glr_dist.robustness.measurement import Evaluation
 
 
 def show_table(title: str, rows: Mapping[str, Any], *, to_stderr: bool = False) -> None:

@@ -11,44 +11,36 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glr_dist.commands.terminal import INTERRUPTED, absolute, import_from_here, json_line, say
+from glr_dist.commands.run_options import DEFAULT_PRESET, config_overrides, run_options, settings_option
+from glr_dist.commands.terminal import INTERRUPTED, import_from_here, json_line, say
 from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
     from glr_dist.engine.training import TrainResult
 
-DEFAULT_PRESET = "digits-threshold"
-_KEYS = {  # option -> config key
-    "data_root": "data.root",
-    "workers": "engine.workers",
-    "reconstructors": "engine.reconstructors",
-    "gpus_per_worker": "engine.gpus_per_worker",
-    "method": "method",
-    "loss": "loss",
-    "seed": "seed",
-    "steps": "steps",
-    "journal": "journal",
-    "tensorboard": "tensorboard",
-}
-
 
 @click.command(short_help="Train a network.")
-@click.argument("preset", metavar="[PRESET|FILE.toml]", required=False)
-@click.option("--data-root", metavar="DIR", help="Folder of the data; downloaded when left out.")
-@click.option("--workers", type=int, help="Evaluators; 0: in this process, without Ray; -1: all CPUs.")
-@click.option("--reconstructors", type=int, help="Reconstructor actors; 0: reconstruct in the driver.")
-@click.option("--gpus-per-worker", type=float, help="GPUs of each worker; may be a fraction.")
+@run_options
 @click.option("--method", help="glr, bp, bp-noise, straight-through or es.")
 @click.option("--loss", help="cross-entropy or zero-one.")
 @click.option("--seed", type=int, help="Of everything random.")
 @click.option("--steps", type=int, help="Optimizer steps.")
+@click.option("--augment", metavar="fgsm|pgd", help="Make a share of each batch adversarial.")
+@click.option("--augment-share", type=float, help="Which share, from 0 to 1.")
+@click.option("--augment-epsilon", type=float, help="By how much, in input units.")
+@click.option(
+    "--surrogate", metavar="CHECKPOINT", help="On which network; the one in training, made differentiable, by default."
+)
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop, with a checkpoint, after so long.")
 @click.option("--run-dir", metavar="DIR", help="The run's new folder, or a URI.  [default: runs/PRESET-DATE-TIME]")
 @click.option("--resume", "resumed", metavar="RUN", help="Continue this run instead of starting one.")
+@click.option(
+    "--evaluate-every", type=int, metavar="N", help="Evaluate every N steps' checkpoint beside the run; 0: none."
+)
 @click.option("--journal", metavar="on|off|auto", help="Keep every loss; auto: when it takes less than 1 GB.")
 @click.option("--trust-model", is_flag=True, help="With --resume: import the model.factory that the run names.")
 @click.option("--tensorboard", is_flag=True, default=None, help="Write TensorBoard event files too.")
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any config key; repeatable.")
+@settings_option
 @click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
 def train(
     preset: str | None,
@@ -61,7 +53,7 @@ def train(
     **options: Any,
 ) -> None:
     """Train a network as a preset (`glr-dist presets`) or a TOML file says."""
-    overrides = _overrides(options, settings)
+    overrides = config_overrides(options, settings)
     if resumed is not None:
         for name, value in (("PRESET", preset), ("--run-dir", run_dir)):
             if value is not None:
@@ -104,21 +96,6 @@ def _continue(
     from glr_dist.engine.training import resume
 
     return resume(run, overrides=overrides, trust_model=trust_model, seconds=seconds, show=show, say=say)
-
-
-def _overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Config keys from the named options and from ``--set``."""
-    from glr_dist.config import override
-
-    found = {_KEYS[option]: value for option, value in options.items() if value is not None}
-    for setting in settings:
-        key, value = override(setting)
-        if key in found:
-            raise UserError(f"--set {setting}: {key} is given twice; leave one out")
-        found[key] = value
-    if found.get("data.root"):
-        found["data.root"] = absolute(found["data.root"])  # the run may be resumed from another folder
-    return found
 
 
 def _how_to_go_on(run: str) -> str:

@@ -14,6 +14,7 @@ from glr_dist.core.noise import NoiseSource
 from glr_dist.core.passes import noisy_logits, split_noise
 from glr_dist.core.sites import Site
 
+EVALUATION_BATCH = 1000  # examples per clean pass of a validation or test
 _VOTE_KEY = 2**32 - 4  # spawn key of voting noise, apart from those of work units and batches
 
 

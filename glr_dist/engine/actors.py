@@ -1,33 +1,43 @@
-"""Ray actors: thin wrappers that give an evaluator or a reconstructor a process, a device and a number of threads."""
+"""Ray actors: thin wrappers that give a plain class of one role a process, a device and a number of threads."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from glr_dist.engine.augmentation import BlockRows, Rows, Supply
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.problem import Problem
 from glr_dist.engine.reconstructor import Reconstructor
 
 _PIECE = 80_000  # bytes
 _MOST_IN_CALLS = 1_000_000  # bytes
+_FETCH_SECONDS = 10.0  # for rows from another node, after which they are made here
 
 
-def role_function(role: str, problem: Problem, table: np.ndarray | None, device: str) -> Callable[..., Any]:
+def role_function(
+    role: str, problem: Problem, table: np.ndarray | None, device: str, rows: BlockRows | None = None
+) -> Callable[..., Any]:
     """What a worker of that role does with a call.
 
     Args:
-        role: ``evaluator`` (`Evaluator.evaluate`) or ``reconstructor`` (`Reconstructor.block_gradient`).
+        role: ``evaluator`` (`Evaluator.evaluate`), ``reconstructor`` (`Reconstructor.block_gradient`) or ``generator``
+            (`BlockRows.of`, and the rows stay in the object store of its node).
         problem: what is trained.
         table: the noise table, or None.
         device: ``cpu`` or ``cuda``.
+        rows: makes the blocks' rows; shared by those who work in one process, None: one of its own.
     """
+    rows = rows or BlockRows(problem)
     if role == "evaluator":
-        return Evaluator(problem, table, device).evaluate
-    assert role == "reconstructor"
-    return Reconstructor(problem, table, device).block_gradient
+        return Evaluator(problem, table, device, rows).evaluate
+    if role == "reconstructor":
+        return Reconstructor(problem, table, device, rows).block_gradient
+    assert role == "generator"
+    return lambda *arguments: _stored(rows.of(*arguments))
 
 
 class Worker:
@@ -51,7 +61,32 @@ class Worker:
     def work(self, arguments: tuple[Any, ...], *pieces: np.ndarray) -> Any:
         """One call of the role's function with the parameters, as `parcels` cut them, and further arguments."""
         parameters = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        return self._function(parameters, *arguments)
+        return self._function(parameters, *(arrived(each) if isinstance(each, Supply) else each for each in arguments))
+
+
+def arrived(supply: Supply) -> Supply:
+    """A supply with its references fetched; rows that can't be had any more, since their maker died, are left out."""
+    if supply.made is None and (supply.twin is None or isinstance(supply.twin, np.ndarray)):
+        return supply  # nothing to fetch, and perhaps no Ray
+    import ray
+    from ray.exceptions import GetTimeoutError, ObjectLostError
+
+    if isinstance(supply.made, ray.ObjectRef):
+        try:
+            return Supply(made=ray.get(supply.made, timeout=_FETCH_SECONDS))
+        except (ObjectLostError, GetTimeoutError):
+            supply = dataclasses.replace(supply, made=None)
+    if isinstance(supply.twin, ray.ObjectRef):
+        return Supply(twin=ray.get(supply.twin))
+    return supply
+
+
+def _stored(rows: Rows) -> tuple[Any, ...]:
+    """Rows in the object store: a reference to them, wrapped up so that Ray hands it on as it is."""
+    import ray
+
+    x, labels = rows
+    return (ray.put((x.numpy(), labels.numpy())),)
 
 
 def parcels(parameters: np.ndarray) -> list[Any]:
@@ -71,7 +106,7 @@ def actor_starter(role: str, problem: Any, table: Any, *, gpus: float, threads: 
     """A function that starts one actor of that role.
 
     Args:
-        role: ``evaluator`` or ``reconstructor``.
+        role: ``evaluator``, ``reconstructor`` or ``generator``.
         problem: object reference of the Problem.
         table: object reference of the noise table, or None.
         gpus: GPUs of the actor. An actor without GPUs may still see some, so the device is said explicitly.

@@ -48,6 +48,19 @@ def gradient_fault(size: int, arguments: tuple[Any, ...], answer: Any) -> str | 
     return None if _is_float32(answer, (size,)) else f"{_described(answer)} where a gradient of {size} values belongs"
 
 
+def reference_fault(arguments: tuple[Any, ...], answer: Any) -> str | None:
+    """What is wrong with a generator's answer; None: nothing.
+
+    Args:
+        arguments: of `glr_dist.engine.actors.Worker.work`.
+        answer: should be one object reference, wrapped up.
+    """
+    import ray
+
+    fine = isinstance(answer, tuple) and len(answer) == 1 and isinstance(answer[0], ray.ObjectRef)
+    return None if fine else f"{_described(answer)} where a reference to a block's rows belongs"
+
+
 def _is_float32(value: Any, shape: tuple[int, ...]) -> bool:
     return isinstance(value, np.ndarray) and value.dtype == np.float32 and value.shape == shape
 

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from glr_dist.errors import UserError
 
@@ -54,15 +54,18 @@ def knock(host: str, port: int) -> str:
     return ""
 
 
-def workers_available(workers: int, reconstructors: int, *, threads: int, gpus: float, most: int) -> int:
+def workers_available(
+    workers: int, reconstructors: int, *, threads: int, gpus: float, most: int, generators: int = 0
+) -> int:
     """Check the cluster against what was asked for.
 
     Args:
         workers: evaluators, -1 for as many as the cluster has room for, 0 for none.
         reconstructors: reconstructor actors.
         threads: CPUs of each actor.
-        gpus: GPUs of each actor.
+        gpus: GPUs of each evaluator and reconstructor.
         most: evaluators that could find work in one step.
+        generators: generator actors, which have CPUs alone.
 
     Returns:
         The number of evaluators to start.
@@ -74,16 +77,18 @@ def workers_available(workers: int, reconstructors: int, *, threads: int, gpus: 
 
     actors = abs(workers) + reconstructors  # -1 needs room for one at least
     deadline = time.monotonic() + _WAIT_SECONDS
-    while (room := spare_room(threads=threads, gpus=gpus)) < actors:
+    while (room := _room_beside(generators, _available(), threads, gpus)) < actors:
         # one machine won't grow while we wait; a cluster might, and busy CPUs may come free
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        hopeless = len(nodes) <= 1 and sum(_fits(node, threads, gpus) for node in nodes) < actors
+        hopeless = len(nodes) <= 1 and _room_beside(generators, nodes, threads, gpus) < actors
         if hopeless or time.monotonic() > deadline:
+            asked = f"--workers {abs(workers)} --reconstructors {reconstructors} --gpus-per-worker {gpus:g}"
+            others = f" --generators {generators}" if generators else ""
             has, free = ray.cluster_resources(), ray.available_resources()
             raise UserError(
-                f"--workers {abs(workers)} --reconstructors {reconstructors} --gpus-per-worker {gpus:g}: needs"
-                f" {threads * actors:g} CPUs and {gpus * actors:g} GPUs, the cluster has {_shown(has, free, 'CPU')} and"
-                f" {_shown(has, free, 'GPU')}, room for {room} such actors; lower them or add nodes"
+                f"{asked}{others}: needs {threads * (actors + generators):g} CPUs and {gpus * actors:g} GPUs, the cluster"
+                f" has {_shown(has, free, 'CPU')} and {_shown(has, free, 'GPU')}, room for {max(room, 0)} such actors"
+                f"{' beside the generators' if generators else ''}; lower them or add nodes"
             )
         time.sleep(0.2)
     return workers if workers != -1 else max(1, min(room - reconstructors, most))
@@ -96,9 +101,20 @@ def spare_room(*, threads: int, gpus: float) -> int:
         threads: CPUs of each.
         gpus: GPUs of each.
     """
+    return _room_beside(0, _available(), threads, gpus)
+
+
+def _available() -> list[Mapping[str, float]]:
+    """What every node has to give now."""
     from ray._private.state import available_resources_per_node
 
-    return sum(_fits(node, threads, gpus) for node in available_resources_per_node().values())
+    return list(available_resources_per_node().values())
+
+
+def _room_beside(generators: int, nodes: Sequence[Mapping[str, float]], threads: int, gpus: float) -> int:
+    """How many actors fit on some nodes when generators, which need no GPUs, have their place; below 0: not even these."""
+    fit = sum(_fits(node, threads, gpus) for node in nodes)
+    return min(fit, sum(_fits(node, threads, 0.0) for node in nodes) - generators)
 
 
 def _fits(node: Mapping[str, float], threads: int, gpus: float) -> int:

@@ -1,4 +1,4 @@
-"""The crew of a run: evaluators and reconstructors, in this process or as actors, behind one verb: `Crew.gradient`."""
+"""The crew of a run: evaluators, reconstructors and generators, in this process or as actors; one verb: `Crew.gradient`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from glr_dist.engine.actors import actor_starter, parcels, role_function
-from glr_dist.engine.answers import gradient_fault, losses_fault
+from glr_dist.engine.actors import actor_starter, arrived, parcels, role_function
+from glr_dist.engine.answers import gradient_fault, losses_fault, reference_fault
+from glr_dist.engine.augmentation import BlockRows, Supply
 from glr_dist.engine.cluster import spare_room, workers_available
+from glr_dist.engine.generation import Generation
 from glr_dist.engine.pool import Call, LocalPool, Pool, RayPool
 from glr_dist.engine.problem import Problem, by_block
 from glr_dist.engine.units import WorkUnit
@@ -23,7 +25,10 @@ _START_SECONDS = 120.0
 
 @dataclass
 class Traffic:
-    """Bytes to and from evaluator actors so far: with every call the parameters and its units down, its losses up."""
+    """Bytes to and from evaluator actors so far: with every call the parameters and its units down, its losses up.
+
+    A twin's parameters, once per refresh and node, are not in them.
+    """
 
     up: int = 0
     down: int = 0
@@ -45,23 +50,28 @@ class StepResult:
 
 
 class Crew:
-    """Evaluators and reconstructors of one problem."""
+    """Evaluators, reconstructors and perhaps generators of one problem."""
 
-    def __init__(self, problem: Problem, evaluators: Pool, reconstructors: Pool) -> None:
-        """Take over two pools.
+    def __init__(
+        self, problem: Problem, evaluators: Pool, reconstructors: Pool, generators: RayPool | None = None
+    ) -> None:
+        """Take over the pools.
 
         Args:
             problem: what is trained.
             evaluators: pool of role ``evaluator``.
             reconstructors: pool of role ``reconstructor``.
+            generators: pool of role ``generator``; None: rows are made where they are needed.
         """
         self.problem = problem
+        self._pools = [pool for pool in (evaluators, reconstructors, generators) if pool is not None]
         self.evaluators = evaluators
         self.reconstructors = reconstructors
         self.remote = isinstance(reconstructors, RayPool)
         self.traffic = Traffic()
+        self.generation = Generation(problem, generators, remote=bool(self.actors))
 
-    def gradient(self, parameters: np.ndarray, step: int) -> StepResult:
+    def gradient(self, parameters: np.ndarray, step: int, twin: np.ndarray | None = None) -> StepResult:
         """Evaluate a step's units and reconstruct the gradient, each block as soon as its losses are in.
 
         Results are placed by their unit's position and added in the blocks' order, whoever was first.
@@ -69,16 +79,20 @@ class Crew:
         Args:
             parameters: float32 vector of all parameters.
             step: counted from 0.
+            twin: parameters of the network that adversarial rows are made on, where they are not ``parameters``.
         """
         blocks = self.problem.schedule.blocks(step)
         units = self.problem.units_of(step)
-        pieces = parcels(parameters) if self.workers or self.remote else []
+        pieces = parcels(parameters) if self.actors else []
         parts: dict[int, np.ndarray] = {}
+        supplies: dict[int, Supply] = {}
         losses: list[np.ndarray] = []
         if self.problem.observes_losses:
             losses = [_MISSING] * len(units)
             groups = by_block(units)
-            self._send_units(parameters, pieces, units, groups)
+            for number, supply in self.generation.of_step(step, pieces, twin):
+                supplies[number] = supply
+                self._send_units(parameters, pieces, units, groups[number], supply, whole=len(groups) >= self.workers)
             owner = {position: number for number, group in enumerate(groups) for position in group}
             for positions, returned in self.evaluators.drain():
                 for position, value in zip(positions, returned, strict=True):
@@ -87,14 +101,14 @@ class Crew:
                 number = owner[positions[0]]
                 group = groups[number]
                 if all(losses[p] is not _MISSING for p in group):
-                    mine = blocks[number], [units[p] for p in group], [losses[p] for p in group]
+                    mine = blocks[number], [units[p] for p in group], [losses[p] for p in group], supplies[number]
                     self._send(self.reconstructors, number, parameters, pieces, mine, blocks[number].shard)
                     if not self.remote:  # while the evaluators are at the other blocks
                         parts |= dict(self.reconstructors.drain())
         else:
             per_block = by_block(units) or [[] for _ in blocks]
-            for number, group in enumerate(per_block):
-                mine = blocks[number], [units[p] for p in group], []
+            for number, supply in self.generation.of_step(step, pieces, twin):
+                mine = blocks[number], [units[p] for p in per_block[number]], [], supply
                 self._send(self.reconstructors, number, parameters, pieces, mine, blocks[number].shard)
         parts |= dict(self.reconstructors.drain())
         total = parts[0].copy()
@@ -109,23 +123,34 @@ class Crew:
         return self.evaluators.size if isinstance(self.evaluators, RayPool) else 0
 
     @property
+    def actors(self) -> list[RayPool]:
+        """The pools that are made of actors: evaluators first."""
+        return [pool for pool in self._pools if isinstance(pool, RayPool)]
+
+    @property
     def workers_lost(self) -> int:
         """Actors that were replaced: they had died, or answered what cannot be."""
-        return sum(pool.deaths for pool in (self.evaluators, self.reconstructors) if isinstance(pool, RayPool))
+        return sum(pool.deaths for pool in self.actors)
 
     def close(self) -> None:
         """Let the actors go."""
-        self.evaluators.close()
-        self.reconstructors.close()
+        for pool in self._pools:
+            pool.close()
 
     def _send_units(
-        self, parameters: np.ndarray, pieces: Sequence[Any], units: Sequence[WorkUnit], groups: Sequence[Sequence[int]]
+        self,
+        parameters: np.ndarray,
+        pieces: Sequence[Any],
+        units: Sequence[WorkUnit],
+        group: Sequence[int],
+        supply: Supply,
+        *,
+        whole: bool,
     ) -> None:
-        """A call per block where there are blocks for every worker, else a call per unit."""
-        calls = groups if len(groups) >= self.workers else [[p] for group in groups for p in group]
-        for positions in calls:
+        """One block's units: in one call where there are blocks for every worker, else in a call per unit."""
+        for positions in [group] if whole else [[p] for p in group]:
             mine = [units[p] for p in positions]
-            self._send(self.evaluators, tuple(positions), parameters, pieces, (mine,), mine[0].block.shard)
+            self._send(self.evaluators, tuple(positions), parameters, pieces, (mine, supply), mine[0].block.shard)
             if self.workers:
                 self.traffic.down += parameters.nbytes + len(pickle.dumps(mine))
 
@@ -138,15 +163,25 @@ class Crew:
         arguments: tuple[Any, ...],
         shard: int,
     ) -> None:
-        remote = isinstance(pool, RayPool)
-        pool.submit(Call(key, (arguments, *pieces) if remote else (parameters, *arguments), shard))
+        *others, supply = arguments
+        if isinstance(pool, RayPool):
+            pool.submit(Call(key, (arguments, *pieces), shard))
+        else:
+            pool.submit(Call(key, (parameters, *others, arrived(supply)), shard))
 
 
 _MISSING = np.empty(0, np.float32)
 
 
 def assemble_crew(
-    problem: Problem, *, workers: int, reconstructors: int, gpus: float, threads: int, in_flight: int
+    problem: Problem,
+    *,
+    workers: int,
+    reconstructors: int,
+    gpus: float,
+    threads: int,
+    in_flight: int,
+    generators: int = 0,
 ) -> Crew:
     """Start the crew that the config asks for; Ray must be connected if there are actors in it.
 
@@ -154,9 +189,10 @@ def assemble_crew(
         problem: what is trained.
         workers: evaluators; 0 in this process, -1 as many as there is room for.
         reconstructors: reconstructor actors; 0 in this process.
-        gpus: GPUs of each actor.
+        gpus: GPUs of each evaluator and reconstructor.
         threads: torch threads of each actor.
         in_flight: calls that may wait at one actor.
+        generators: generator actors; 0: rows are made where they are needed.
 
     Raises:
         UserError: when the cluster has not what is asked for, actors don't start in time, or the noise source
@@ -166,16 +202,16 @@ def assemble_crew(
         workers = 0
     _refuse_mixed_devices(problem, on_gpus={bool(gpus and workers), bool(gpus and reconstructors)})
     table = problem.make_table()
-    if workers == 0 and reconstructors == 0:
+    if workers == 0 and reconstructors == 0 and generators == 0:
         return Crew(problem, *_local_pools(problem, table))
     import ray
 
     most = len(problem.units_of(0))
     elastic = workers == -1
-    workers = workers_available(workers, reconstructors, threads=threads, gpus=gpus, most=most)
+    workers = workers_available(workers, reconstructors, generators=generators, threads=threads, gpus=gpus, most=most)
     problem_ref, table_ref = ray.put(problem), None if table is None else ray.put(table)
     local_evaluators, local_reconstructors = _local_pools(problem, table)
-    pools: list[Pool] = []
+    pools: list[Pool] = []  # evaluators, reconstructors
     parameters = sum(p.numel() for p in problem.trainable.values())
     for role, size, local, check in (
         ("evaluator", workers, local_evaluators, partial(losses_fault, problem)),
@@ -184,11 +220,12 @@ def assemble_crew(
         start = actor_starter(role, problem_ref, table_ref, gpus=gpus, threads=threads)
         room = partial(_room, pools, threads, gpus, most) if elastic and role == "evaluator" else None
         pools.append(RayPool(start, size, in_flight, room, check) if size else local)
-    crew = Crew(problem, *pools)
+    start = actor_starter("generator", problem_ref, None, gpus=0.0, threads=threads)
+    made = RayPool(start, generators, in_flight, None, reference_fault) if generators else None
+    crew = Crew(problem, pools[0], pools[1], made)
     try:
-        for pool in pools:
-            if isinstance(pool, RayPool):
-                pool.wait_ready(_START_SECONDS)
+        for pool in crew.actors:
+            pool.wait_ready(_START_SECONDS)
     except BaseException:
         crew.close()
         raise
@@ -212,7 +249,8 @@ def _room(pools: Sequence[Pool], threads: int, gpus: float, most: int) -> int:
 
 
 def _local_pools(problem: Problem, table: np.ndarray | None) -> tuple[LocalPool, LocalPool]:
+    rows = BlockRows(problem)
     return (
-        LocalPool(role_function("evaluator", problem, table, "cpu")),
-        LocalPool(role_function("reconstructor", problem, table, "cpu")),
+        LocalPool(role_function("evaluator", problem, table, "cpu", rows)),
+        LocalPool(role_function("reconstructor", problem, table, "cpu", rows)),
     )

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from glr_dist.core.accuracy import Accuracy, clean_accuracy
+from glr_dist.core.accuracy import EVALUATION_BATCH, Accuracy, clean_accuracy
+from glr_dist.engine.augmentation import Twin
 from glr_dist.engine.crew import Crew, StepResult
 from glr_dist.engine.interrupts import held_interrupts
 from glr_dist.engine.optimization import assign_gradient
@@ -24,8 +25,6 @@ from glr_dist.store.events import EventWriter
 from glr_dist.store.journal import JournalWriter
 from glr_dist.store.metrics import MetricsWriter
 from glr_dist.store.storage import Storage
-
-EVALUATION_BATCH = 1000  # examples per clean pass of a validation or test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +67,9 @@ class Driver:
         checkpoint_every: int,
         first_step: int = 0,
         clock: Clock | None = None,
+        twin: Twin | None = None,
+        evaluate_every: int = 0,
+        look: Callable[[str], None] = lambda checkpoint: None,
     ) -> None:
         """Take over a model and its optimizer.
 
@@ -84,6 +86,9 @@ class Driver:
             checkpoint_every: steps between checkpoints; 0: only at the end.
             first_step: steps done already.
             clock: seconds and noisy forward passes of those steps.
+            twin: as those steps left it.
+            evaluate_every: steps between checkpoints that are shown to ``look``; 0: none.
+            look: has a checkpoint evaluated, given its folder; returns at once.
         """
         self.model = model
         self.problem = problem
@@ -98,6 +103,9 @@ class Driver:
         self.checkpoint_every = checkpoint_every
         self.step = first_step
         self.clock = clock or Clock()
+        self.twin = twin or Twin(problem.augment)
+        self.evaluate_every = evaluate_every
+        self._look = look
         self.saved: int | None = None  # step of the newest checkpoint
         self.checkpoint_path = ""
         self.validation: Accuracy | None = None
@@ -124,7 +132,8 @@ class Driver:
         try:
             with held_interrupts() as interrupted:
                 while self.step < steps:
-                    result = crew.gradient(flat_parameters(self.model).numpy(), self.step)
+                    parameters = flat_parameters(self.model).numpy()
+                    result = crew.gradient(parameters, self.step, self.twin.at(self.step, parameters))
                     self._apply(result)
                     self.clock.seconds = before.seconds + time.monotonic() - started
                     self.clock.bytes_up = before.bytes_up + crew.traffic.up
@@ -158,7 +167,11 @@ class Driver:
             self.run,
             step=self.step,
             weights=self.model.state_dict(),
-            training={"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()},
+            training={
+                "optimizer": self.optimizer.state_dict(),
+                "schedule": self.schedule.state_dict(),
+                **self.twin.state_dict(),
+            },
             meta={**self.meta, "clock": dataclasses.asdict(self.clock)},
         )
         self.saved = self.step
@@ -223,8 +236,11 @@ class Driver:
         self.metrics.write(record)
         if self.events is not None:
             self.events.write(record)
-        if self.step == steps or (self.checkpoint_every and self.step % self.checkpoint_every == 0):
+        looked_at = self.evaluate_every and self.step % self.evaluate_every == 0
+        if self.step == steps or looked_at or (self.checkpoint_every and self.step % self.checkpoint_every == 0):
             self.checkpoint()
+        if looked_at:
+            self._look(self.checkpoint_path)
         return loss
 
     def _progress(self, steps: int, loss: float | None, seconds_per_step: float) -> Progress:

@@ -10,27 +10,32 @@ import torch
 
 from glr_dist.core.losses import check_losses
 from glr_dist.core.passes import copy_losses, noisy_logits, perturbed_logits
-from glr_dist.engine.problem import Problem, block_rows, by_block, load_parameters
+from glr_dist.engine.augmentation import MAKE, BlockRows, Supply
+from glr_dist.engine.problem import Problem, by_block, load_parameters
 from glr_dist.engine.units import ALL_SITES, WorkUnit
 
 
 class Evaluator:
     """Evaluates units of one problem on one device; every call brings its own parameters."""
 
-    def __init__(self, problem: Problem, table: np.ndarray | None, device: str = "cpu") -> None:
+    def __init__(
+        self, problem: Problem, table: np.ndarray | None, device: str = "cpu", rows: BlockRows | None = None
+    ) -> None:
         self.problem = problem
+        self.rows = rows or BlockRows(problem)
         self.device = torch.device(device)
         self.model = copy.deepcopy(problem.model).to(self.device)
         self.source = problem.noise_source(table, self.device)
         self.names = list(problem.trainable)
 
     @torch.no_grad()
-    def evaluate(self, parameters: np.ndarray, units: Sequence[WorkUnit]) -> list[np.ndarray]:
+    def evaluate(self, parameters: np.ndarray, units: Sequence[WorkUnit], supply: Supply = MAKE) -> list[np.ndarray]:
         """The losses of each unit, in the units' order.
 
         Args:
             parameters: flat float32 vector, all parameters of the model.
-            units: any units of one step.
+            units: any units of one step; of one block if the supply brings its rows.
+            supply: what the call brought along for the rows.
 
         Returns:
             For each unit float32 [K, R]: all copies of sign +, then, with antithetic pairs, those of sign -.
@@ -41,7 +46,8 @@ class Evaluator:
         load_parameters(self.model, parameters)
         results: list[np.ndarray] = [np.empty(0, np.float32)] * len(units)
         for positions in by_block(units):
-            x, labels = block_rows(self.problem, units[positions[0]], self.device)
+            x, labels = self.rows.of(parameters, units[positions[0]].block, supply)
+            x, labels = x.to(self.device), labels.to(self.device)
             for position in positions:
                 results[position] = self._losses(units[position], x, labels)
         return results

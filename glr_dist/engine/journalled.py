@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from glr_dist.engine.augmentation import MAKE, Supply
 from glr_dist.engine.problem import Problem
 from glr_dist.engine.units import WorkUnit
 from glr_dist.store.blocks import JournalRow
@@ -23,8 +24,8 @@ class JournalledLosses:
         self._step = -1
         self._losses: dict[WorkUnit, np.ndarray] = {}
 
-    def answer(self, parameters: np.ndarray, units: Sequence[WorkUnit]) -> list[np.ndarray]:
-        """As `Evaluator.evaluate`, without looking at the parameters."""
+    def answer(self, parameters: np.ndarray, units: Sequence[WorkUnit], supply: Supply = MAKE) -> list[np.ndarray]:
+        """As `Evaluator.evaluate`, without looking at the parameters or at any row."""
         losses = self.of_step(units[0].step)
         return [losses[unit] for unit in units]
 

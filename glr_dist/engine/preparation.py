@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import nn
 
@@ -15,8 +12,10 @@ from glr_dist.core.sites import find_sites
 from glr_dist.data.batches import BlockSchedule
 from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource
+from glr_dist.engine.augmentation import refuse_without_input_gradient
 from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.engine.problem import Problem
+from glr_dist.engine.surrogate import load_surrogate
 from glr_dist.errors import UserError
 from glr_dist.models.spec import build_model
 
@@ -69,6 +68,8 @@ def make_problem(config: Config, model: nn.Module, data: DataSource, loss: Loss 
         data=data,
         schedule=schedule,
         seed=config.seed,
+        augment=config.augment,
+        surrogate=load_surrogate(config.augment.surrogate, data) if config.augment.surrogate else None,
     )
     if not problem.trainable:
         raise UserError("model: none of its parameters has requires_grad, so there is nothing to train")
@@ -76,6 +77,8 @@ def make_problem(config: Config, model: nn.Module, data: DataSource, loss: Loss 
     problem.units_of(0)  # shapes that don't fit say so now
     if not problem.observes_losses:
         refuse_without_gradient(problem)
+    if problem.augment.attack:
+        refuse_without_input_gradient(problem)
     return problem
 
 
@@ -142,14 +145,3 @@ def refuse_without_gradient(problem: Problem) -> None:
         raise UserError(f"loss: returned {found} for 2 examples; a loss must return one value per example, shape (2,)")
     if not probe.requires_grad:
         raise UserError(f"method = {problem.method!r}: the loss has no gradient; use --method glr or es")
-
-
-@contextmanager
-def fixed_threads(threads: int) -> Iterator[None]:
-    """The bits of a matrix product depend on the number of threads: fix it, and put it back for the caller."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

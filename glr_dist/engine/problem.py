@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,9 +16,13 @@ from glr_dist.core.losses import Loss
 from glr_dist.core.noise import GeneratorSource, NoiseConfig, NoiseSource, TableSource
 from glr_dist.core.passes import split_noise
 from glr_dist.core.sites import Site
-from glr_dist.data.batches import BlockSchedule
+from glr_dist.data.batches import Block, BlockSchedule
 from glr_dist.data.source import DataSource
+from glr_dist.engine.augment_config import AugmentConfig
 from glr_dist.engine.units import ALL_SITES, UnitsConfig, WorkUnit, draw_chunks, step_units
+
+if TYPE_CHECKING:
+    from glr_dist.engine.surrogate import Surrogate
 
 METHODS = ("glr", "bp", "bp-noise", "straight-through", "es")
 OBSERVERS = ("glr", "es")  # methods that live on losses of noisy passes; the others on autograd
@@ -40,6 +45,8 @@ class Problem:
         data: opens the shards.
         schedule: which rows make up which step.
         seed: the run's.
+        augment: what becomes of the rows before they are seen.
+        surrogate: the fixed network that adversarial rows are made on; None: the network itself, or no such rows.
     """
 
     model: nn.Module
@@ -53,6 +60,8 @@ class Problem:
     data: DataSource
     schedule: BlockSchedule
     seed: int
+    augment: AugmentConfig
+    surrogate: Surrogate | None
 
     @property
     def observes_losses(self) -> bool:
@@ -141,11 +150,9 @@ def load_parameters(model: nn.Module, flat: np.ndarray) -> None:
     assert start == fresh.numel(), f"{fresh.numel()} values for {start} parameters"
 
 
-def block_rows(problem: Problem, unit: WorkUnit, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The examples of a unit: inputs [R, ...] and labels [R]."""
-    numbers = problem.schedule.row_numbers(unit.block)
-    x, labels = problem.data.rows("train", unit.block.shard, numbers)
-    return x.to(device), labels.to(device)
+def block_rows(problem: Problem, block: Block) -> tuple[Tensor, Tensor]:
+    """The examples of a block as they are in the data: inputs [R, ...] and labels [R], fresh tensors on the CPU."""
+    return problem.data.rows("train", block.shard, problem.schedule.row_numbers(block))
 
 
 def by_block(units: Sequence[WorkUnit]) -> list[list[int]]:

@@ -17,6 +17,7 @@ from glr_dist.config import Config
 from glr_dist.data.source import DataSource
 from glr_dist.engine.problem import Problem
 from glr_dist.errors import UserError
+from glr_dist.models.weights import load_weights
 from glr_dist.store.checkpoint import Checkpoint
 from glr_dist.store.storage import Storage
 
@@ -42,6 +43,8 @@ def run_meta(config: Config, problem: Problem, *, own_model: bool, own_loss: boo
         },
         "noise": dataclasses.asdict(config.noise),
         "estimator": dataclasses.asdict(config.estimator),
+        "augment": dataclasses.asdict(config.augment),
+        "surrogate": surrogate_identity(problem),
         "versions": {
             "glr_dist": __version__,
             "torch": torch.__version__,
@@ -55,6 +58,14 @@ def data_identity(data: DataSource) -> dict[str, Any]:
     """What makes data the same for a run: their content and how it is cut into shards."""
     rows = {split: list(data.sizes(split)) for split in ("train", "validation")}
     return {"name": data.name, "fingerprint": data.fingerprint, "rows": rows}
+
+
+def surrogate_identity(problem: Problem) -> dict[str, Any] | None:
+    """The network that adversarial rows are made on, by its place and content; None where it is no fixed one."""
+    surrogate = problem.surrogate
+    if surrogate is None:
+        return None
+    return {"place": surrogate.place, "params_sha256": surrogate.params_sha256, "model": dict(surrogate.described)}
 
 
 def record(run: Storage, meta: Mapping[str, Any]) -> None:
@@ -74,7 +85,7 @@ def recorded(run: Storage) -> dict[str, Any] | None:
 
 
 def refuse_other(theirs: Mapping[str, Any], ours: Mapping[str, Any], place: str) -> None:
-    """Refuse to go on with another model, loss or other data than a run was made of.
+    """Refuse to go on with another model, loss or surrogate, or other data than a run was made of.
 
     Args:
         theirs: what the run or checkpoint says.
@@ -89,7 +100,28 @@ def refuse_other(theirs: Mapping[str, Any], ours: Mapping[str, Any], place: str)
         if was_own != is_own:
             how = f"was given in Python; pass it again: glr_dist.resume(run, {thing}=...)"
             raise UserError(f"{place}: its {thing} {how if was_own else f'is that of its config; leave {thing}= out'}")
+    refuse_other_surrogate(theirs, ours, place)
     refuse_other_data(theirs, ours, place)
+
+
+def refuse_other_surrogate(theirs: Mapping[str, Any], ours: Mapping[str, Any], place: str) -> None:
+    """Refuse a surrogate with other parameters: it would make other adversarial rows.
+
+    Raises:
+        UserError: naming what differs.
+    """
+    then, now = theirs.get("surrogate"), ours["surrogate"]
+    was, found = ({} if it is None else {k: json.dumps(v) for k, v in it.items() if k != "place"} for it in (then, now))
+    if was == found:
+        return
+    if then is None:
+        raise UserError(f"{place}: its adversarial rows were made on its own twin; leave --surrogate out")
+    if now is None:
+        raise UserError(f"{place}: its adversarial rows were made on another network; give --surrogate {then['place']}")
+    raise UserError(
+        f"{place}: its surrogate had parameters {then['params_sha256'][:12]}…, {now['place']} has"
+        f" {now['params_sha256'][:12]}…; give the one it was trained with (--surrogate): it was {then['place']}"
+    )
 
 
 def refuse_other_data(theirs: Mapping[str, Any], ours: Mapping[str, Any], place: str) -> None:
@@ -127,24 +159,7 @@ def restore(
     Raises:
         UserError: when the checkpoint is of another model or loss, or of other data.
     """
-    load_weights(model, checkpoint)
+    load_weights(model, checkpoint.weights, checkpoint.place)
     refuse_other(checkpoint.meta, meta, checkpoint.place)
     optimizer.load_state_dict(checkpoint.training["optimizer"])
     schedule.load_state_dict(checkpoint.training["schedule"])
-
-
-def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Copy a checkpoint's weights into a model.
-
-    Raises:
-        UserError: when they are another model's; names the first tensor that differs.
-    """
-    expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in checkpoint.weights.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise UserError(
-                f"{checkpoint.place}: is a checkpoint of another model: {name} has shape {found.get(name)} there,"
-                f" {expected.get(name)} here"
-            )
-    model.load_state_dict(checkpoint.weights)

@@ -19,6 +19,7 @@ from glr_dist.core.gradients import (
     weights_gradient,
 )
 from glr_dist.data.batches import Block
+from glr_dist.engine.augmentation import MAKE, BlockRows, Supply
 from glr_dist.engine.problem import Problem, load_parameters
 from glr_dist.engine.units import WorkUnit
 
@@ -26,8 +27,11 @@ from glr_dist.engine.units import WorkUnit
 class Reconstructor:
     """Reconstructs block gradients of one problem; every call brings its own parameters."""
 
-    def __init__(self, problem: Problem, table: np.ndarray | None, device: str = "cpu") -> None:
+    def __init__(
+        self, problem: Problem, table: np.ndarray | None, device: str = "cpu", rows: BlockRows | None = None
+    ) -> None:
         self.problem = problem
+        self.rows = rows or BlockRows(problem)
         self.device = torch.device(device)
         self.model = copy.deepcopy(problem.model).to(self.device)
         names = problem.trainable
@@ -35,7 +39,12 @@ class Reconstructor:
         self.source = problem.noise_source(table, self.device)
 
     def block_gradient(
-        self, parameters: np.ndarray, block: Block, units: Sequence[WorkUnit], losses: Sequence[np.ndarray]
+        self,
+        parameters: np.ndarray,
+        block: Block,
+        units: Sequence[WorkUnit],
+        losses: Sequence[np.ndarray],
+        supply: Supply = MAKE,
     ) -> np.ndarray:
         """The gradient of the summed loss of one block of examples.
 
@@ -44,13 +53,13 @@ class Reconstructor:
             block: the examples.
             units: the block's units, in the step's order; () for methods that draw no noise.
             losses: what evaluators returned for them, float32 [K, R] each; () for methods that observe none.
+            supply: what the call brought along for the rows.
 
         Returns:
             float32 [D] over the trainable parameters, in the model's order.
         """
         load_parameters(self.model, parameters)
-        numbers = self.problem.schedule.row_numbers(block)
-        x, labels = self.problem.data.rows("train", block.shard, numbers)
+        x, labels = self.rows.of(parameters, block, supply)
         where = f"epoch {block.epoch}, shard {block.shard}, block {block.index}"
         parts = self._gradient(x.to(self.device), labels.to(self.device), units, losses, where)
         return torch.cat([part.flatten() for part in parts]).to("cpu", torch.float32).numpy()

@@ -19,16 +19,24 @@ from torch import nn
 
 from glr_dist.config import Config, parse_config
 from glr_dist.core.losses import Loss
+from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
 from glr_dist.engine.actors import role_function
+from glr_dist.engine.augmentation import Twin
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.journalled import JournalledLosses
 from glr_dist.engine.optimization import assign_gradient
 from glr_dist.engine.pool import LocalPool
-from glr_dist.engine.preparation import fixed_threads, set_up
+from glr_dist.engine.preparation import set_up
 from glr_dist.engine.problem import OBSERVERS, flat_parameters
-from glr_dist.engine.provenance import data_identity, recorded, refuse_other_data
+from glr_dist.engine.provenance import (
+    data_identity,
+    recorded,
+    refuse_other_data,
+    refuse_other_surrogate,
+    surrogate_identity,
+)
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
 from glr_dist.store.checkpoint import CheckpointError, checkpoint_steps, load_checkpoint, params_sha256
@@ -144,6 +152,7 @@ class Replayer:
         told = recorded(self.run) or self.meta
         if told is not None:
             refuse_other_data(told, {"data": data_identity(self.problem.data)}, str(self.run))
+            refuse_other_surrogate(told, {"surrogate": surrogate_identity(self.problem)}, str(self.run))
             self.problem = dataclasses.replace(self.problem, fold=told["fold"])
         self.table = self.problem.make_table()
         self.journal = JournalledLosses(self.problem, self.reader)
@@ -152,6 +161,7 @@ class Replayer:
         reconstruct = role_function("reconstructor", self.problem, self.table, device)
         pools = LocalPool(self.journal.answer), LocalPool(reconstruct)
         self._crew = Crew(self.problem, *pools)
+        self._twin = Twin(self.problem.augment)
         self.step = 0
 
     def checked_step(self, to: int | None) -> int:
@@ -171,6 +181,10 @@ class Replayer:
         """All parameters as they are now, a flat float32 vector of its own."""
         return flat_parameters(self.model).numpy()
 
+    def twin(self) -> np.ndarray | None:
+        """The twin's parameters as they are now; see `glr_dist.engine.augmentation.Twin.at`."""
+        return self._twin.at(self.step, self.parameters())
+
     def params_sha256(self) -> str:
         """Of the parameters as they are now, as a checkpoint has it."""
         return params_sha256(self.model.state_dict())
@@ -184,7 +198,7 @@ class Replayer:
         Raises:
             JournalError: when the journal does not hold this step's units.
         """
-        result = self._crew.gradient(self.parameters(), self.step)
+        result = self._crew.gradient(self.parameters(), self.step, self.twin())
         assign_gradient(list(self.problem.trainable.values()), result.gradient, self.step)
         self._optimizer.step()
         self._schedule.step()

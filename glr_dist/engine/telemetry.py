@@ -9,11 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Driver
-from glr_dist.engine.pool import RayPool
 
 GAUGES = {
     "glr_dist_noisy_forwards_per_second": "Noisy forward passes a second, over the latest sampling period.",
@@ -38,7 +36,7 @@ def ray_metrics(driver: Driver, crew: Crew) -> Iterator[None]:
         driver: tells the steps, the time and the work.
         crew: tells what is under way and what crossed the wire.
     """
-    if not _pools(crew):
+    if not crew.actors:
         yield
         return
     sampler = _Sampler(driver, crew)
@@ -76,7 +74,7 @@ class _Sampler:
     def publish(self) -> None:
         """One sample."""
         now, step, forwards = time.monotonic(), self._driver.step, self._driver.clock.noisy_forwards
-        self._set("glr_dist_units_in_flight", sum(pool.units_in_flight for pool in _pools(self._crew)))
+        self._set("glr_dist_units_in_flight", sum(pool.units_in_flight for pool in self._crew.actors))
         self._set("glr_dist_noisy_forwards_per_second", (forwards - self._forwards) / max(now - self._when, 1e-9))
         # in a period without a step's end: what the step has taken so far
         self._set("glr_dist_step_seconds", (now - self._step_when) / max(step - self._last_step, 1))
@@ -93,7 +91,7 @@ class _Sampler:
 
     def _count_all(self) -> None:
         self._count("glr_dist_steps", self._driver.step)
-        self._count("glr_dist_retries", sum(pool.retries for pool in _pools(self._crew)))
+        self._count("glr_dist_retries", sum(pool.retries for pool in self._crew.actors))
         self._count("glr_dist_workers_lost", self._crew.workers_lost)
         self._count("glr_dist_bytes_up", self._crew.traffic.up)
         self._count("glr_dist_bytes_down", self._crew.traffic.down)
@@ -106,7 +104,3 @@ class _Sampler:
         if total > self._counted[name]:
             self._counters[name].inc(total - self._counted[name], tags=self._tags)
             self._counted[name] = total
-
-
-def _pools(crew: Crew) -> list[Any]:
-    return [pool for pool in (crew.evaluators, crew.reconstructors) if isinstance(pool, RayPool)]

@@ -6,7 +6,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,17 @@ from torch import nn
 
 from glr_dist.config import Config, config_toml, load_config, parse_config
 from glr_dist.core.losses import LOSSES, Loss
+from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
+from glr_dist.engine.augmentation import Twin
 from glr_dist.engine.cluster import connect
 from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Clock, Driver, Progress
-from glr_dist.engine.preparation import fixed_threads, set_up
+from glr_dist.engine.preparation import set_up
 from glr_dist.engine.problem import Problem
 from glr_dist.engine.provenance import record, recorded, refuse_other, restore, run_meta
 from glr_dist.engine.rewind import rewind
+from glr_dist.engine.spectator import spectated
 from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
@@ -36,7 +39,15 @@ _JOURNAL_LIMIT = 10**9  # bytes; `journal = "auto"` is on below
 
 
 # what a resumed run may change without changing a bit of its result
-_FREE_KEYS = ("engine.workers", "engine.reconstructors", "engine.in_flight", "data.root", "data.cache")
+_FREE_KEYS = (
+    "engine.workers",
+    "engine.reconstructors",
+    "engine.generators",
+    "engine.in_flight",
+    "data.root",
+    "data.cache",
+    "augment.surrogate",  # its place; its content is compared
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +160,7 @@ def _train(
     own_model = model is not None
     model, problem, optimizer, schedule = set_up(config, model, data, loss)
     meta = run_meta(config, problem, own_model=own_model, own_loss=loss is not None)
-    first, clock = 0, Clock()
+    first, clock, twin = 0, Clock(), Twin(problem.augment)
     if resumed is None:
         run_dir = run_dir or new_run_name("run")
         refuse_taken(run_dir)
@@ -161,12 +172,13 @@ def _train(
         if point is not None:
             checkpoint = load_checkpoint(point)
             restore(checkpoint, meta, model, optimizer, schedule)
+            twin = Twin(problem.augment, checkpoint.training)
             before, first, clock = checkpoint.meta, checkpoint.step, Clock(**checkpoint.meta["clock"])
         if before is not None:  # decided once for a run: the two ways may differ in the last bit
             problem = dataclasses.replace(problem, fold=before["fold"])
             meta["fold"] = before["fold"]
     place = str(run_dir) if resumed is None else run.uri
-    with fixed_threads(config.engine.threads), _crew(config, problem, place) as crew:
+    with fixed_threads(config.engine.threads), _crew(config, problem, place) as crew, ExitStack() as watched:
         # folders are touched only now: a mistake above leaves nothing behind, and loses nothing
         if resumed is None:
             run = create_run(run_dir or "", config_toml(config))
@@ -174,6 +186,7 @@ def _train(
         else:
             rewind(run, first)
         journal = _journal(config, problem, run, say)
+        look = watched.enter_context(spectated(problem, run, say)) if config.evaluate_every else _unseen
         driver = Driver(
             model,
             problem,
@@ -187,6 +200,9 @@ def _train(
             checkpoint_every=config.checkpoint_every,
             first_step=first,
             clock=clock,
+            twin=twin,
+            evaluate_every=config.evaluate_every,
+            look=look,
         )
         with ray_metrics(driver, crew):
             driver.train(crew, config.steps, seconds=seconds, show=show)
@@ -207,6 +223,10 @@ def _train(
             workers_lost=crew.workers_lost,
             journal=journal is not None,
         )
+
+
+def _unseen(checkpoint: str) -> None:
+    """Nobody evaluates checkpoints beside the run."""
 
 
 def _run_and_checkpoint(place: str | Path) -> tuple[Storage, Storage | None]:
@@ -240,9 +260,10 @@ def _crew(config: Config, problem: Problem, place: str) -> Iterator[Crew]:
     """The run's crew, on a cluster that has passed its checks."""
     engine = config.engine
     workers = engine.workers if problem.observes_losses else 0
-    connected_here = connect() if workers or engine.reconstructors else False
+    actors = workers or engine.reconstructors or engine.generators
+    connected_here = connect() if actors or config.evaluate_every else False
     try:
-        if workers or engine.reconstructors:
+        if actors:
             _check_nodes(config, problem, place)
         crew = assemble_crew(
             problem,
@@ -251,6 +272,7 @@ def _crew(config: Config, problem: Problem, place: str) -> Iterator[Crew]:
             gpus=engine.gpus_per_worker,
             threads=engine.threads,
             in_flight=engine.in_flight,
+            generators=engine.generators,
         )
         try:
             yield crew

@@ -16,10 +16,11 @@ import numpy as np
 from torch import nn
 
 from glr_dist.core.losses import Loss
+from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
+from glr_dist.engine.augmentation import Supply
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.evaluator import Evaluator
-from glr_dist.engine.preparation import fixed_threads
 from glr_dist.engine.replay import Replayer, device_of
 from glr_dist.errors import UserError
 
@@ -147,8 +148,9 @@ def _differences(replayer: Replayer, evaluator: Evaluator, positions: Set[int]) 
         return []
     journalled = replayer.journal.of_step(replayer.step)
     units = [unit for position, unit in enumerate(journalled) if position in positions]
+    evaluated = evaluator.evaluate(replayer.parameters(), units, Supply(twin=replayer.twin()))
     found = []
-    for unit, losses in zip(units, evaluator.evaluate(replayer.parameters(), units), strict=True):
+    for unit, losses in zip(units, evaluated, strict=True):
         if not np.array_equal(losses, journalled[unit]):
             largest = float(np.abs(losses.astype(np.float64) - journalled[unit]).max())
             found.append(Difference(step=unit.step + 1, site=unit.site, unit=unit.unit, largest=largest))

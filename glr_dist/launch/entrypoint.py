@@ -14,9 +14,13 @@ from pathlib import Path
 
 import click
 
+from glr_dist.commands.evaluate import name_and_place
 from glr_dist.errors import UserError, nearest
 
-_FOLDERS = ("run_dir", "resumed", "data_root", "checkpoint", "run", "surrogate")  # parameters of commands that name one
+_FOLDERS = (  # parameters of commands that name one, or several
+    *("run_dir", "resumed", "data_root", "run", "out"),
+    *("checkpoints", "surrogate", "surrogates", "samples"),
+)
 _HERE_ONLY = ("submit", "jobs")
 
 
@@ -56,15 +60,21 @@ def make_entrypoint(arguments: Sequence[str], folder: Path) -> Entrypoint:
     found = {key: value for key, value in context.params.items() if isinstance(value, str) and value}
     apart = []
     for parameter in command.params:
-        value = found.get(parameter.name or "")
-        if parameter.name in _FOLDERS and value and not _is_uri(value):
-            found[parameter.name] = absolute = _absolute(value, folder)
-            rest = _replaced(rest, parameter, value, absolute)
-            apart.append(Path(absolute))
+        if parameter.name not in _FOLDERS:
+            continue
+        given = context.params[parameter.name]
+        for value in given if isinstance(given, tuple) else (given,):
+            group, place = name_and_place(value) if parameter.name == "checkpoints" else ("", value or "")
+            if place and not _is_uri(place):
+                found[parameter.name] = absolute = _absolute(place, folder)
+                rest = _replaced(rest, parameter, value, f"{group}={absolute}" if group else absolute)
+                apart.append(Path(absolute))
     run = found.get("run_dir") or found.get("resumed") or ""
     if name == "train" and not run:
         run = _absolute(_new_run(found.get("preset")), folder)
         rest = ["--run-dir", run, *rest]
+    if name == "attack" and not found.get("out"):
+        raise UserError("submit -- attack: a job's own folder is deleted with what it wrote; give --out DIR")
     config = ""
     preset = found.get("preset", "")
     if preset.endswith(".toml"):

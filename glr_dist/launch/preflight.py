@@ -112,14 +112,17 @@ def problems(reports: Sequence[NodeReport], config: Config) -> list[str]:
     engine = config.engine
     workers = abs(engine.workers) if config.method in _OBSERVING else 0  # -1 needs room for one at least
     room = sum(report.room for report in reports)
+    if engine.generators:  # they need CPUs alone, also those of nodes without GPUs
+        room = min(room, sum(int(report.cpus // engine.threads) for report in reports) - engine.generators)
     if workers + engine.reconstructors > room:
         each = f"{engine.threads} CPU{'s' if engine.threads > 1 else ''}"
         if engine.gpus_per_worker:
             each += f" and {engine.gpus_per_worker:g} GPUs"
+        beside = f" beside --generators {engine.generators}" if engine.generators else ""
         there = ", ".join(f"{report.node} {report.cpus:g} CPUs, {report.gpus:g} GPUs" for report in reports)
         found.append(
-            f"--workers {workers} --reconstructors {engine.reconstructors}: there is room for {room} actors of {each}"
-            f" ({there}); lower them or add nodes"
+            f"--workers {workers} --reconstructors {engine.reconstructors}: there is room for {max(room, 0)} actors of"
+            f" {each}{beside} ({there}); lower them or add nodes"
         )
     return found + _mixed_noise(reports, config, workers)
 

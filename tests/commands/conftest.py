@@ -44,6 +44,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def surrogate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a gradient; not to be written to."""
+    run = tmp_path_factory.mktemp("surrogate") / "bp"
+    how = ["--method", "bp", "--set", "model.activation=relu", "--steps", "60", "--run-dir", str(run)]
+    result = call("train", *SMALL, *how)
+    assert result.exit_code == 0, result.stderr
+    return run
+
+
 @pytest.fixture
 def own(trained: Path, tmp_path: Path) -> Path:
     """A copy of that run, to be written to."""

@@ -190,3 +190,36 @@ def test_more_than_the_cluster_has_is_refused_at_once(here: Path, args: list[str
     refused(call("train", *args), *mentions)
     assert time.monotonic() - started < 20
     assert list(here.iterdir()) == []
+
+
+def test_adversarial_rows_from_the_command_line(here: Path) -> None:
+    """A surrogate's relative folder becomes an absolute one: the run may be resumed from elsewhere."""
+    for arguments in (
+        ("--method", "bp", "--set", "model.activation=relu", "--run-dir", "bp"),
+        ("--augment", "fgsm", "--run-dir", "twin"),
+        (
+            "--augment",
+            "fgsm",
+            "--augment-share",
+            "0.25",
+            "--augment-epsilon",
+            "0.2",
+            "--surrogate",
+            "bp",
+            "--run-dir",
+            "x",
+        ),
+    ):
+        assert call("train", *SMALL, "--steps", "2", *arguments).exit_code == 0
+    augment = tomllib.loads((here / "x" / "config.toml").read_text())["augment"]
+    expected = {"attack": "fgsm", "share": 0.25, "epsilon": 0.2, "surrogate": str(here / "bp")}
+    assert {key: augment[key] for key in expected} == expected
+    for arguments, mentions in (
+        (("--augment", "pdg"), ("augment.attack = 'pdg'", "did you mean 'pgd'")),
+        (("--augment", "fgsm", "--augment-share", "2"), ("augment.share = 2.0", "from 0 to 1")),
+        (("--surrogate", "bp"), ("augment.surrogate", "add --augment fgsm")),
+        (("--augment", "fgsm", "--surrogate", "twin"), ("no gradient; use a --method bp run",)),
+        (("--augment", "fgsm", "--surrogate", "gone"), ("there is no checkpoint at", "gone")),
+        (("--generators", "1"), ("engine.generators = 1", "add --augment fgsm")),
+    ):
+        refused(call("train", *SMALL, *arguments), *mentions)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_runs import small_problem
 
-from glr_dist.engine.answers import gradient_fault, losses_fault
+from glr_dist.engine.answers import gradient_fault, losses_fault, reference_fault
 
 PROBLEM = small_problem()  # 8 examples and 4 copies a unit
 UNITS = PROBLEM.units_of(0)[:2]
@@ -48,3 +48,12 @@ def test_a_gradient_is_a_float32_vector_of_the_parameters_length() -> None:
         gradient_fault(3, (), np.zeros(2, np.float32)) == "float32 of shape (2,) where a gradient of 3 values belongs"
     )
     assert gradient_fault(3, (), [1.0, 2.0, 3.0]) == "a list of 3 where a gradient of 3 values belongs"
+
+
+def test_a_generators_answer_is_one_reference(ray_session: None) -> None:
+    import ray
+
+    reference = ray.put(1)
+    assert reference_fault((), (reference,)) is None
+    assert reference_fault((), SOUND) == "a list of 2 where a reference to a block's rows belongs"
+    assert reference_fault((), (reference, reference)) == "a tuple where a reference to a block's rows belongs"

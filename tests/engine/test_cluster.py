@@ -22,6 +22,8 @@ from glr_dist.errors import UserError
         ({"workers": -1, "reconstructors": 0, "most": 100}, 4),
         ({"workers": -1, "reconstructors": 1, "most": 100}, 3),
         ({"workers": -1, "reconstructors": 0, "threads": 2, "most": 100}, 2),
+        ({"workers": -1, "reconstructors": 1, "generators": 1, "most": 100}, 2),
+        ({"workers": 0, "reconstructors": 0, "generators": 4}, 0),
         ({"workers": -1, "reconstructors": 0, "most": 2}, 2),  # 2 units a step: a third worker would idle
     ],
 )
@@ -37,6 +39,9 @@ def test_room_is_counted_in_actors(asked: dict[str, Any], expected: int, ray_ses
         ({"workers": 2, "reconstructors": 1, "threads": 2}, "needs 6 CPUs and 0 GPUs"),
         ({"workers": 2, "reconstructors": 0, "gpus": 0.5}, "needs 2 CPUs and 1 GPUs"),
         ({"workers": -1, "reconstructors": 4}, "needs 5 CPUs and 0 GPUs"),
+        ({"workers": 2, "reconstructors": 1, "generators": 2}, "--generators 2: needs 5 CPUs and 0 GPUs"),
+        ({"workers": 0, "reconstructors": 0, "generators": 5}, "needs 5 CPUs and 0 GPUs"),
+        ({"workers": 1, "reconstructors": 0, "generators": 1, "gpus": 1.0}, "needs 2 CPUs and 1 GPUs"),
     ],
 )
 def test_too_much_is_refused_at_once_and_says_what_there_is(

@@ -29,6 +29,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "zero-one-joint-cosine": JOINT | {"loss": "zero-one", "schedule.name": "cosine", "noise.source": "generator"},
     "es-nadam-step": ES | {"optimizer.name": "nadam", "schedule.name": "step", "schedule.every": 3},
     "straight-through-rmsprop": {"method": "straight-through", "optimizer.name": "rmsprop"},
+    "augmented-between-refreshes": {"augment.attack": "fgsm", "augment.refresh": 5, "augment.jitter": 0.1},
+    "augmented-bp": {"method": "bp", "model.activation": "relu", "augment.attack": "pgd", "augment.refresh": 4},
     "epochs": {"batch": 640, "units.rows": 160, "estimator.copies": 4},  # one step an epoch
 }
 
@@ -58,7 +60,7 @@ def test_interrupted_twice_and_resumed_equals_uninterrupted(name: str, tmp_path:
         expected.validation_accuracy,
     )
     assert outcome(parts) == outcome(whole)
-    has_journal = name not in ("joint-momentum-one-cycle", "straight-through-rmsprop")
+    has_journal = name not in ("joint-momentum-one-cycle", "straight-through-rmsprop", "augmented-bp")
     assert bool(outcome(parts)["journal"]) == result.journal == has_journal
 
 

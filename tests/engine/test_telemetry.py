@@ -89,9 +89,7 @@ def test_samples_tell_what_happened_since_the_last_one(monkeypatch: pytest.Monke
     now = 100.0
     monkeypatch.setattr("glr_dist.engine.telemetry.time.monotonic", lambda: now)
     driver: Any = SimpleNamespace(run=SimpleNamespace(name="x"), step=7, clock=Clock(noisy_forwards=1000))
-    crew: Any = SimpleNamespace(
-        evaluators=None, reconstructors=None, workers_lost=0, traffic=SimpleNamespace(up=0, down=0)
-    )
+    crew: Any = SimpleNamespace(actors=[], workers_lost=0, traffic=SimpleNamespace(up=0, down=0))
     sampler = telemetry._Sampler(driver, crew)  # a run resumed at step 7
     now, driver.step, driver.clock.noisy_forwards, crew.traffic.up = 102.0, 11, 5000, 64
     sampler.publish()

@@ -143,7 +143,7 @@ def test_a_run_asks_for_each_sequence_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(set(used)) == len(used)
 
 
-@pytest.mark.parametrize("preset", preset_names())
+@pytest.mark.parametrize("preset", [name for name in preset_names() if load_config(name).method != "bp"])
 def test_units_of_a_preset_see_different_slices_of_its_table(preset: str) -> None:
     """Of independent offsets, a slice shares a value with the next one in no more than half of the cases."""
     config = load_config(preset)

@@ -30,6 +30,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train --resume runs/a", "train --resume {here}/runs/a"),
         ("train {here}/mine.toml --run-dir /out", "train mine.toml --run-dir /out"),
         ("evaluate runs/a --votes 4", "evaluate {here}/runs/a --votes 4"),
+        (
+            "evaluate A=runs/a s3://b/c?x=y --surrogate s/1 --surrogate=/s/2 --out report",
+            "evaluate A={here}/runs/a s3://b/c?x=y --surrogate {here}/s/1 --surrogate=/s/2 --out {here}/report",
+        ),
+        ("attack runs/a --epsilon 0.2 --out set", "attack {here}/runs/a --epsilon 0.2 --out {here}/set"),
         ("presets", "presets"),
     ],
 )
@@ -59,6 +64,7 @@ def test_what_travels_and_what_stays_is_told(here: Path) -> None:
         ("submit -- train", "no command that a job can run"),
         ("train none.toml", "none.toml: no such file"),
         ("train {above}/other.toml", "lies outside the current folder"),
+        ("attack runs/a --epsilon 0.1", "give --out DIR"),
     ],
 )
 def test_what_cannot_be_a_job_is_refused_here(given: str, line: str, here: Path) -> None:
@@ -70,3 +76,9 @@ def test_what_cannot_be_a_job_is_refused_here(given: str, line: str, here: Path)
 def test_an_option_that_train_does_not_have_is_refused_here(here: Path) -> None:
     with pytest.raises(click.UsageError, match="No such option"):
         make_entrypoint(["train", "--stpes", "4"], here)
+
+
+def test_a_surrogate_stays_where_it_is(here: Path) -> None:
+    entrypoint = make_entrypoint(["train", "--augment", "fgsm", "--surrogate", "bp/run", "--run-dir", "out"], here)
+    assert entrypoint.command[-5:] == ("fgsm", "--surrogate", str(here / "bp/run"), "--run-dir", str(here / "out"))
+    assert set(entrypoint.apart) == {here / "out", here / "bp/run"}

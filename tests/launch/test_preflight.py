@@ -37,6 +37,16 @@ def test_room_is_counted_over_all_nodes(keys: dict[str, Any]) -> None:
     assert "there is room for 8 actors of 1 CPU (a 4 CPUs, 0 GPUs, b 4 CPUs, 0 GPUs); lower them or add nodes" in line
 
 
+def test_generators_need_cpus_alone() -> None:
+    nodes = [_node("a"), _node("b", room=0)]  # a GPU for each of 4 workers on the first, none on the second
+    keys = {"engine__workers": 4, "augment__attack": "fgsm"}
+    assert problems(nodes, _config(**keys, engine__generators=4)) == []
+    [line] = problems(nodes, _config(**keys, engine__generators=5))
+    assert "there is room for 3 actors of 1 CPU beside --generators 5 (a 4 CPUs" in line
+    [line] = problems(nodes, _config(engine__workers=0, augment__attack="fgsm", engine__generators=9))
+    assert "there is room for 0 actors of 1 CPU beside --generators 9" in line
+
+
 def test_controls_need_no_evaluators() -> None:
     assert problems([_node("a")], _config(method="bp", engine__workers=9)) == []
 

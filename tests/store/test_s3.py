@@ -12,9 +12,9 @@ import pytest
 
 import glr_dist
 from glr_dist.config import Config, parse_config
-from glr_dist.engine.evaluation import evaluate
 from glr_dist.engine.replay import replay
 from glr_dist.errors import UserError
+from glr_dist.robustness.measurement import evaluate
 from glr_dist.store import JournalReader, Storage, checkpoint_steps, load_checkpoint, read_metrics
 
 STEPS = 6

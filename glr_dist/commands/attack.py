@@ -1,0 +1,99 @@
+"""The command ``glr-dist attack``."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from glr_dist.commands.evaluation_options import actors, attack_configs, attack_options, data_options, job_display
+from glr_dist.commands.terminal import INTERRUPTED, absolute, import_from_here, say
+
+if TYPE_CHECKING:
+    from glr_dist.robustness.attack_config import AttackConfig
+
+
+@click.command(short_help="Make adversarial samples on a network and store them.")
+@click.argument("surrogate")
+@click.option("--attack", "name", metavar="NAME", default="fgsm", show_default=True, help="fgsm, pgd, bpda-pgd, ...")
+@attack_options
+@data_options
+@click.option("--out", metavar="DIR", help="The set's new folder, or a URI.  [default: attacks/RUN-ATTACK/eps-E]")
+@click.option("--workers", type=click.IntRange(min=-1), default=-1, help="Actors; 0: in this process; -1: all CPUs.")
+@click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
+def attack(
+    surrogate: str,
+    name: str,
+    epsilons: Sequence[float],
+    dataset: str | None,
+    data_root: str | None,
+    split: str,
+    count: int | None,
+    seed: int,
+    trust_model: bool,
+    out: str | None,
+    workers: int,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Make adversarial samples on SURROGATE, a checkpoint's folder or a run's, usually one of `train --method bp`.
+
+    Writes one set of samples for each --epsilon, for `glr-dist evaluate --samples`.
+    """
+    import_from_here()
+    from glr_dist.commands.summary import show_table
+    from glr_dist.robustness.evaluation import attack_set, open_data
+    from glr_dist.robustness.selection import Selection
+    from glr_dist.robustness.subjects import open_subject
+
+    configs = attack_configs([name], epsilons, settings)
+    data = open_data(surrogate, dataset, None if data_root is None else absolute(data_root))
+    network = open_subject(surrogate, data, trust_model=trust_model)
+    selection = Selection(split=split, count=count, seed=seed)
+    sets = []
+    try:
+        with actors(workers) as generators, job_display() as show:
+            for config, place in zip(configs, _places(surrogate, out, configs), strict=True):
+                made = attack_set(
+                    network, data, config, place, selection=selection, seed=seed, workers=generators, say=say, show=show
+                )
+                sets.append({"out": place, **made})
+    except KeyboardInterrupt:
+        say("interrupted; the same command makes the sets that are missing")
+        sys.exit(INTERRUPTED)
+    for made in sets:
+        show_table("Attacked", _rows(made), to_stderr=as_json)
+    click.echo(f"evaluate others on them: {_how_to_evaluate([made['out'] for made in sets])}", err=as_json)
+    if as_json:
+        click.echo(json.dumps({"sets": [{k: v for k, v in made.items() if k != "files"} for made in sets]}))
+
+
+def _places(surrogate: str, out: str | None, configs: Sequence[AttackConfig]) -> list[str]:
+    """A folder for each size."""
+    if out is not None and len(configs) == 1:
+        return [out]
+    if out is None:
+        parts = [part for part in surrogate.rstrip("/").split("/") if part not in ("", ".", "..", "checkpoints")]
+        run = parts[-2] if len(parts) > 1 and parts[-1].startswith("step-") else (parts or ["run"])[-1]
+        out = f"attacks/{run}-{configs[0].name}"
+    return [f"{out.rstrip('/')}/eps-{config.epsilon:g}" for config in configs]
+
+
+def _rows(made: dict[str, Any]) -> dict[str, Any]:
+    count, data = made["count"], made["data"]
+    return {
+        "samples": made["out"],
+        "data": f"{data['name']}, {data['split']}, {count:,} samples",
+        "attack": f"{made['attack']['name']}, eps {made['eps']:g}, L-infinity",
+        "surrogate": made["surrogate"]["checkpoint"],
+        "its accuracy": f"{100 * made['right_before'] / count:.2f}% -> {100 * made['right_after'] / count:.2f}%",
+        "without a gradient": made["without_gradient"],
+    }
+
+
+def _how_to_evaluate(places: Sequence[str]) -> str:
+    return "glr-dist evaluate CHECKPOINT " + " ".join(f"--samples {shlex.quote(place)}" for place in places)

@@ -1,0 +1,142 @@
+"""Evaluating checkpoints beside a run: an actor that sees nothing of the run but its folder, and never holds it up.
+
+Each line of ``report/evaluations.jsonl`` tells of one checkpoint: accuracy on the validation split, clean and under FGSM on
+the network itself with a straight-through derivative. Only the end of a run waits for what is still under way.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from glr_dist.core.accuracy import clean_accuracy
+from glr_dist.core.activations import straight_through
+from glr_dist.engine.problem import Problem
+from glr_dist.models.weights import load_weights
+from glr_dist.robustness.attacks import fgsm
+from glr_dist.robustness.gradients import NoGradientError
+from glr_dist.store.checkpoint import load_checkpoint
+from glr_dist.store.storage import Storage
+
+EVALUATIONS = "report/evaluations.jsonl"
+SPLIT = "validation"
+_BATCH = 1000  # examples per pass
+_LAST_SECONDS = 120.0  # that the end of a run waits
+_NICENESS = 10  # evaluators go first
+
+
+class Spectator:
+    """Evaluates checkpoints of one run, one after the other."""
+
+    def __init__(self, problem: Problem, run: str) -> None:
+        """Take over a problem.
+
+        Args:
+            problem: what is trained.
+            run: the run's folder, as a path or URI.
+        """
+        self._problem = problem
+        self._run = Storage.at(run)
+        self._model = copy.deepcopy(problem.model)
+
+    def look(self, checkpoint: str) -> dict[str, Any]:
+        """Evaluate a checkpoint and add what was found to the run's report.
+
+        Args:
+            checkpoint: its folder.
+
+        Returns:
+            The line: step, split, n, accuracy, epsilon, fgsm_accuracy (None for a network without any gradient),
+            params_sha256.
+        """
+        loaded = load_checkpoint(checkpoint)
+        load_weights(self._model, loaded.weights, loaded.place)
+        clean = clean_accuracy(self._model, self._problem.loss, self._problem.data.batches(SPLIT, _BATCH))
+        epsilon = self._problem.augment.epsilon
+        found = {
+            "step": loaded.step,
+            "split": SPLIT,
+            "n": clean.n,
+            "accuracy": clean.accuracy,
+            "epsilon": epsilon,
+            "fgsm_accuracy": self._attacked(epsilon),
+            "params_sha256": loaded.meta["params_sha256"],
+        }
+        self._append(found)
+        return found
+
+    def _attacked(self, epsilon: float) -> float | None:
+        def batches() -> Iterator[tuple[Tensor, Tensor]]:
+            for x, labels in self._problem.data.batches(SPLIT, _BATCH):
+                yield twin_fgsm(self._model, x, labels, epsilon), labels
+
+        try:
+            return clean_accuracy(self._model, self._problem.loss, batches()).accuracy
+        except NoGradientError:
+            return None
+
+    def _append(self, found: dict[str, Any]) -> None:
+        """Lines of this step and later ones are of an earlier attempt at them."""
+        lines = self._run.read(EVALUATIONS).splitlines() if self._run.exists(EVALUATIONS) else []
+        kept = [line for line in lines if json.loads(line)["step"] < found["step"]]
+        self._run.write(EVALUATIONS, b"".join(line + b"\n" for line in [*kept, json.dumps(found).encode()]))
+
+
+def twin_fgsm(model: nn.Module, x: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    """FGSM on a network with a straight-through derivative for its Heaviside units: [B, ...]."""
+    with straight_through():
+        return fgsm(model, x, labels, epsilon)
+
+
+@contextmanager
+def spectated(problem: Problem, run: Storage, say: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Within: a function that has a checkpoint, given by its folder, evaluated beside the run. Ray must be connected.
+
+    Args:
+        problem: what is trained.
+        run: the run's folder.
+        say: told in a line of what could not be evaluated.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(
+        ray.get_runtime_context().get_node_id(), soft=False
+    )  # it sees the same folder
+    options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 3, "max_task_retries": 3, "scheduling_strategy": here}
+    actor: Any = ray.remote(**options)(_Actor).remote(problem, run.uri)
+    looks: list[Any] = []
+    try:
+        yield lambda checkpoint: looks.append(actor.look.remote(checkpoint))
+        _await(looks, say)
+    finally:
+        ray.kill(actor)
+
+
+def _await(looks: list[Any], say: Callable[[str], None]) -> None:
+    import ray
+
+    done, late = ray.wait(looks, num_returns=len(looks), timeout=_LAST_SECONDS) if looks else ([], [])
+    if late:
+        say(f"note: {len(late)} checkpoints were not evaluated within {_LAST_SECONDS:.0f} s of the end")
+    for look in done:
+        try:
+            ray.get(look)
+        except ray.exceptions.RayError as error:
+            say(f"note: a checkpoint was not evaluated: {str(error).strip().splitlines()[-1]}")
+
+
+class _Actor(Spectator):
+    """A spectator in a process of its own, which leaves the CPUs to those that train."""
+
+    def __init__(self, problem: Problem, run: str) -> None:
+        torch.set_num_threads(1)
+        os.nice(_NICENESS)
+        super().__init__(problem, run)

@@ -1,0 +1,114 @@
+"""Measuring a checkpoint: its network built again, its data opened again, accuracy and loss without and with noise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from glr_dist.core.accuracy import EVALUATION_BATCH, clean_accuracy, voted_accuracy
+from glr_dist.core.losses import LOSSES
+from glr_dist.core.noise import GeneratorSource
+from glr_dist.core.sites import find_sites
+from glr_dist.core.threads import fixed_threads
+from glr_dist.data.source import check_split
+from glr_dist.errors import UserError
+from glr_dist.robustness.rebuilding import checkpoint_data, checkpoint_model, note_other_content, run_config
+from glr_dist.store.checkpoint import load_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What was measured; the keys of ``glr-dist evaluate --json``.
+
+    Attributes:
+        checkpoint: its folder.
+        dataset: the data set's name.
+        split: test, validation or train.
+        n: examples.
+        accuracy: share of right classes without noise, in [0, 1].
+        loss: mean loss without noise.
+        loss_name: which loss that is.
+        params_sha256: of the parameters.
+        votes: noisy passes per example; this and what follows is None when there were none.
+        noisy_accuracy: share of right classes by the mean probability of the noisy passes.
+        noisy_loss: mean loss over the noisy passes.
+    """
+
+    checkpoint: str
+    dataset: str
+    split: str
+    n: int
+    accuracy: float
+    loss: float
+    loss_name: str
+    params_sha256: str
+    votes: int | None = None
+    noisy_accuracy: float | None = None
+    noisy_loss: float | None = None
+
+
+def evaluate(
+    checkpoint: str | Path,
+    *,
+    dataset: str | None = None,
+    data_root: str | None = None,
+    split: str = "test",
+    votes: int = 0,
+    trust_model: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Evaluation:
+    """Accuracy and loss of a checkpoint's network.
+
+    Args:
+        checkpoint: a checkpoint's folder, or a run's, which means its newest one.
+        dataset: a data set's name; None: what it was trained on.
+        data_root: the data's folder; None: the run's.
+        split: test, validation or train.
+        votes: noisy passes per example, with the noise of the training at all sites at once; 0: none.
+        trust_model: whether code that the checkpoint names (``model.factory``) may be imported.
+        say: told in a line what the reader of the result should know.
+
+    Raises:
+        UserError: when there is no sound checkpoint or no such data, or they don't go together.
+    """
+    check_split(split)
+    loaded = load_checkpoint(checkpoint)
+    meta = loaded.meta
+    config = run_config(loaded)
+    data = checkpoint_data(loaded, config, dataset, data_root)
+    if not data.count(split):
+        raise UserError(f"--split {split}: {data.name} has no such rows; choose another split")
+    if dataset is None:
+        note_other_content(loaded, data, say)
+    model = checkpoint_model(loaded, trust_model)
+    loss_name = meta["loss"] if meta["loss"] in LOSSES else "cross-entropy"
+    if loss_name != meta["loss"]:
+        say(f"note: it was trained with a loss that Python code gave; the loss here is {loss_name}")
+    loss = LOSSES[loss_name]
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        return data.batches(split, EVALUATION_BATCH)
+
+    # as many threads as the run had: the bits of a Heaviside unit can depend on it
+    with fixed_threads(config.engine.threads if config else 1):
+        clean = clean_accuracy(model, loss, batches())
+        result = Evaluation(
+            checkpoint=loaded.place,
+            dataset=data.name,
+            split=split,
+            n=clean.n,
+            accuracy=clean.accuracy,
+            loss=clean.loss,
+            loss_name=loss_name,
+            params_sha256=meta["params_sha256"],
+        )
+        if not votes:
+            return result
+        sites = find_sites(model, data.shape, meta["estimator"]["sites"])
+        source = GeneratorSource(meta["noise"]["family"])
+        noisy = voted_accuracy(model, sites, source, meta["noise"]["scale"], votes, loss, batches(), meta["seed"])
+    return dataclasses.replace(result, votes=votes, noisy_accuracy=noisy.accuracy, noisy_loss=noisy.loss)

@@ -1,0 +1,123 @@
+"""What an evaluation is made of: its lines, and what is refused before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from glr_dist.data.source import DataSource
+from glr_dist.errors import UserError, nearest
+from glr_dist.robustness.attack_config import AttackConfig
+from glr_dist.robustness.corruptions import CORRUPTIONS
+from glr_dist.robustness.exact_network import threshold_network
+from glr_dist.robustness.examination import Clean, Corrupted, Direct, Job, Line, Stored
+from glr_dist.robustness.generation import Order
+from glr_dist.robustness.gradients import input_gradient
+from glr_dist.robustness.sample_set import SampleSet
+from glr_dist.robustness.selection import CHUNK, EXACT_CHUNK, Indices, chunks, rows_at
+from glr_dist.robustness.subjects import Subject, refuse_votes
+
+_PROBE = 10  # samples
+
+
+def plan_lines(
+    subjects: Sequence[Subject],
+    attacks: Sequence[AttackConfig],
+    surrogates: Sequence[Subject],
+    sets: Sequence[SampleSet],
+    corruptions: Sequence[str],
+    say: Callable[[str], None],
+) -> list[Line]:
+    """Every line of work: clean samples, each attack (on each surrogate, or on each network itself), sets, corruptions.
+
+    Args:
+        subjects: the networks under test.
+        attacks: what is tried on them.
+        surrogates: for the attacks that follow a gradient; none: they follow that of the network under test.
+        sets: stored samples.
+        corruptions: by name.
+        say: told which networks ``exact`` can't decide.
+
+    Raises:
+        UserError: when ``exact`` can decide none.
+    """
+    lines: list[Line] = [Clean()]
+    for attack in attacks:
+        if attack.knowledge == "gradient" and surrogates:
+            lines += [Order(number, attack) for number in range(len(surrogates))]
+        else:
+            able = _decidable(subjects, say) if attack.name == "exact" else range(len(subjects))
+            lines += [Direct(number, attack) for number in able]
+    lines += [Stored(number) for number in range(len(sets))]
+    lines += [Corrupted(name) for name in corruptions]
+    return list(dict.fromkeys(lines))
+
+
+def jobs_of(lines: Sequence[Line], indices: Indices) -> Iterator[Job]:
+    """All lines, chunk by chunk."""
+    number = 0
+    for line in lines:
+        slow = isinstance(line, Direct) and line.attack.name == "exact"
+        for chunk in chunks(indices, EXACT_CHUNK if slow else CHUNK):
+            yield Job(number, line, chunk)
+            number += 1
+
+
+def refuse_unfit(
+    subjects: Sequence[Subject],
+    attacks: Sequence[AttackConfig],
+    surrogates: Sequence[Subject],
+    corruptions: Sequence[str],
+    votes: int,
+) -> None:
+    """Refuse what can't be evaluated.
+
+    Raises:
+        UserError: naming the option.
+    """
+    if not subjects:
+        raise UserError("CHECKPOINT: give at least one")
+    for attack in attacks:
+        attack.check()
+        if attack.name == "eot-pgd" and not votes:
+            raise UserError("--attack eot-pgd: is for predictions with noise; give --votes, or take bpda-pgd")
+        if attack.name == "exact" and votes:
+            raise UserError("--attack exact: is for predictions without noise; leave --votes out")
+    if surrogates and not any(attack.knowledge == "gradient" for attack in attacks):
+        raise UserError("--surrogate: is for attacks that follow its gradient; give --attack fgsm or --attack pgd")
+    for name in corruptions:
+        if name not in CORRUPTIONS:
+            raise UserError(f"--corruption {name!r}: unknown; {nearest(name, CORRUPTIONS)}")
+    if votes < 0:
+        raise UserError(f"--votes {votes}: must be 0 or more")
+    if votes:
+        refuse_votes(subjects)
+
+
+def refuse_without_gradient(networks: Sequence[Subject], data: DataSource, split: str, indices: Indices) -> None:
+    """Refuse networks without a gradient for attacks that follow one, before anything is computed.
+
+    Raises:
+        UserError: naming the first, and what to do.
+    """
+    x, labels = rows_at(data, split, indices[:_PROBE])
+    for network in networks:
+        try:
+            input_gradient(network.model, x, labels)
+        except UserError as error:
+            raise UserError(f"{network.checkpoint}: {error}") from error
+
+
+def _decidable(subjects: Sequence[Subject], say: Callable[[str], None]) -> list[int]:
+    """The networks that ``exact`` can decide."""
+    able, reasons = [], []
+    for number, subject in enumerate(subjects):
+        try:
+            threshold_network(subject.model)
+            able.append(number)
+        except UserError as error:
+            reasons.append(f"{subject.checkpoint}: {error}")
+    if not able:
+        raise UserError(reasons[0])
+    for reason in reasons:
+        say(f"note: left out of exact: {reason}")
+    return able

@@ -1,0 +1,287 @@
+"""Adversarial samples on disk: ``DIR/meta.json`` and ``DIR/samples-00000.parquet``, one file a chunk.
+
+Columns: x_adv (fixed-size list of float32, the sample's values in C order), index (int64, the position in the split's stored
+order), label, before and after (int64, the surrogate's prediction before and after). meta.json is written last, so a folder
+without it is an attack that was interrupted. It holds the SHA-256 of each file.
+
+B samples of a chunk; shape [...] of one sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+
+from glr_dist.data.source import DataSource
+from glr_dist.errors import UserError
+from glr_dist.robustness.attack_config import AttackConfig
+from glr_dist.robustness.outcomes import ModelCard
+from glr_dist.robustness.selection import Indices, rows_at
+from glr_dist.store.storage import Storage
+
+META = "meta.json"
+FORMAT = 1
+
+_FILE = re.compile(r"samples-\d{5,}\.parquet")
+_INTEGERS = ("index", "label", "before", "after")
+_SLACK = 1e-6  # of the ball's size, for float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdversarialBatch:
+    """A chunk of samples after an attack, and what the network that they were made on says of them.
+
+    Attributes:
+        x: [B, ...] float32 in [0, 1].
+        indices: [B] positions in the split.
+        labels: [B].
+        before: [B] its classes without the attack.
+        after: [B] its classes under it.
+        without_gradient: samples whose input gradient was zero or not finite.
+        queries: forward passes per sample, mean.
+        seconds: of work.
+    """
+
+    x: NDArray[np.float32]
+    indices: Indices
+    labels: NDArray[np.int64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    without_gradient: int = 0
+    queries: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSet:
+    """A stored set whose files are all there and sound; small, and opened by each process for itself.
+
+    Attributes:
+        uri: its folder.
+        meta: all of meta.json.
+        indices: [n] its samples' positions in the split, sorted.
+        starts: the first row of each file, and in the end their number.
+    """
+
+    uri: str
+    meta: dict[str, Any]
+    indices: Indices
+    starts: tuple[int, ...]
+
+    @property
+    def attack(self) -> AttackConfig:
+        """The attack that made it."""
+        return _attack(self.meta)
+
+    def batch(self, wanted: Indices) -> AdversarialBatch:
+        """The samples at some positions of the split, all of them in the set: sorted, [B]."""
+        folder = Storage.at(self.uri)
+        rows = np.searchsorted(self.indices, wanted)
+        files = np.searchsorted(self.starts, rows, side="right") - 1
+        parts = []
+        for number in np.unique(files):
+            whole = _decoded(folder, self.meta["files"][number]["name"], self.meta["shape"])
+            parts.append(_taken(whole, rows[files == number] - self.starts[number]))
+        return _joined(parts)
+
+
+def refuse_taken(folder: Storage, request: Mapping[str, Any]) -> None:
+    """Refuse to write a set over anything but itself or what an interrupted attack left.
+
+    Args:
+        folder: where it shall go.
+        request: what defines it.
+
+    Raises:
+        UserError: naming the folder.
+    """
+    if folder.exists(META):
+        meta = _meta(folder)
+        if all(meta.get(key) == value for key, value in json.loads(json.dumps(dict(request))).items()):
+            return
+        raise UserError(f"--out {folder}: holds another set of samples; choose a new folder")
+    others = [name for name in folder.list() if not _FILE.fullmatch(name)]
+    if others:
+        raise UserError(f"--out {folder}: is not empty (it holds {others[0]}); choose a new folder")
+
+
+def write_file(folder: Storage, number: int, batch: AdversarialBatch) -> dict[str, Any]:
+    """Write one chunk; the same chunk always makes the same bytes.
+
+    Returns:
+        The file's ``name``, ``rows`` and ``sha256``.
+    """
+    flat = np.ascontiguousarray(batch.x, dtype=np.float32).reshape(len(batch.x), -1)
+    columns = {"x_adv": pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel(), pa.float32()), flat.shape[1])}
+    values = dict(zip(_INTEGERS, (batch.indices, batch.labels, batch.before, batch.after), strict=True))
+    columns |= {name: pa.array(column, pa.int64()) for name, column in values.items()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd", use_dictionary=False, write_statistics=False)
+    data = sink.getvalue().to_pybytes()
+    name = f"samples-{number:05d}.parquet"
+    folder.write(name, data)
+    return {"name": name, "rows": len(flat), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def finish(folder: Storage, meta: Mapping[str, Any]) -> None:
+    """Write meta.json, which makes the files a set, and drop files that are none of its own."""
+    own = {file["name"] for file in meta["files"]}
+    for name in folder.list():
+        if _FILE.fullmatch(name) and name not in own:
+            folder.delete(name)
+    about = {"format": FORMAT, **meta}
+    folder.write(META, (json.dumps(about, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def open_set(place: str, data: DataSource, split: str) -> SampleSet:
+    """Open a stored set after checking all of it against the clean samples that it was made of.
+
+    Args:
+        place: its folder.
+        data: the data that it shall be evaluated on.
+        split: and their split.
+
+    Raises:
+        UserError: for a folder without a set, a file that is missing or not as it was written, samples of another type or
+            shape, not finite, outside [0, 1] or too far from the clean ones, and for other data.
+    """
+    folder = Storage.at(place)
+    meta = _meta(folder)
+    _refuse_other_data(folder, meta, data, split)
+    indices: list[Indices] = []
+    for file in meta["files"]:
+        try:
+            stored = folder.read(file["name"])
+        except FileNotFoundError as error:
+            raise UserError(f"--samples {folder}: {file['name']} is missing; make the set again") from error
+        if hashlib.sha256(stored).hexdigest() != file["sha256"]:
+            raise UserError(f"--samples {folder}: {file['name']} does not match its SHA-256; make the set again")
+        batch = _decoded(folder, file["name"], meta["shape"], stored)
+        _check(batch, data, split, _attack(meta).epsilon, f"--samples {folder}: {file['name']}")
+        indices.append(batch.indices)
+    found = np.concatenate(indices) if indices else np.empty(0, np.int64)
+    if not len(found):
+        raise UserError(f"--samples {folder}: holds no samples; make the set again")
+    if (np.diff(found) <= 0).any():
+        raise UserError(f"--samples {folder}: its samples are not in the order of their index; make the set again")
+    starts = np.cumsum([0, *(len(part) for part in indices)])
+    return SampleSet(uri=folder.uri, meta=meta, indices=found, starts=tuple(starts.tolist()))
+
+
+def _meta(folder: Storage) -> dict[str, Any]:
+    try:
+        meta = json.loads(folder.read(META))
+    except FileNotFoundError as error:
+        raise UserError(f"--samples {folder}: there is no {META}: no set of samples, or one cut short") from error
+    except ValueError as error:
+        raise UserError(f"--samples {folder}: {META} is damaged; make the set again") from error
+    try:
+        assert meta["format"] == FORMAT
+        _attack(meta).check()
+        ModelCard(**meta["surrogate"], votes=0, right=np.empty(0, bool))
+        assert all({"name", "sha256"} <= set(file) and _FILE.fullmatch(file["name"]) for file in meta["files"])
+        assert {"name", "split", "fingerprint", "rows"} <= set(meta["data"]) and meta["shape"]
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"--samples {folder}: {META} is none of this version's (format {FORMAT}); make the set again"
+        ) from error
+    return dict(meta)
+
+
+def _attack(meta: Mapping[str, Any]) -> AttackConfig:
+    return AttackConfig(**{**meta["attack"], "slopes": tuple(meta["attack"]["slopes"])})
+
+
+def _refuse_other_data(folder: Storage, meta: Mapping[str, Any], data: DataSource, split: str) -> None:
+    theirs = meta["data"]
+    if tuple(meta["shape"]) != data.shape:
+        raise UserError(
+            f"--samples {folder}: its samples have shape {meta['shape']}, {data.name} has {list(data.shape)};"
+            " make a set on these data"
+        )
+    if theirs["split"] != split:
+        raise UserError(f"--samples {folder}: was made of the {theirs['split']} split; give --split {theirs['split']}")
+    if (theirs["fingerprint"], theirs["rows"]) != (data.fingerprint, list(data.sizes(split))):
+        raise UserError(
+            f"--samples {folder}: was made of other data ({theirs['name']}, fingerprint {theirs['fingerprint'][:12]}…,"
+            f" not {data.name}, {data.fingerprint[:12]}…, or in other shards); make a set on these data"
+        )
+
+
+def _decoded(folder: Storage, name: str, shape: Sequence[int], stored: bytes | None = None) -> AdversarialBatch:
+    """One file's samples, of the right type and shape."""
+    what = f"--samples {folder}: {name}"
+    try:
+        table = pq.read_table(pa.BufferReader(folder.read(name) if stored is None else stored))
+    except pa.ArrowException as error:
+        raise UserError(f"{what} is no Parquet file; make the set again") from error
+    wanted = {"x_adv": pa.list_(pa.float32(), int(np.prod(shape))), **dict.fromkeys(_INTEGERS, pa.int64())}
+    for column, kind in wanted.items():
+        found = table.schema.field(column).type if column in table.column_names else "missing"
+        if not _alike(found, kind):
+            raise UserError(f"{what}: column {column} is {found}, not {kind} (shape {list(shape)}); make the set again")
+        if table[column].null_count:
+            raise UserError(f"{what}: column {column} has empty cells; make the set again")
+    flat = table["x_adv"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    integers = [table[column].to_numpy() for column in _INTEGERS]
+    return AdversarialBatch(
+        x=flat.reshape(-1, *shape), indices=integers[0], labels=integers[1], before=integers[2], after=integers[3]
+    )
+
+
+def _alike(found: Any, kind: Any) -> bool:
+    if isinstance(found, str):
+        return False
+    if not pa.types.is_fixed_size_list(kind):
+        return bool(found == kind)
+    same = pa.types.is_fixed_size_list(found) and found.list_size == kind.list_size
+    return bool(same and found.value_type == kind.value_type)
+
+
+def _check(batch: AdversarialBatch, data: DataSource, split: str, epsilon: float, what: str) -> None:
+    """Refuse samples that the attack can't have made of these data."""
+    rows = data.count(split)
+    if len(batch.indices) and not (batch.indices.min() >= 0 and batch.indices.max() < rows):
+        raise UserError(f"{what}: an index is outside 0..{rows - 1}; make the set again")
+    if not np.isfinite(batch.x).all():
+        raise UserError(f"{what}: a value is not finite; make the set again")
+    if batch.x.size and (batch.x.min() < 0 or batch.x.max() > 1):
+        raise UserError(
+            f"{what}: values from {batch.x.min():g} to {batch.x.max():g}, not in [0, 1] (divide bytes by 255);"
+            " make the set again"
+        )
+    clean, labels = rows_at(data, split, batch.indices)
+    if not np.array_equal(labels.numpy(), batch.labels):
+        raise UserError(f"{what}: its labels are not those of {data.name}; make a set on these data")
+    moved = float((torch.from_numpy(batch.x.copy()) - clean).abs().max())
+    if moved > epsilon + _SLACK:
+        raise UserError(
+            f"{what}: a value lies {moved:g} from the clean one, more than eps = {epsilon:g}; make the set again"
+        )
+
+
+def _taken(batch: AdversarialBatch, rows: Indices) -> AdversarialBatch:
+    return AdversarialBatch(
+        x=batch.x[rows],
+        indices=batch.indices[rows],
+        labels=batch.labels[rows],
+        before=batch.before[rows],
+        after=batch.after[rows],
+    )
+
+
+def _joined(parts: Sequence[AdversarialBatch]) -> AdversarialBatch:
+    def all_of(column: str) -> Any:
+        return np.concatenate([getattr(part, column) for part in parts])
+
+    return AdversarialBatch(**{column: all_of(column) for column in ("x", "indices", "labels", "before", "after")})

@@ -1,0 +1,273 @@
+"""The networks of an evaluation, under test or as surrogates: who they are, and how they tell the class of an image.
+
+A network that votes predicts by the mean probability of V noisy passes, with the noise of its training at all sites at once.
+The noise of a prediction is drawn from (seed, the sample's index), so that the same sample always gets the same answer,
+whoever asks and in whatever batch.
+
+B samples, V votes, C classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from glr_dist.core.noise import NoiseConfig
+from glr_dist.core.passes import noisy_logits, split_noise
+from glr_dist.core.sites import Site, find_sites
+from glr_dist.data.source import DataSource
+from glr_dist.errors import UserError
+from glr_dist.models.spec import ModelConfig
+from glr_dist.robustness.outcomes import Mask, ModelCard
+from glr_dist.robustness.rebuilding import checkpoint_model, note_other_content, refuse_misfit, run_config
+from glr_dist.store.checkpoint import Checkpoint, load_checkpoint
+
+Logits = Callable[[Tensor], Tensor]
+
+_VOTE_KEY = 0x766F7465  # sets a prediction's noise apart from all else of the same seed
+_NOISY = ("glr", "bp-noise", "es")  # methods that train with noise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A network and who it is.
+
+    Attributes:
+        name: the group it belongs to; networks that differ in their seed alone share one.
+        checkpoint: where it came from.
+        sha256: of its parameters.
+        method: how it was trained.
+        loss: with which loss.
+        activation: of its hidden units.
+        architecture: one line, such as ``mlp 784-50-10``.
+        seed: of its run.
+        noise: of its training; None: none.
+        model: the network, in eval mode, on the CPU.
+        sites: where noise goes in, for votes.
+    """
+
+    name: str
+    checkpoint: str
+    sha256: str
+    method: str
+    loss: str
+    activation: str
+    architecture: str
+    seed: int
+    noise: NoiseConfig | None
+    model: nn.Module = field(repr=False)
+    sites: tuple[Site, ...] = ()
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """All that a ModelCard says but what was measured, as JSON values."""
+        names = ("name", "checkpoint", "sha256", "method", "loss", "activation", "architecture", "seed")
+        noise = f"{self.noise.family} {self.noise.scale:g}" if self.noise else ""
+        return {name: getattr(self, name) for name in names} | {"noise": noise}
+
+    def card(self, right: Mask, votes: int = 0) -> ModelCard:
+        """Who it is, with the samples [n] that it gets right when nobody attacks."""
+        return ModelCard(**self.about, votes=votes, right=right)
+
+
+def open_subject(
+    place: str | Path,
+    data: DataSource,
+    *,
+    name: str = "",
+    trust_model: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Subject:
+    """A checkpoint's network.
+
+    Args:
+        place: a checkpoint's folder, or a run's, which means its newest one.
+        data: what it will see.
+        name: of its group; "": method, activation, loss and architecture.
+        trust_model: whether code that the checkpoint names may be imported.
+        say: told when it was trained on other data.
+
+    Raises:
+        UserError: when there is no sound checkpoint, or it takes other data.
+    """
+    checkpoint = load_checkpoint(place)
+    refuse_misfit(checkpoint, data)
+    note_other_content(checkpoint, data, say)
+    model = checkpoint_model(checkpoint, trust_model)
+    meta = checkpoint.meta
+    described = meta["model"]
+    activation = described["activation"] if described["kind"] != "factory" else "own"
+    architecture = _architecture(ModelConfig(**described), meta["shape"], len(meta["classes"]))
+    noise = NoiseConfig(**meta["noise"]) if meta["method"] in _NOISY else None
+    return Subject(
+        name=name or f"{meta['method']} {activation} {meta['loss']} {architecture}",
+        checkpoint=checkpoint.place,
+        sha256=meta["params_sha256"],
+        method=meta["method"],
+        loss=meta["loss"],
+        activation=activation,
+        architecture=architecture,
+        seed=meta["seed"],
+        noise=noise,
+        model=model,
+        sites=tuple(find_sites(model, data.shape, meta["estimator"]["sites"])) if noise else (),
+    )
+
+
+def open_subjects(
+    places: Sequence[str | Path | tuple[str, str | Path]],
+    data: DataSource,
+    *,
+    trust_model: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> list[Subject]:
+    """The networks under test, each with the name of its group.
+
+    Networks without a name of their own that differ in more than their seeds get names apart.
+
+    Args:
+        places: checkpoints' folders, or pairs of a name and a folder.
+        data: what they will see.
+        trust_model: whether code that the checkpoints name may be imported.
+        say: told which were trained on other data.
+
+    Raises:
+        UserError: as `open_subject`, and when a network is given twice.
+    """
+    pairs = [place if isinstance(place, tuple) else ("", place) for place in places]
+    subjects = [open_subject(place, data, name=name, trust_model=trust_model, say=say) for name, place in pairs]
+    for subject in subjects:
+        twins = [other.checkpoint for other in subjects if other.sha256 == subject.sha256]
+        if len(twins) > 1:
+            raise UserError(f"CHECKPOINT {twins[1]}: has the very parameters of {twins[0]}; give each network once")
+    unnamed = [subject for (name, _), subject in zip(pairs, subjects, strict=True) if not name]
+    clear = {name for name in {subject.name for subject in unnamed} if _seeds_alone(unnamed, name)}
+    return [
+        subject if given or subject.name in clear else dataclasses.replace(subject, name=_apart(subject))
+        for (given, _), subject in zip(pairs, subjects, strict=True)
+    ]
+
+
+def predict(subject: Subject, x: Tensor, *, votes: int, seed: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The classes that a network tells.
+
+    Args:
+        subject: the network.
+        x: [B, ...].
+        votes: noisy passes; 0: one clean pass.
+        seed: of the evaluation, for the noise.
+        indices: [B] the samples' positions in their split.
+
+    Returns:
+        [B]; of equal logits the first.
+    """
+    if not votes:
+        with torch.no_grad():
+            classes: NDArray[np.int64] = subject.model(x).argmax(-1).numpy()
+            return classes
+    assert subject.noise is not None
+    draws = [_vote_noise(subject, votes, seed, int(index)) for index in indices]
+    values = np.stack(draws, axis=1)  # [V, B, noise of all sites]
+    with torch.no_grad():
+        voted: NDArray[np.int64] = _vote(subject, x, values).argmax(-1).numpy()
+    return voted
+
+
+def logits_of(subject: Subject, *, votes: int, seed: np.random.SeedSequence) -> Logits:
+    """The network as an attack on it sees it.
+
+    Args:
+        subject: the network.
+        votes: noisy passes of each prediction, with fresh noise at each call; 0: no noise.
+        seed: of that noise.
+    """
+    if not votes:
+        return subject.model
+    assert subject.noise is not None
+    generator = np.random.Generator(np.random.PCG64(seed))
+
+    def noisy(x: Tensor) -> Tensor:
+        shape = (votes, len(x), sum(site.size for site in subject.sites))
+        return _vote(subject, x, _standard_noise(generator, subject, shape))
+
+    return noisy
+
+
+def refuse_votes(subjects: Sequence[Subject]) -> None:
+    """Refuse votes of networks that were trained without noise.
+
+    Raises:
+        UserError: naming the first.
+    """
+    for subject in subjects:
+        if subject.noise is None:
+            raise UserError(f"--votes: {subject.checkpoint} was trained without noise ({subject.method}); leave it out")
+
+
+def _vote(subject: Subject, x: Tensor, values: NDArray[np.float32]) -> Tensor:
+    """The logarithm of the mean probability over noisy passes, [B, C]; values: [V, B, noise of all sites]."""
+    assert subject.noise is not None
+    votes = len(values)
+    sizes = np.cumsum([site.size for site in subject.sites])[:-1]
+    by_site = [torch.from_numpy(np.ascontiguousarray(part)).flatten() for part in np.split(values, sizes, axis=-1)]
+    noise = split_noise(torch.cat(by_site), votes, len(x), subject.sites, range(len(subject.sites)))
+    logits = noisy_logits(subject.model, subject.sites, noise, subject.noise.scale, x)
+    return logits.log_softmax(-1).logsumexp(0) - float(np.log(votes))
+
+
+def _vote_noise(subject: Subject, votes: int, seed: int, index: int) -> NDArray[np.float32]:
+    """One sample's noise, [V, noise of all sites]."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(_VOTE_KEY, index))))
+    return _standard_noise(generator, subject, (votes, sum(site.size for site in subject.sites)))
+
+
+def _standard_noise(generator: np.random.Generator, subject: Subject, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    assert subject.noise is not None
+    if subject.noise.family == "gaussian":
+        return generator.standard_normal(shape, dtype=np.float32)
+    return generator.laplace(size=shape).astype(np.float32)
+
+
+def _architecture(config: ModelConfig, shape: Sequence[int], classes: int) -> str:
+    if config.kind == "factory":
+        return config.factory
+    if config.kind == "conv":
+        text = f"conv {'-'.join(map(str, config.channels))} {config.kernel}x{config.kernel}/{config.stride}"
+    else:
+        text = "mlp " + "-".join(map(str, (int(np.prod(shape)), *config.hidden, classes)))
+    return f"{text}, inputs >= {config.input_threshold:g}" if config.input_threshold else text
+
+
+def _seeds_alone(subjects: Sequence[Subject], name: str) -> bool:
+    """Whether networks that would share a name differ in their seeds and in nothing else."""
+    members = [subject for subject in subjects if subject.name == name]
+    kinds = {_kind(load_checkpoint(member.checkpoint)) for member in members} if len(members) > 1 else {""}
+    return len(kinds) == 1 and max(Counter(member.seed for member in members).values()) == 1
+
+
+def _kind(checkpoint: Checkpoint) -> str:
+    """All that defines a network's training but the seed and who did the work."""
+    config = run_config(checkpoint)
+    if config is not None:
+        free = {"seed": 0, "engine": None, "journal": "", "tensorboard": False, "validate_every": 0}
+        settings = dataclasses.asdict(config) | free | {"checkpoint_every": 0, "step": checkpoint.step}
+        settings["data"] |= {"root": "", "cache": ""}
+    else:
+        settings = {key: checkpoint.meta[key] for key in ("method", "loss", "model", "noise", "estimator", "step")}
+    return json.dumps(settings, sort_keys=True)
+
+
+def _apart(subject: Subject) -> str:
+    """A name with the run's and the checkpoint's own."""
+    parts = [part for part in subject.checkpoint.rstrip("/").split("/")[-3:] if part != "checkpoints"]
+    return f"{subject.name} ({' '.join(parts[-2:])})"

@@ -1,0 +1,274 @@
+"""``glr-dist evaluate``: what it measures and on which data, and one line for every mistake."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from command_line import SMALL, call, last_json, refused
+from harm import cut_short, lacks_a_file, no_checkpoint
+from safetensors.numpy import load_file
+from scipy.special import log_softmax
+from torch import nn
+
+import glr_dist
+from glr_dist.data.arrays import ArrayDataset
+from glr_dist.data.dataset import DataConfig, open_dataset
+from glr_dist.data.prepare import prepare
+from glr_dist.data.shard_file import read_footer, write_file
+
+
+def test_a_model_factory_of_the_current_folder_is_trained_and_needs_trust_to_be_evaluated(here: Path) -> None:
+    (here / "mynet.py").write_text(
+        "from torch import nn\n"
+        "def build(shape, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, classes))\n"
+    )
+    factory = ["--set", "model.kind=factory", "--set", "model.factory=mynet:build"]
+    report = last_json(call("train", *SMALL, *factory, "--steps", "2", "--run-dir", "run", "--json"))
+    refused(call("evaluate", "run"), "mynet:build", "--trust-model")
+    assert last_json(call("evaluate", "run", "--trust-model", "--json"))["accuracy"] == report["test_accuracy"]
+
+
+def test_evaluate_agrees_with_the_network_written_out_in_numpy(trained: Path) -> None:
+    report = last_json(call("evaluate", str(trained), "--json"))
+    assert set(report) >= {"accuracy", "loss", "n", "params_sha256"}
+    weights = load_file(trained / "checkpoints" / "step-000020" / "weights.safetensors")
+    ((x, labels),) = open_dataset(DataConfig(name="digits", shards=2)).batches("test", 10_000)
+    z = x.flatten(1).double().numpy() @ weights["1.weight"].T.astype(float) + weights["1.bias"]
+    logits = (z >= 0) @ weights["3.weight"].T.astype(float) + weights["3.bias"]
+    right = logits.argmax(1) == labels.numpy()
+    loss = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels.numpy()].mean()
+    assert report["n"] == len(labels) == 359
+    assert report["accuracy"] == pytest.approx(right.mean(), abs=1e-12)
+    assert report["loss"] == pytest.approx(loss, rel=1e-5)
+    assert report["loss_name"] == "cross-entropy"
+    assert "votes" not in report
+
+
+def test_evaluate_finds_what_training_reported(here: Path) -> None:
+    report = last_json(call("train", *SMALL, "--steps", "15", "--run-dir", "run", "--json"))
+    for split in ("test", "validation"):
+        measured = last_json(call("evaluate", report["checkpoint"], "--split", split, "--json"))
+        assert measured["accuracy"] == report[f"{split}_accuracy"]
+        assert measured["params_sha256"] == report["params_sha256"]
+
+
+def test_votes_of_vanishing_noise_are_the_clean_network(here: Path) -> None:
+    assert call("train", *SMALL, "--set", "noise.scale=1e-6", "--steps", "5", "--run-dir", "run").exit_code == 0
+    report = last_json(call("evaluate", "run", "--votes", "3", "--json"))
+    assert report["votes"] == 3
+    assert report["noisy_accuracy"] == report["accuracy"]
+    assert report["noisy_loss"] == pytest.approx(report["loss"], rel=1e-3)
+
+
+def test_noisy_votes_are_the_same_every_time_and_lose_to_the_clean_network_in_mean_loss(
+    trained: Path,
+) -> None:
+    first, second = (last_json(call("evaluate", str(trained), "--votes", "4", "--json")) for _ in range(2))
+    assert first == second
+    assert first["noisy_loss"] > first["loss"]
+
+
+def test_evaluate_takes_an_older_checkpoint_by_its_folder(trained: Path) -> None:
+    old = trained / "checkpoints" / "step-000010"
+    report = last_json(call("evaluate", str(old), "--json"))
+    assert report["checkpoint"] == str(old)
+    assert report["params_sha256"] != last_json(call("evaluate", str(trained), "--json"))["params_sha256"]
+
+
+def test_a_checkpoint_without_its_run_is_evaluated_alike(trained: Path, tmp_path: Path) -> None:
+    alone = shutil.copytree(trained / "checkpoints" / "step-000020", tmp_path / "alone")
+    for split in ("test", "validation"):
+        found = last_json(call("evaluate", str(alone), "--split", split, "--json"))
+        assert found["loss"] == last_json(call("evaluate", str(trained), "--split", split, "--json"))["loss"]
+
+
+def test_a_run_on_shards_knows_its_folder_and_notes_other_data(here: Path) -> None:
+    prepared = call("data", "prepare", "digits", "shards", "--shards", "2")
+    assert prepared.exit_code == 0
+    assert "359" in prepared.stdout
+    args = [
+        "--set",
+        "data.name=parquet",
+        "--data-root",
+        "shards",
+        "--steps",
+        "3",
+        "--run-dir",
+        "run",
+        "--json",
+    ]
+    report = last_json(call("train", *SMALL, *args))
+    known = call("evaluate", "run", "--json")
+    assert last_json(known)["accuracy"] == report["test_accuracy"]
+    assert "note:" not in known.stderr
+    (here / "shards").rename(here / "moved")
+    refused(call("evaluate", "run"), "--data-root", "shards")
+    assert last_json(call("evaluate", "run", "--data-root", "moved", "--json"))["accuracy"] == report["test_accuracy"]
+    images, labels = (t.numpy() for t in next(open_dataset(DataConfig(shards=2)).batches("test", 300)))
+    other = here / "other"
+    other.mkdir()
+    header, _ = read_footer(here / "moved" / "train-00000-of-00002.parquet")
+    for split in ("train", "test"):
+        name = f"{split}-00000-of-00001.parquet"
+        pixels = (images * 255).round().astype(np.uint8)
+        write_file(other / name, pixels, labels, header._replace(fingerprint="0" * 64))
+    noted = call("evaluate", "run", "--data-root", "other", "--json")
+    assert last_json(noted)["n"] == 300
+    assert "fingerprints differ" in noted.stderr
+
+
+def test_a_model_of_python_code_is_sent_back_there(here: Path) -> None:
+    config = glr_dist.load_config("digits-threshold", {"engine.workers": 0, "steps": 1, "batch": 32, "units.rows": 16})
+    glr_dist.train(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), config=config, run_dir="run")
+    refused(call("evaluate", "run"), "built by Python code", "load_state_dict")
+
+
+def test_data_and_loss_of_python_code_have_to_be_named(here: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = ArrayDataset((rng.random((400, 1, 8, 8), np.float32), np.arange(400) % 10), shards=2)
+    config = glr_dist.load_config("digits-threshold", {"engine.workers": 0, "steps": 1, "batch": 32, "units.rows": 16})
+
+    def margin(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return -logits.gather(1, labels[:, None])[:, 0]
+
+    glr_dist.train(data=data, loss=margin, config=config, run_dir="run")
+    refused(call("evaluate", "run"), "'arrays'", "--dataset")
+    result = call("evaluate", "run", "--dataset", "digits", "--json")
+    assert (last_json(result)["dataset"], last_json(result)["loss_name"]) == ("digits", "cross-entropy")
+    assert "the loss here is cross-entropy" in result.stderr
+
+
+@pytest.mark.parametrize("harm", [cut_short, lacks_a_file, no_checkpoint])
+def test_evaluate_refuses_a_harmed_run(own: Path, harm: Callable[[Path], None]) -> None:
+    harm(own)
+    refused(call("evaluate", str(own)), "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("args", "mentions"),
+    [
+        (["--dataset", "minst"], ["--dataset 'minst'", "did you mean 'mnist'?"]),
+        (["--dataset", "mnist", "--data-root", "none"], ["--data-root", "no mnist"]),
+        (["--dataset", "parquet", "--data-root", "wide"], ["[1, 8, 16]", "[1, 8, 8]"]),
+        (["--dataset", "parquet", "--data-root", "three"], ["3 classes", "10"]),
+        (["--dataset", "parquet", "--data-root", "untested"], ["--split test", "no such rows"]),
+        (["--dataset", "parquet"], ["--data-root"]),
+        (["--split", "tests"], ["--split", "'tests'"]),
+        (["--votes", "-1"], ["--votes", "-1"]),
+        (["--votes", "few"], ["--votes", "'few'"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_evaluate_refuses_what_does_not_fit(trained: Path, here: Path, args: list[str], mentions: list[str]) -> None:
+    prepare("digits", str(here / "digits"), shards=1)
+    header, _ = read_footer(here / "digits" / "train-00000-of-00001.parquet")
+    for name, other, splits in (
+        ("wide", header._replace(shape=(1, 8, 16)), ("train", "test")),
+        ("three", header._replace(classes=("a", "b", "c")), ("train", "test")),
+        ("untested", header, ("train",)),
+    ):
+        (here / name).mkdir()
+        for split in splits:
+            file = here / name / f"{split}-00000-of-00001.parquet"
+            write_file(file, np.zeros((20, *other.shape), np.uint8), np.zeros(20, np.int64), other)
+    refused(call("evaluate", str(trained), *args), *mentions)
+
+
+@pytest.mark.parametrize("place", ["none", "."])
+def test_evaluate_refuses_a_place_without_a_checkpoint(place: str) -> None:
+    refused(call("evaluate", place), "checkpoint")
+
+
+# --- under attack ---
+
+HERE = ["--workers", "0", "--json"]
+
+
+def test_attacks_corruptions_and_several_checkpoints_give_a_report(trained: Path, surrogate: Path, here: Path) -> None:
+    attack = ["--attack", "fgsm", "--attack", "random-signs", "--epsilon", "0.1", "--epsilon", "0.3", "--draws", "20"]
+    more = ["--surrogate", str(surrogate), "--corruption", "impulse", "--count", "60", "--out", "report"]
+    old = trained / "checkpoints" / "step-000010"
+    result = call("evaluate", str(trained), f"early={old}", *attack, *more, *HERE)
+    report = last_json(result)
+    assert [model["model"] for model in report["models"]] == ["glr heaviside cross-entropy mlp 64-50-10", "early"]
+    assert {(row["attack"], row["epsilon"]) for row in report["lines"]} >= {("fgsm", 0.1), ("random-signs", 0.3)}
+    assert len(report["surrogates"]) == 1
+    assert {entry["corruption"] for entry in report["corruptions"]} >= {"impulse"}
+    assert report == json.loads((here / "report" / "report.json").read_text())
+    assert (here / "report" / "report.md").exists()
+    assert list((here / "report" / "pictures").glob("*.png"))
+    assert "fgsm" in result.stderr  # the table; standard output is for a program
+    assert len(result.stdout.splitlines()) == 1
+
+
+def test_seeds_of_one_network_share_a_name_and_others_get_names_apart(trained: Path, here: Path) -> None:
+    for name, how in (("one", ["--seed", "1"]), ("two", ["--seed", "2"]), ("wide", ["--set", "noise.scale=3"])):
+        assert call("train", *SMALL, "--steps", "2", *how, "--run-dir", name).exit_code == 0
+    same = last_json(call("evaluate", "one", "two", *HERE))
+    assert [(model["model"], model["clean"]["seeds"]) for model in same["models"]] == [
+        ("glr heaviside cross-entropy mlp 64-50-10", 2)
+    ]
+    apart = last_json(call("evaluate", "one", "wide", *HERE))
+    assert [model["model"].rpartition(" (")[2] for model in apart["models"]] == [
+        "one step-000002)",
+        "wide step-000002)",
+    ]
+    named = last_json(call("evaluate", "A=one", "A=two", "B=wide", *HERE))
+    assert [model["model"] for model in named["models"]] == ["A", "B"]
+
+
+def test_one_named_checkpoint_is_a_report_and_a_plain_one_is_not(trained: Path) -> None:
+    plain = last_json(call("evaluate", str(trained), *HERE))
+    report = last_json(call("evaluate", f"mine={trained}", *HERE))
+    assert report["models"][0]["clean"]["mean"] == pytest.approx(plain["accuracy"], abs=1e-6)
+    assert "models" not in plain
+
+
+def test_a_surrogate_that_is_under_test_is_warned_of(surrogate: Path) -> None:
+    result = call("evaluate", str(surrogate), "--attack", "fgsm", "--surrogate", str(surrogate), "--count", "30", *HERE)
+    assert last_json(result)["lines"][-1]["knowledge"] == "white-box"
+    assert "warning: the surrogate" in result.stderr
+    assert "white-box, not transfer" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "mentions"),
+    [
+        (["--attack", "fgms"], ["did you mean 'fgsm'?"]),
+        (["--attack", "fgsm", "--epsilon", "-1"], ["--epsilon -1.0"]),
+        (["--attack", "fgsm", "--epsilon", "nan"], ["--epsilon nan"]),
+        (["--attack", "fgsm"], ["no gradient", "--surrogate CHECKPOINT"]),
+        (["--attack", "eot-pgd"], ["eot-pgd", "--votes"]),
+        (["--corruption", "gausian"], ["did you mean 'gaussian'?"]),
+        (["--epsilon", "0.1"], ["--epsilon", "--attack"]),
+        (["--corruption", "all", "--steps", "3"], ["--steps", "--attack"]),
+        (["--seconds-per-sample", "1"], ["--seconds-per-sample", "--attack"]),
+        (["--surrogate", "SELF"], ["--surrogate", "--attack fgsm"]),
+        (["--count", "0"], ["--count 0"]),
+        (["--samples", "none"], ["--samples", "no meta.json"]),
+        (["SELF"], ["has the very parameters", "give each network once"]),
+        (["other"], ["other", "[1, 4, 4]", "[1, 8, 8]"]),
+        (["--attack", "random-signs", "--out", "taken"], ["--out taken", "thesis.tex", "choose a new folder"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_evaluated_is_refused(trained: Path, here: Path, args: list[str], mentions: list[str]) -> None:
+    (here / "taken").mkdir()
+    (here / "taken" / "thesis.tex").write_text("do not lose me")
+    if "other" in args:
+        assert call("train", *SMALL, "--steps", "1", "--set", "data.resize=4", "--run-dir", "other").exit_code == 0
+    args = [str(trained) if arg == "SELF" else arg for arg in args]
+    refused(call("evaluate", str(trained), *args, "--workers", "0"), *mentions)
+    assert [file.name for file in (here / "taken").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_more_actors_than_the_cluster_has_room_for_are_refused(trained: Path) -> None:
+    refused(call("evaluate", f"A={trained}", "--workers", "100"), "--workers 100", "100 CPUs", "--workers 0")

@@ -1,0 +1,218 @@
+"""The door: each part of what an evaluation finds against the same thing done by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_nets import digits, network, timeless
+from torch.nn.functional import cross_entropy
+
+from glr_dist.core.noise import NoiseConfig
+from glr_dist.errors import UserError
+from glr_dist.robustness.attack_config import AttackConfig
+from glr_dist.robustness.corruptions import corrupt
+from glr_dist.robustness.crew import LocalCrew
+from glr_dist.robustness.evaluation import attack_set, evaluate_robustness
+from glr_dist.robustness.outcomes import AttackOutcome, Findings
+from glr_dist.robustness.selection import Selection, rows_at
+from glr_dist.robustness.subjects import Subject
+
+FGSM = AttackConfig(name="fgsm", epsilon=0.15)
+BPDA = AttackConfig(name="bpda-pgd", epsilon=0.05, steps=5)
+EXACT = AttackConfig(name="exact", epsilon=0.05)
+FEW = Selection(count=130, seed=1)
+
+
+def chosen(selection: Selection = FEW) -> tuple[torch.Tensor, torch.Tensor]:
+    return rows_at(digits(), selection.split, selection.of(digits()))
+
+
+def told(subject: Subject, x: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return np.asarray(subject.model(x).argmax(1))
+
+
+def fgsm_on(subject: Subject, epsilon: float) -> torch.Tensor:
+    x, labels = chosen()
+    x.requires_grad_()
+    (gradient,) = torch.autograd.grad(cross_entropy(subject.model(x), labels), x)
+    return (x.detach() + epsilon * gradient.sign()).clamp(0, 1)
+
+
+def evaluated(*subjects: Subject, **how: Any) -> Findings:
+    return evaluate_robustness(subjects, digits(), **{"selection": FEW, **how})
+
+
+def test_clean_predictions_and_who_is_who() -> None:
+    findings = evaluated(network("heaviside"), network("heaviside", 1), network("relu"))
+    x, labels = chosen()
+    assert np.array_equal(findings.labels, labels.numpy())
+    assert np.array_equal(findings.indices, FEW.of(digits()))
+    assert [card.name for card in findings.models] == ["heaviside 12", "heaviside 12", "relu 12"]
+    assert [card.noise for card in findings.models] == ["gaussian 0.5", "gaussian 0.5", ""]
+    for card, subject in zip(findings.models, (network("heaviside"), network("heaviside", 1)), strict=False):
+        assert np.array_equal(card.right, told(subject, x) == labels.numpy())
+    assert findings.data["classes"] == 10
+    assert findings.data["selected"] == "130 of 359, by seed 1"
+
+
+def test_transferred_fgsm_is_made_on_the_surrogate_and_seen_by_all() -> None:
+    subjects, surrogates = (network("heaviside"), network("sigmoid")), (network("relu"), network("relu", 1))
+    findings = evaluated(*subjects, attacks=[FGSM], surrogates=surrogates)
+    x, labels = chosen()
+    assert len(findings.attacks) == 4
+    for outcome in findings.attacks:
+        assert outcome.knowledge == "transfer"
+        assert outcome.surrogate is not None
+        moved = fgsm_on(surrogates[outcome.surrogate], 0.15)
+        assert np.array_equal(outcome.right, told(subjects[outcome.model], moved) == labels.numpy())
+    for index, surrogate in enumerate(surrogates):
+        assert findings.surrogates[index].sha256 == surrogate.sha256
+        assert np.array_equal(findings.surrogates[index].right, told(surrogate, x) == labels.numpy())
+        own = next(outcome for outcome in findings.surrogate_attacks if outcome.model == index)
+        assert np.array_equal(own.right, told(surrogate, fgsm_on(surrogate, 0.15)) == labels.numpy())
+
+
+def test_without_a_surrogate_each_network_is_attacked_on_its_own_gradient() -> None:
+    findings = evaluated(network("relu"), network("sigmoid"), attacks=[FGSM])
+    _, labels = chosen()
+    for outcome, subject in zip(findings.attacks, (network("relu"), network("sigmoid")), strict=True):
+        assert (outcome.knowledge, outcome.surrogate) == ("white-box", None)
+        assert np.array_equal(outcome.right, told(subject, fgsm_on(subject, 0.15)) == labels.numpy())
+
+
+def test_a_surrogate_that_is_the_network_itself_is_white_box_and_warned_of() -> None:
+    said: list[str] = []
+    findings = evaluated(
+        network("relu"), network("sigmoid"), attacks=[FGSM], surrogates=[network("relu")], say=said.append
+    )
+    assert [outcome.knowledge for outcome in findings.attacks] == ["white-box", "transfer"]
+    assert [outcome.surrogate for outcome in findings.attacks] == [None, 0]
+    assert len(said) == 1
+    assert "white-box, not transfer" in said[0]
+
+
+def test_a_stored_set_is_what_was_made_on_the_way(tmp_path: Path) -> None:
+    attack_set(network("relu"), digits(), FGSM, str(tmp_path / "set"), selection=FEW)
+    made = evaluated(network("heaviside"), network("relu"), attacks=[FGSM], surrogates=[network("relu")])
+    # another choice: what the set holds
+    stored = evaluated(
+        network("heaviside"), network("relu"), samples=[str(tmp_path / "set")], selection=Selection(seed=7)
+    )
+    assert np.array_equal(stored.indices, made.indices)
+    for one, other in zip(made.attacks, stored.attacks, strict=True):
+        assert np.array_equal(one.right, other.right)
+        assert (one.knowledge, one.attack) == (other.knowledge, other.attack)
+    assert dataclasses.replace(stored.surrogates[0], right=None) == dataclasses.replace(made.surrogates[0], right=None)
+    assert np.array_equal(stored.surrogates[0].right, made.surrogates[0].right)
+    with pytest.raises(UserError, match=r"lacks \d+ of the 200 selected samples"):
+        evaluated(network("heaviside"), samples=[str(tmp_path / "set")], selection=Selection(count=200))
+
+
+def test_exact_is_never_above_an_attack_and_leaves_out_what_it_cannot_decide() -> None:
+    said: list[str] = []
+    few = Selection(count=25)
+    findings = evaluated(network("relu"), network("heaviside"), attacks=[BPDA, EXACT], selection=few, say=said.append)
+    bpda = next(o for o in findings.attacks if o.attack.name == "bpda-pgd" and o.model == 1)
+    (exact,) = (o for o in findings.attacks if o.attack.name == "exact")
+    assert (exact.model, exact.knowledge) == (1, "exact")
+    assert exact.undecided is not None
+    assert not (exact.right & ~bpda.right).any()
+    assert 0 < exact.right.sum() <= bpda.right.sum() < 25
+    assert len(said) == 1
+    assert "nets/relu-12-0" in said[0]
+    with pytest.raises(UserError, match="nets/relu-12-0"):
+        evaluated(network("relu"), attacks=[EXACT], selection=few)
+
+
+def test_corruptions_are_those_of_the_library_by_network_and_severity() -> None:
+    subjects = (network("relu"), network("heaviside"))
+    findings = evaluated(*subjects, corruptions=["contrast", "impulse"], seed=5)
+    x, labels = chosen()
+    assert len(findings.corruptions) == 2 * 2 * 5
+    for outcome in findings.corruptions:
+        moved = corrupt(outcome.corruption, x, outcome.severity, seed=5, indices=findings.indices)
+        assert np.array_equal(outcome.right, told(subjects[outcome.model], moved) == labels.numpy())
+
+
+def test_votes_of_vanishing_noise_change_nothing_and_of_strong_noise_much() -> None:
+    def right(scale: float, votes: int) -> np.ndarray:
+        subject = dataclasses.replace(network("heaviside"), noise=NoiseConfig(scale=scale))
+        findings = evaluated(subject, attacks=[FGSM], surrogates=[network("relu")], votes=votes)
+        assert findings.models[0].votes == votes
+        return np.concatenate([findings.models[0].right, findings.attacks[0].right])
+
+    assert np.array_equal(right(1e-7, 3), right(1e-7, 0))
+    assert right(30.0, 1).mean() < 0.4
+
+
+def test_noise_that_stays_on_is_attacked_in_expectation() -> None:
+    eot = AttackConfig(name="eot-pgd", epsilon=0.15, steps=4, draws=4)
+    few = Selection(count=40)
+    (outcome,) = evaluated(network("heaviside"), attacks=[eot], votes=3, selection=few).attacks
+    clean = evaluated(network("heaviside"), votes=3, selection=few).models[0].right
+    assert outcome.knowledge == "white-box"
+    assert outcome.right.mean() < clean.mean() - 0.2
+
+
+def test_samples_to_look_at_are_chosen_by_seed_and_are_those_of_the_attack() -> None:
+    findings = evaluated(network("heaviside"), network("heaviside", 1), attacks=[FGSM], surrogates=[network("relu")])
+    (view,) = findings.specimens  # one for the two seeds of one name
+    outcome: AttackOutcome = findings.attacks[view.outcome]
+    x, labels = chosen()
+    moved = fgsm_on(network("relu"), 0.15)
+    places = [int(np.flatnonzero([np.array_equal(image, c) for c in x.numpy()])[0]) for image in view.clean]
+    assert len(places) == 8
+    assert np.array_equal(view.labels, labels[places].numpy())
+    np.testing.assert_allclose(view.adversarial, moved[places].numpy(), atol=1e-6)
+    assert np.array_equal(view.after == view.labels, outcome.right[places])
+    assert np.array_equal(view.before, told(network("heaviside"), x)[places])
+
+
+def test_the_order_of_answers_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    how: dict[str, Any] = {
+        "attacks": [FGSM, AttackConfig(name="random-signs", epsilon=0.1, draws=20)],
+        "surrogates": [network("relu")],
+        "corruptions": ["gaussian"],
+    }
+    before = timeless(evaluated(network("heaviside"), **how))
+    run = LocalCrew.run
+
+    def backwards(self: LocalCrew, jobs: Iterable[Any]) -> Iterator[Any]:
+        return run(self, reversed(list(jobs)))
+
+    monkeypatch.setattr(LocalCrew, "run", backwards)
+    assert timeless(evaluated(network("heaviside"), **how)) == before
+
+
+def test_the_same_attack_twice_is_done_once() -> None:
+    assert len(evaluated(network("relu"), attacks=[FGSM, FGSM]).attacks) == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "mention"),
+    [
+        ({"attacks": [FGSM]}, "nets/heaviside-12-0: the network has no gradient"),
+        ({"attacks": [FGSM], "surrogates": [network("heaviside", 1)]}, "nets/heaviside-12-1: the network has no grad"),
+        ({"attacks": [AttackConfig(name="fgms", epsilon=0.1)]}, "did you mean 'fgsm'"),
+        ({"attacks": [AttackConfig(name="fgsm", epsilon=-0.1)]}, "--epsilon -0.1"),
+        ({"attacks": [AttackConfig(name="fgsm", epsilon=float("nan"))]}, "--epsilon nan"),
+        ({"attacks": [AttackConfig(name="eot-pgd", epsilon=0.1)]}, "give --votes"),
+        ({"attacks": [EXACT], "votes": 2}, "leave --votes out"),
+        ({"surrogates": [network("relu")]}, "--surrogate: is for attacks that follow"),
+        ({"corruptions": ["gausian"]}, "did you mean 'gaussian'"),
+        ({"votes": -1}, "--votes -1"),
+        ({"selection": Selection(count=0)}, "--count 0"),
+        ({"samples": ["none"]}, "there is no meta.json"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(how: dict[str, Any], mention: str) -> None:
+    with pytest.raises(UserError, match=mention) as caught:
+        evaluated(network("heaviside"), **how)
+    assert "\n" not in str(caught.value)

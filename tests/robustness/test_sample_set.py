@@ -1,0 +1,177 @@
+"""Stored adversarial samples: what is in the files, and what is refused on reading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from small_nets import digits, network
+from torch.nn.functional import cross_entropy
+
+from glr_dist.data.arrays import ArrayDataset
+from glr_dist.errors import UserError
+from glr_dist.robustness.attack_config import AttackConfig
+from glr_dist.robustness.evaluation import attack_set
+from glr_dist.robustness.sample_set import open_set
+from glr_dist.robustness.selection import Selection
+
+FGSM = AttackConfig(name="fgsm", epsilon=0.1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """FGSM of 150 digits: two files."""
+    attack_set(network(), digits(), FGSM, str(tmp_path / "set"), selection=Selection(count=150))
+    return tmp_path / "set"
+
+
+def test_the_files_hold_fgsm_of_the_chosen_samples(folder: Path) -> None:
+    files = sorted(folder.glob("*.parquet"))
+    assert [file.name for file in files] == ["samples-00000.parquet", "samples-00001.parquet"]
+    table = pa.concat_tables([pq.read_table(file) for file in files])
+    assert table.schema.field("x_adv").type == pa.list_(pa.float32(), 64)
+    ((x, labels),) = digits().batches("test", 10_000)
+    index = torch.from_numpy(table["index"].to_numpy().copy())
+    clean, truth = x[index].requires_grad_(), labels[index]
+    model = network().model
+    (gradient,) = torch.autograd.grad(cross_entropy(model(clean), truth), clean)
+    expected = (clean.detach() + 0.1 * gradient.sign()).clamp(0, 1)
+    found = np.stack(table["x_adv"].to_pylist()).astype(np.float32)
+    np.testing.assert_allclose(found, expected.flatten(1).numpy(), atol=1e-6)
+    assert np.array_equal(table["label"].to_numpy(), truth.numpy())
+    assert np.array_equal(table["before"].to_numpy(), model(x[index]).argmax(1).numpy())
+    assert np.array_equal(table["after"].to_numpy(), model(expected).argmax(1).numpy())
+
+
+def test_the_metadata_say_what_was_made_of_what(folder: Path) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    assert (meta["attack"]["name"], meta["norm"], meta["eps"], meta["count"]) == ("fgsm", "L-infinity", 0.1, 150)
+    assert meta["surrogate"]["sha256"] == network().sha256
+    assert (meta["data"]["fingerprint"], meta["data"]["split"]) == (digits().fingerprint, "test")
+    assert (meta["shape"], meta["seed"], meta["without_gradient"]) == ([1, 8, 8], 0, 0)
+    assert {"glr_dist", "torch", "numpy"} <= set(meta["versions"])
+    for file in meta["files"]:
+        assert hashlib.sha256((folder / file["name"]).read_bytes()).hexdigest() == file["sha256"]
+    assert [file["rows"] for file in meta["files"]] == [100, 50]
+
+
+def test_any_samples_can_be_fetched_across_files(folder: Path) -> None:
+    stored = open_set(str(folder), digits(), "test")
+    assert np.array_equal(stored.indices, Selection(count=150).of(digits()))
+    table = pa.concat_tables([pq.read_table(file) for file in sorted(folder.glob("*.parquet"))])
+    batch = stored.batch(stored.indices[[3, 99, 100, 149]])
+    assert np.array_equal(batch.x.reshape(4, 64), np.stack(table["x_adv"].to_pylist())[[3, 99, 100, 149]])
+    assert stored.attack == FGSM
+
+
+def test_the_same_set_twice_is_the_same_bytes_and_another_is_refused(folder: Path) -> None:
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    attack_set(network(), digits(), FGSM, str(folder), selection=Selection(count=150))
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+    with pytest.raises(UserError, match="holds another set of samples"):
+        attack_set(network(), digits(), FGSM, str(folder), selection=Selection(count=140))
+    (folder / "meta.json").unlink()  # as after an interruption
+    attack_set(network(), digits(), FGSM, str(folder), selection=Selection(count=90))
+    assert len(list(folder.glob("*.parquet"))) == 1
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("do not lose me")
+    with pytest.raises(UserError, match=r"is not empty \(it holds thesis.tex\)"):
+        attack_set(network(), digits(), FGSM, str(tmp_path))
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_attacks_that_make_no_set_and_surrogates_without_a_gradient_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--attack exact: makes no set"):
+        attack_set(network(), digits(), AttackConfig(name="exact", epsilon=0.1), str(tmp_path / "set"))
+    with pytest.raises(UserError, match="nets/heaviside-12-0: the network has no gradient"):
+        attack_set(network("heaviside"), digits(), FGSM, str(tmp_path / "set"))
+    assert not (tmp_path / "set").exists()
+
+
+def rewritten(folder: Path, **columns: Callable[[np.ndarray], pa.Array]) -> None:
+    """Change columns of the first file, and its hash in the metadata."""
+    file = folder / "samples-00000.parquet"
+    table = pq.read_table(file)
+    for name, change in columns.items():
+        values = table[name].combine_chunks()
+        flat = values.flatten() if name == "x_adv" else values
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, change(flat.to_numpy(zero_copy_only=False).copy()))
+    pq.write_table(table, file)
+    edited(folder, lambda meta: meta["files"][0].update(sha256=hashlib.sha256(file.read_bytes()).hexdigest()))
+
+
+def edited(folder: Path, change: Callable[[dict], object]) -> None:
+    meta = json.loads((folder / "meta.json").read_text())
+    change(meta)
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+
+def pixels(values: np.ndarray, kind: pa.DataType | None = None, size: int = 64) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values, kind or pa.float32()), size)
+
+
+def with_first(value: float) -> Callable[[np.ndarray], pa.Array]:
+    def change(values: np.ndarray) -> pa.Array:
+        values[0] = value
+        return pixels(values)
+
+    return change
+
+
+def flipped_bit(folder: Path) -> None:
+    file = folder / "samples-00001.parquet"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("harm", "mention"),
+    [
+        (lambda f: (f / "meta.json").unlink(), "there is no meta.json"),
+        (lambda f: (f / "meta.json").write_text("{"), "meta.json is damaged"),
+        (lambda f: edited(f, lambda m: m.update(format=99)), "none of this version's"),
+        (lambda f: edited(f, lambda m: m["attack"].update(epsilon=float("nan"))), "none of this version's"),
+        (lambda f: edited(f, lambda m: m["files"].clear()), "holds no samples"),
+        (lambda f: edited(f, lambda m: m["files"].reverse()), "not in the order of their index"),
+        (lambda f: edited(f, lambda m: m.update(shape=[1, 4, 16])), r"shape \[1, 4, 16\], arrays has \[1, 8, 8\]"),
+        (lambda f: edited(f, lambda m: m["data"].update(fingerprint="f")), "made of other data"),
+        (lambda f: edited(f, lambda m: m["data"].update(split="train")), "give --split train"),
+        (lambda f: (f / "samples-00001.parquet").unlink(), "samples-00001.parquet is missing"),
+        (flipped_bit, "does not match its SHA-256"),
+        (lambda f: rewritten(f, x_adv=lambda v: pixels((v * 255).astype(np.uint8), pa.uint8())), "uint8"),
+        (lambda f: rewritten(f, x_adv=lambda v: pixels(v[: 32 * 100], size=32)), r"\[32\]"),
+        (lambda f: rewritten(f, x_adv=lambda v: pixels(v * 255)), r"not in \[0, 1\] \(divide bytes by 255\)"),
+        (lambda f: rewritten(f, x_adv=with_first(float("nan"))), "not finite"),
+        (lambda f: rewritten(f, x_adv=with_first(0.9)), "more than eps = 0.1"),
+        (lambda f: rewritten(f, index=lambda v: pa.array(v + 1000)), "outside 0..358"),
+        (lambda f: rewritten(f, label=lambda v: pa.array((v + 1) % 10)), "labels are not those"),
+    ],
+)
+def test_a_harmed_set_is_refused_in_one_line(folder: Path, harm: Callable[[Path], object], mention: str) -> None:
+    harm(folder)
+    with pytest.raises(UserError, match=mention) as caught:
+        open_set(str(folder), digits(), "test")
+    assert str(caught.value).startswith(f"--samples {folder}")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_same_data_in_other_shards_are_other_data(folder: Path) -> None:
+    with pytest.raises(UserError, match="other shards"):
+        open_set(str(folder), digits(5), "test")
+
+
+def test_data_of_another_shape_are_refused(folder: Path) -> None:
+    wide = ArrayDataset((np.zeros((20, 1, 8, 16), np.uint8), np.zeros(20, np.int64)))
+    with pytest.raises(UserError, match=r"shape \[1, 8, 8\], arrays has \[1, 8, 16\]"):
+        open_set(str(folder), wide, "test")

@@ -1,0 +1,81 @@
+"""How networks under test tell a class: by one clean pass, or by the vote of noisy ones."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from small_nets import digits, network
+from torch import nn
+
+from glr_dist.core.noise import NoiseConfig
+from glr_dist.core.sites import find_sites
+from glr_dist.errors import UserError
+from glr_dist.robustness.selection import rows_at
+from glr_dist.robustness.subjects import logits_of, predict, refuse_votes
+
+INDICES = np.arange(0, 359, 9)
+
+
+def test_a_clean_prediction_is_the_largest_output_of_the_network_in_numpy() -> None:
+    subject = network("heaviside")
+    x, _ = rows_at(digits(), "test", INDICES)
+    w, b, v, d = (parameter.double().numpy() for parameter in subject.model.parameters())
+    outputs = (x.flatten(1).double().numpy() @ w.T + b >= 0) @ v.T + d
+    found = predict(subject, x, votes=0, seed=0, indices=INDICES)
+    assert np.array_equal(found, outputs.argmax(1))
+
+
+def test_a_vote_is_drawn_from_the_seed_and_the_samples_index() -> None:
+    """One linear layer: the class is that of the largest z + scale * noise."""
+    model = nn.Linear(3, 4)
+    sites = tuple(find_sites(model, (3,), ()))
+    subject = dataclasses.replace(network("heaviside"), model=model, sites=sites, noise=NoiseConfig(scale=2.0))
+    x = torch.rand((5, 3), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z = model(x).numpy()
+    expected = []
+    for row, index in enumerate((3, 4, 10, 11, 200)):
+        seed = np.random.SeedSequence(9, spawn_key=(0x766F7465, index))
+        noise = np.random.Generator(np.random.PCG64(seed)).standard_normal((1, 4), dtype=np.float32)
+        expected.append((z[row] + 2.0 * noise[0]).argmax())
+    assert predict(subject, x, votes=1, seed=9, indices=np.array([3, 4, 10, 11, 200])).tolist() == expected
+
+
+@pytest.mark.parametrize("family", ["gaussian", "laplace"])
+def test_a_samples_vote_does_not_depend_on_its_neighbours(family: str) -> None:
+    subject = dataclasses.replace(network("heaviside"), noise=NoiseConfig(family=family, scale=3.0))
+    x, _ = rows_at(digits(), "test", INDICES)
+    whole = predict(subject, x, votes=3, seed=1, indices=INDICES)
+    backwards = predict(subject, x.flip(0), votes=3, seed=1, indices=INDICES[::-1].copy())
+    alone = [
+        predict(subject, x[i : i + 1], votes=3, seed=1, indices=INDICES[i : i + 1])[0] for i in range(len(INDICES))
+    ]
+    assert np.array_equal(whole, backwards[::-1])
+    assert np.array_equal(whole, alone)
+    assert not np.array_equal(whole, predict(subject, x, votes=3, seed=2, indices=INDICES))
+
+
+def test_votes_of_vanishing_noise_are_the_clean_network() -> None:
+    subject = dataclasses.replace(network("heaviside"), noise=NoiseConfig(scale=1e-7))
+    x, _ = rows_at(digits(), "test", INDICES)
+    clean, voted = (predict(subject, x, votes=votes, seed=0, indices=INDICES) for votes in (0, 5))
+    assert np.array_equal(clean, voted)
+
+
+def test_an_attack_on_a_voting_network_sees_fresh_noise_at_each_call_and_probabilities() -> None:
+    subject = network("heaviside")
+    x, _ = rows_at(digits(), "test", INDICES[:4])
+    logits = logits_of(subject, votes=8, seed=np.random.SeedSequence(0))
+    first, second = logits(x), logits(x)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(first.exp().sum(1), torch.ones(4))
+    assert logits_of(subject, votes=0, seed=np.random.SeedSequence(0)) is subject.model
+
+
+def test_votes_of_a_network_without_noise_are_refused() -> None:
+    refuse_votes([network("heaviside")])
+    with pytest.raises(UserError, match=r"--votes: nets/relu-12-0 was trained without noise \(bp\)"):
+        refuse_votes([network("heaviside"), network("relu")])
