@@ -88,7 +88,8 @@ class BlockRows:
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         network = problem.model if problem.surrogate is None else problem.surrogate.model
-        self._network = copy.deepcopy(network) if problem.augment.attack else network
+        # a copy of its own, of whose parameters nobody wants a gradient
+        self._network = copy.deepcopy(network).requires_grad_(False) if problem.augment.attack else network
         self._moves = bool(problem.augment.attack) and problem.surrogate is None  # the parameters make a difference
         self._latest: tuple[Block, np.ndarray, Rows] | None = None
 
@@ -186,8 +187,17 @@ def _attacked(problem: Problem, block: Block, network: nn.Module, x: Tensor, lab
             if augment.attack == "fgsm":
                 return fgsm(network, x, labels, augment.epsilon)
             size = augment.step_size or 2.5 * augment.epsilon / augment.steps
-            start = np.random.Generator(_stream(problem, block, _START))
-            return pgd(network, x, labels, augment.epsilon, steps=augment.steps, step_size=size, restarts=1, rng=start)
+            return pgd(
+                network,
+                x,
+                labels,
+                augment.epsilon,
+                steps=augment.steps,
+                step_size=size,
+                restarts=1,
+                rng=np.random.Generator(_stream(problem, block, _START)),
+                part=augment.part,
+            )
     except NoGradientError:  # it has one, as was seen at the start, but is saturated at every one of these rows now
         return x
 

@@ -19,6 +19,8 @@ KNOWLEDGE = {
     "exact": "exact",
 }
 ITERATIVE = ("pgd", "bpda-pgd", "eot-pgd")
+DRAWS = {"random-signs": 1000, "eot-pgd": 16}  # where AttackConfig.draws is 0
+_FLAGS = {"step_size": "step-size", "seconds": "seconds-per-sample"}  # those that are not their field's name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,11 +61,14 @@ class AttackConfig:
                 raise UserError(f"--{field} {getattr(self, field)}: must be at least {least}")
         for field in ("step_size", "seconds"):
             if not math.isfinite(getattr(self, field)) or getattr(self, field) < 0:
-                raise UserError(
-                    f"--{field.replace('_', '-')} {getattr(self, field)}: must be a finite number, 0 or more"
-                )
+                raise UserError(f"--{_FLAGS[field]} {getattr(self, field)}: must be a finite number, 0 or more")
         if not self.slopes or any(not math.isfinite(slope) or slope <= 0 for slope in self.slopes):
-            raise UserError(f"--slopes {list(self.slopes)}: give one or more numbers above 0")
+            raise UserError(f"slopes {list(self.slopes)}: give one or more numbers above 0")
+
+    @property
+    def draws_made(self) -> int:
+        """``draws``, or what 0 stands for."""
+        return self.draws or DRAWS.get(self.name, 0)
 
     @property
     def knowledge(self) -> str:

@@ -37,7 +37,6 @@ from glr_dist.robustness.stand_in import bpda_pgd, eot_pgd, stand_in_gradient
 __all__ = ["Attacked", "check_images", "fgsm", "fooled", "pgd", "random_signs", "run_attack"]
 
 _ROUND = 50  # random signs: draws of a sample that are tried at once; part of what a seed means
-_DRAWS = {"random-signs": 1000, "eot-pgd": 16}  # where AttackConfig.draws is 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +83,12 @@ def pgd(
     step_size: float,
     restarts: int,
     rng: np.random.Generator | None,
+    part: float = 1.0,
 ) -> Tensor:
     """Many small steps along the gradient's sign, all of them taken; the last point of each restart is its candidate.
+
+    With ``part`` below 1 each step after the first moves a random choice of the inputs alone: behind thresholds, where a
+    step turns bits or does nothing, moving all at once overshoots, and no step size mends it.
 
     Args:
         logits: a network with a gradient.
@@ -95,7 +98,8 @@ def pgd(
         steps: gradient steps.
         step_size: of each, in input units.
         restarts: random starts; the first candidate that fools is kept, else the last one.
-        rng: of the starts, uniform in the ball; None: one run that starts at ``x``.
+        rng: of the starts, uniform in the ball, and of the choices; None: one run that starts at ``x``.
+        part: share of each sample's inputs that a step after the first may move, in (0, 1]; below 1 it needs ``rng``.
 
     Returns:
         [B, ...], a fresh tensor.
@@ -104,13 +108,17 @@ def pgd(
         UserError: for a network without a gradient, or inputs that are no images.
     """
     check_attack(x, labels, epsilon)
+    assert part == 1.0 or rng is not None
     input_gradient(logits, x, labels)  # refuses a network without one
 
     def attempt(rows: Tensor) -> Tensor:
         clean, truth = x[rows], labels[rows]
         z = clean if rng is None else uniform_start(x, epsilon, rng)[rows]
-        for _ in range(steps):
-            z = stepped(z, clean, gradient_and_logits(logits, z, truth)[0], step_size, epsilon)
+        for step in range(steps):
+            gradient = gradient_and_logits(logits, z, truth)[0]
+            if part < 1.0 and step and rng is not None:
+                gradient *= torch.from_numpy(rng.random(tuple(z.shape), dtype=np.float32) < part).to(z.device)
+            z = stepped(z, clean, gradient, step_size, epsilon)
         return z
 
     attempts = [attempt] * (1 if rng is None else restarts)
@@ -198,7 +206,7 @@ def _made(
     config: AttackConfig, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence
 ) -> tuple[Tensor, int]:
     """The samples, and how many had no gradient."""
-    epsilon, draws = config.epsilon, config.draws or _DRAWS.get(config.name, 0)
+    epsilon, draws = config.epsilon, config.draws_made
     rng = np.random.Generator(np.random.PCG64(seed))
     iterative: dict[str, Any] = {
         "steps": config.steps,

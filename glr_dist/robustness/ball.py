@@ -34,9 +34,9 @@ def check_images(x: Tensor) -> None:
         )
     if not x.numel():
         raise UserError(f"images: shape {list(x.shape)} holds none; select at least one sample")
-    if not torch.isfinite(x).all():
+    low, high = (float(value) for value in torch.aminmax(x))  # one pass; NaN if any pixel is
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise UserError("images: NaN or infinite pixels; they must be in [0, 1]")
-    low, high = float(x.min()), float(x.max())
     if low < 0.0 or high > 1.0:
         raise UserError(f"images: pixels from {low:g} to {high:g}; they must be in [0, 1] (scale them)")
 
@@ -74,7 +74,7 @@ def project(candidate: Tensor, x: Tensor, epsilon: float) -> Tensor:
 
 def stepped(z: Tensor, x: Tensor, gradient: Tensor, step_size: float, epsilon: float) -> Tensor:
     """``z`` after one step along the gradient's sign, back in ball(x); where the gradient is 0 or NaN, z stays."""
-    return project(z + step_size * gradient.nan_to_num(0.0).sign(), x, epsilon)
+    return project(torch.add(z, gradient.nan_to_num(0.0).sign_(), alpha=step_size), x, epsilon)
 
 
 def uniform_start(x: Tensor, epsilon: float, rng: np.random.Generator) -> Tensor:

@@ -111,7 +111,15 @@ def test_jitter_alone_changes_all_rows() -> None:
     assert (made(problem, block) != x).any(1).all()
 
 
-@pytest.mark.parametrize("keys", [FGSM, FGSM | {"augment.jitter": 0.2}, {"augment.attack": "pgd", "augment.steps": 2}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        FGSM,
+        FGSM | {"augment.jitter": 0.2},
+        {"augment.attack": "pgd", "augment.steps": 2},
+        {"augment.attack": "pgd", "augment.steps": 2, "augment.part": 0.5},
+    ],
+)
 def test_rows_are_a_function_of_block_and_parameters_whatever_was_asked_before(keys: dict[str, Any]) -> None:
     problem = small_problem(keys)
     one, other = problem.schedule.blocks(0)[:2]
@@ -212,6 +220,7 @@ def accuracy(model: nn.Module, x: Tensor, labels: Tensor) -> float:
         ({"augment.epsilon": "nan"}, r"augment.epsilon = nan: must be a finite number"),
         ({"augment.share": 1.5}, r"augment.share = 1.5: must be from 0 to 1"),
         ({"augment.jitter": -1.0}, r"augment.jitter = -1.0: must be from 0 to 1"),
+        ({"augment.part": 0.0}, r"augment.part = 0.0: must be above 0, at most 1"),
         ({"augment.refresh": 0}, r"augment.refresh = 0: must be at least 1"),
         ({"augment.surrogate": "run"}, r"augment.surrogate = 'run': nothing is attacked; add --augment fgsm"),
         (

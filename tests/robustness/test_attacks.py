@@ -214,7 +214,7 @@ def test_of_several_slopes_the_one_with_a_gradient_does_it() -> None:
     found = run_attack(config, net, x, labels, SEED)
     assert fooled(net, found.x, labels).all()
     assert found.without_gradient == 0
-    with pytest.raises(UserError, match=r"--slopes \[10\.0\].*smaller --slopes"):
+    with pytest.raises(UserError, match=r"with slopes \[10\.0\].*--attack square"):
         run_attack(AttackConfig(name="bpda-pgd", epsilon=0.1, slopes=(10.0,)), net, x, labels, SEED)
 
 
@@ -322,3 +322,31 @@ def test_labels_of_another_kind_are_refused() -> None:
     for wrong in (labels.int(), labels[:1], labels.float()):
         with pytest.raises(UserError, match=r"labels: .* must be int64 \[2\]"):
             run_attack(AttackConfig(name="fgsm", epsilon=0.1), network("relu"), x, wrong, SEED)
+
+
+def test_pgd_moves_a_random_part_of_the_inputs_after_its_first_step() -> None:
+    weight = torch.from_numpy(np.random.default_rng(0).choice([-1.0, 1.0], 4000).astype(np.float32))
+    x = torch.full((1, 4000), 0.5)
+
+    def line(z: torch.Tensor) -> torch.Tensor:
+        return torch.stack([torch.zeros(len(z)), z @ weight / 4000], dim=1)  # the gradient's signs are those of weight
+
+    start = pgd(
+        line,
+        x,
+        torch.zeros(1, dtype=torch.int64),
+        0.4,
+        step_size=0.01,
+        restarts=1,
+        steps=0,
+        rng=np.random.default_rng(5),
+    )
+    for part in (0.25, 1.0):
+        rng = np.random.default_rng(5)
+        end = pgd(
+            line, x, torch.zeros(1, dtype=torch.int64), 0.4, step_size=0.01, restarts=1, steps=3, rng=rng, part=part
+        )
+        inner = (start - 0.5).abs() < 0.35  # far from the ball's edge
+        moves = ((end - start) * weight / 0.01)[inner].round()
+        assert set(moves.tolist()) <= {1.0, 2.0, 3.0}  # all move first, then each step moves a part
+        assert float(moves.mean()) == pytest.approx(1 + 2 * part, abs=4 * (2 * part * (1 - part) / 3000) ** 0.5 + 1e-6)
