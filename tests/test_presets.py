@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import glr_dist
 from glr_dist.config import load_config
+from glr_dist.robustness.attack_config import AttackConfig
+from glr_dist.robustness.evaluation import evaluate_robustness, open_data
+from glr_dist.robustness.selection import Selection
+from glr_dist.robustness.subjects import open_subjects
 
 
 def reached(preset: str, folder: Path, data_root: str) -> float:
@@ -35,3 +40,18 @@ def test_digits(tmp_path: Path) -> None:
 )
 def test_mnist(preset: str, least: float, mnist_root: Path, tmp_path: Path) -> None:
     assert reached(preset, tmp_path, str(mnist_root)) >= least
+
+
+@pytest.mark.slow
+@pytest.mark.accuracy
+@pytest.mark.timeout(3600)
+def test_mnist_certified(mnist_root: Path, tmp_path: Path) -> None:
+    assert reached("mnist-certified", tmp_path, str(mnist_root)) >= 0.965
+    data = open_data(tmp_path / "run", data_root=str(mnist_root))
+    proofs = [AttackConfig(name="exact", epsilon=epsilon) for epsilon in (0.1, 0.3)]
+    findings = evaluate_robustness(
+        open_subjects([tmp_path / "run"], data), data, attacks=proofs, selection=Selection(count=200)
+    )
+    small, large = (float(np.mean(outcome.right)) for outcome in findings.attacks)
+    assert small >= 0.92
+    assert large >= 0.5

@@ -45,12 +45,12 @@ def heaviside(x: Tensor) -> Tensor:
     """1 where ``x >= 0``, else 0, in x's dtype. No derivative but inside `straight_through` and `sigmoid_derivative`."""
     if has_torch_function_unary(x):
         return handle_torch_function(heaviside, (x,), x)
-    step: Tensor = _Step.apply(x)
     stand_in = _stand_in.get()
     if stand_in is None:
+        step: Tensor = _Step.apply(x)
         return step
     smooth = stand_in(x)
-    return step + (smooth - smooth.detach())  # the bracket is exactly 0: the step's own bits
+    return x.detach().ge(0.0).to(x.dtype) + (smooth - smooth.detach())  # the bracket is exactly 0: the step's own bits
 
 
 def _hard_sigmoid(x: Tensor) -> Tensor:

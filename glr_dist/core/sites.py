@@ -12,7 +12,6 @@ Shapes: B examples, N... the rest of a site's output shape.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -256,16 +255,18 @@ def tapped(model: nn.Module, sites: Sequence[Site], on_output: OnOutput, *, deta
         UserError: in a forward pass that calls a layer more or less often than the probing one did.
     """
     index = {(site.module, site.call): i for i, site in enumerate(sites)}
-    per_pass = Counter(site.module for site in sites)
-    calls: Counter[str] = Counter()
+    per_pass: dict[str, int] = {}  # a Counter takes longer to make than a small pass has to spare
+    for site in sites:
+        per_pass[site.module] = per_pass.get(site.module, 0) + 1
+    calls: dict[str, int] = {}
 
     def start(module: nn.Module, args: Any) -> None:
         calls.clear()
 
     def hook_for(name: str) -> Callable[..., Tensor | None]:
         def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
-            call = calls[name]
-            calls[name] += 1
+            call = calls.get(name, 0)
+            calls[name] = call + 1
             if call == per_pass[name]:
                 _refuse_calls(name, "more", call)
             return on_output(index[name, call], output)
@@ -274,7 +275,7 @@ def tapped(model: nn.Module, sites: Sequence[Site], on_output: OnOutput, *, deta
 
     def finish(module: nn.Module, args: Any, output: Any) -> None:
         for name, expected in per_pass.items():
-            if calls[name] < expected:
+            if calls.get(name, 0) < expected:
                 _refuse_calls(name, "less", expected)
 
     def cut(module: nn.Module, args: Any, kwargs: Any) -> Any:

@@ -91,7 +91,7 @@ def evaluate_robustness(
         UserError: when something doesn't fit; before any work is done, where that can be seen then.
     """
     refuse_unfit(subjects, attacks, surrogates, corruptions, votes)
-    sets = [open_set(place, data, selection.split) for place in samples]
+    sets = [open_set(place, data, selection.split) for place in dict.fromkeys(samples)]
     indices = _selected(selection, data, sets)
     gradient = any(attack.knowledge == "gradient" for attack in attacks)
     refuse_without_gradient((surrogates or subjects) if gradient else (), data, selection.split, indices)
@@ -114,7 +114,7 @@ def evaluate_robustness(
         for done, (job, answer) in enumerate(crew.run(jobs), 1):
             answers[job.number] = answer
             show(done, len(jobs), describe(job))
-    return gathered(examiner, surrogates, jobs, answers, indices, _about(data, selection, len(indices)))
+    return gathered(examiner, surrogates, jobs, answers, indices, _about(data, selection, len(indices), bool(sets)))
 
 
 def attack_set(
@@ -202,17 +202,17 @@ def _warn_of_itself(
                 )
 
 
-def _about(data: DataSource, selection: Selection, count: int) -> dict[str, Any]:
+def _about(data: DataSource, selection: Selection, count: int, stored: bool) -> dict[str, Any]:
     """What a report says of the data."""
     rows = data.count(selection.split)
-    chosen = f"{count} of {rows}, by seed {selection.seed}" if selection.count else f"{count} of {rows}"
+    how = f", by seed {selection.seed}" if selection.count else ", those of the stored sets" if stored else ""
     return {
         "name": data.name,
         "split": selection.split,
         "fingerprint": data.fingerprint,
         "shape": list(data.shape),
         "classes": len(data.classes),
-        "selected": chosen,
+        "selected": f"{count} of {rows}{how}",
     }
 
 
@@ -249,5 +249,6 @@ def _result(written: Sequence[Written]) -> dict[str, Any]:
     counts = ("right_before", "right_after", "fooled", "without_gradient")
     return {
         **{name: sum(getattr(part, name) for part in written) for name in counts},
+        "queries": sum(part.queries for part in written) / sum(part.file["rows"] for part in written),
         "files": [part.file for part in written],
     }

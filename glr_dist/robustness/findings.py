@@ -6,6 +6,7 @@ n: the selected samples.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from itertools import groupby
 from typing import Any
@@ -57,7 +58,7 @@ def gathered(
     """
     labels = np.concatenate([rows_at(examiner.data, examiner.split, c.indices)[1].numpy() for c in chunks(indices)])
     lines = [
-        (line, _joined([answer for job in group if (answer := answers[job.number]) is not None]))
+        (line, _recalled(line, _joined([a for job in group if (a := answers[job.number]) is not None]), examiner))
         for line, group in groupby(jobs, key=lambda job: job.line)
     ]
     clean = lines[0][1]
@@ -150,6 +151,15 @@ def _surrogate_cards(
     return list(cards.values())
 
 
+def _recalled(line: Line, answer: Answer, examiner: Examiner) -> Answer:
+    """With what a stored set's maker counted; of a part of a set, no fewer samples without a gradient than there are."""
+    if not isinstance(line, Stored):
+        return answer
+    meta = examiner.sets[line.number].meta
+    dead = min(meta["without_gradient"], answer.right.shape[1])
+    return replace(answer, without_gradient=dead, queries=meta["queries"])
+
+
 def _attack_outcomes(
     line: Line, answer: Answer, examiner: Examiner, surrogates: Sequence[Subject], number: Mapping[str, int]
 ) -> Iterator[AttackOutcome]:
@@ -157,10 +167,12 @@ def _attack_outcomes(
     attack, about = _origin(line, examiner, surrogates)
     models = [line.subject] if isinstance(line, Direct) else range(len(examiner.subjects))
     for model, right in zip(models, answer.right, strict=True):
-        knowledge = _knowledge(attack, about, examiner.subjects[model])
+        subject = examiner.subjects[model]
+        knowledge = _knowledge(attack, _of_another(about, subject))
         yield AttackOutcome(
             model=model,
-            attack=attack,
+            # signs that were chosen on another network are one draw for this one
+            attack=replace(attack, draws=1) if knowledge == "none" and _of_another(about, subject) else attack,
             knowledge=knowledge,
             surrogate=number[about["sha256"]] if about is not None and knowledge == "transfer" else None,
             library=_library(attack),
@@ -187,7 +199,7 @@ def _surrogate_outcomes(
     yield AttackOutcome(
         model=number[about["sha256"]],
         attack=attack,
-        knowledge="white-box" if attack.knowledge == "gradient" else attack.knowledge,
+        knowledge=_knowledge(attack, of_another=False),
         library=_library(attack),
         right=answer.after == labels,
         without_gradient=answer.without_gradient,
@@ -203,11 +215,16 @@ def _corruption_outcomes(line: Corrupted, answer: Answer) -> Iterator[Corruption
         yield CorruptionOutcome(model=model, corruption=line.name, severity=severity, right=right)
 
 
-def _knowledge(attack: AttackConfig, about: Mapping[str, Any] | None, subject: Subject) -> str:
+def _of_another(about: Mapping[str, Any] | None, subject: Subject) -> bool:
+    """Whether samples were made on a surrogate that is not the network under test itself."""
+    return about is not None and about["sha256"] != subject.sha256
+
+
+def _knowledge(attack: AttackConfig, of_another: bool) -> str:
     """What an attack used of the network under test."""
-    if attack.knowledge == "none" or (about is None and attack.knowledge != "gradient"):
-        return attack.knowledge
-    return "white-box" if about is None or about["sha256"] == subject.sha256 else "transfer"
+    if of_another and attack.knowledge != "none":
+        return "transfer"
+    return "white-box" if attack.knowledge == "gradient" else attack.knowledge
 
 
 def _library(attack: AttackConfig) -> str:

@@ -76,6 +76,7 @@ class Written:
         right_before: samples that it got right before.
         right_after: samples that it gets right under the attack.
         without_gradient: samples whose input gradient was zero or not finite.
+        queries: forward passes, all samples added.
     """
 
     file: dict[str, Any]
@@ -83,6 +84,7 @@ class Written:
     right_before: int
     right_after: int
     without_gradient: int
+    queries: float
 
 
 class Writer:
@@ -101,6 +103,7 @@ class Writer:
             right_before=int(right.sum()),
             right_after=int(still.sum()),
             without_gradient=batch.without_gradient,
+            queries=batch.queries * len(right),
         )
 
 

@@ -21,7 +21,8 @@ from glr_dist.errors import UserError
 
 _NO_GRADIENT = (
     "the network has no gradient with respect to its input (threshold units, torch.sign, round or the like): use a"
-    " surrogate that has one (--surrogate CHECKPOINT), or a white-box attack with a stand-in derivative (--attack bpda-pgd)"
+    " surrogate that has one (`evaluate`: --surrogate CHECKPOINT; `attack`: as SURROGATE), or a white-box attack with a"
+    " stand-in derivative (--attack bpda-pgd)"
 )
 
 
@@ -46,7 +47,7 @@ def input_gradient(logits: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor
             derivative of every output is zero for every sample.
     """
     gradient, _ = gradient_and_logits(logits, x, labels)
-    if not gradient.any() and not _any_derivative(logits, x):
+    if not gradient.count_nonzero() and not _any_derivative(logits, x):
         raise NoGradientError(_NO_GRADIENT)
     return gradient
 
@@ -72,15 +73,15 @@ def without_gradient(gradient: Tensor) -> Tensor:
 @contextmanager
 def evaluating(network: object) -> Iterator[None]:
     """Within: a module is in evaluation mode; afterwards each submodule has its own flag again. Others are left alone."""
-    modules = list(network.modules()) if isinstance(network, nn.Module) else []
-    flags = [module.training for module in modules]
+    modules = network.modules() if isinstance(network, nn.Module) else ()
+    training = [module for module in modules if module.training]  # mostly none: writing to a module takes long
     try:
-        for module in modules:
+        for module in training:
             module.training = False
         yield
     finally:
-        for module, flag in zip(modules, flags, strict=True):
-            module.training = flag
+        for module in training:
+            module.training = True
 
 
 def _forward(logits: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:

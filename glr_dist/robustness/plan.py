@@ -41,11 +41,12 @@ def plan_lines(
         UserError: when ``exact`` can decide none.
     """
     lines: list[Line] = [Clean()]
+    decidable = _decidable(subjects, say) if any(attack.name == "exact" for attack in attacks) else []
     for attack in attacks:
         if attack.knowledge == "gradient" and surrogates:
             lines += [Order(number, attack) for number in range(len(surrogates))]
         else:
-            able = _decidable(subjects, say) if attack.name == "exact" else range(len(subjects))
+            able = decidable if attack.name == "exact" else range(len(subjects))
             lines += [Direct(number, attack) for number in able]
     lines += [Stored(number) for number in range(len(sets))]
     lines += [Corrupted(name) for name in corruptions]

@@ -191,6 +191,7 @@ def _meta(folder: Storage) -> dict[str, Any]:
         ModelCard(**meta["surrogate"], votes=0, right=np.empty(0, bool))
         assert all({"name", "sha256"} <= set(file) and _FILE.fullmatch(file["name"]) for file in meta["files"])
         assert {"name", "split", "fingerprint", "rows"} <= set(meta["data"]) and meta["shape"]
+        assert {"without_gradient", "queries"} <= set(meta)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"--samples {folder}: {META} is none of this version's (format {FORMAT}); make the set again"

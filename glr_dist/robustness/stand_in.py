@@ -50,9 +50,9 @@ def stand_in_gradient(logits: Logits, x: Tensor, labels: Tensor, slopes: Sequenc
             found[dead] = gradient[dead]
     if found is None:
         raise UserError(
-            f"no gradient reaches the input even with --slopes {list(slopes)}: only glr_dist's Heaviside units get a"
-            " stand-in derivative, and steep ones vanish far from the threshold; try a surrogate (--surrogate CHECKPOINT),"
-            " a black-box attack (--attack square, hopskipjump), or smaller --slopes"
+            f"no gradient reaches the input even with slopes {list(slopes)}: only glr_dist's Heaviside units get a"
+            " stand-in derivative, and steep ones vanish far from the threshold; try a surrogate (--surrogate CHECKPOINT)"
+            " or a black-box attack (--attack square, hopskipjump)"
         )
     return found
 

@@ -50,10 +50,15 @@ class Source:
 
 def source(outcome: AttackOutcome) -> Source:
     """The source of one outcome's adversaries."""
-    settings = tuple((name, getattr(outcome.attack, name)) for name in SETTINGS[outcome.attack.name])
+    settings = tuple((name, setting(outcome.attack, name)) for name in SETTINGS[outcome.attack.name])
     return Source(
         attack=outcome.attack.name, settings=settings, knowledge=outcome.knowledge, surrogate=outcome.surrogate
     )
+
+
+def setting(attack: AttackConfig, name: str) -> Any:
+    """One of an attack's settings, as it was in effect."""
+    return attack.draws_made if name == "draws" else getattr(attack, name)
 
 
 def settings_text(attack: AttackConfig) -> str:
@@ -62,7 +67,7 @@ def settings_text(attack: AttackConfig) -> str:
         "steps": f"{attack.steps} steps" + (f" of {attack.step_size:g}" if attack.step_size else ""),
         "restarts": f"{attack.restarts} restart{'s' * (attack.restarts != 1)}",
         "slopes": f"slopes {', '.join(f'{slope:g}' for slope in attack.slopes)}",
-        "draws": f"{attack.draws} draws",
+        "draws": f"{attack.draws_made} draw{'s' * (attack.draws_made != 1)}",
         "queries": f"at most {attack.queries} queries",
         "seconds": f"at most {attack.seconds:g} s a sample",
     }

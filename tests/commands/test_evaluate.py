@@ -250,6 +250,7 @@ def test_a_surrogate_that_is_under_test_is_warned_of(surrogate: Path) -> None:
         (["--epsilon", "0.1"], ["--epsilon", "--attack"]),
         (["--corruption", "all", "--steps", "3"], ["--steps", "--attack"]),
         (["--seconds-per-sample", "1"], ["--seconds-per-sample", "--attack"]),
+        (["--attack", "exact", "--seconds-per-sample", "nan"], ["--seconds-per-sample nan"]),
         (["--surrogate", "SELF"], ["--surrogate", "--attack fgsm"]),
         (["--count", "0"], ["--count 0"]),
         (["--samples", "none"], ["--samples", "no meta.json"]),

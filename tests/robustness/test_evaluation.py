@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -108,11 +109,45 @@ def test_a_stored_set_is_what_was_made_on_the_way(tmp_path: Path) -> None:
     assert np.array_equal(stored.indices, made.indices)
     for one, other in zip(made.attacks, stored.attacks, strict=True):
         assert np.array_equal(one.right, other.right)
-        assert (one.knowledge, one.attack) == (other.knowledge, other.attack)
+        assert (one.knowledge, one.attack, one.queries) == (other.knowledge, other.attack, other.queries)
+    assert stored.data["selected"] == "130 of 359, those of the stored sets"
     assert dataclasses.replace(stored.surrogates[0], right=None) == dataclasses.replace(made.surrogates[0], right=None)
     assert np.array_equal(stored.surrogates[0].right, made.surrogates[0].right)
     with pytest.raises(UserError, match=r"lacks \d+ of the 200 selected samples"):
         evaluated(network("heaviside"), samples=[str(tmp_path / "set")], selection=Selection(count=200))
+
+
+def test_a_stored_set_tells_of_samples_that_had_no_gradient(tmp_path: Path) -> None:
+    surrogate = network("relu")
+    model = copy.deepcopy(surrogate.model)
+    for values in list(model.parameters())[-2:]:
+        values.mul_(1e5)  # the same classes, told with a certainty of 1: the loss is flat where they are right
+    sure = dataclasses.replace(surrogate, model=model, sha256="sure")
+    attack_set(sure, digits(), FGSM, str(tmp_path / "set"), selection=FEW)
+    made = evaluated(network("heaviside"), attacks=[FGSM], surrogates=[sure])
+    stored = evaluated(network("heaviside"), samples=[str(tmp_path / "set")])
+    assert made.attacks[0].without_gradient > 60
+    for one, other in zip(
+        (*made.attacks, *made.surrogate_attacks), (*stored.attacks, *stored.surrogate_attacks), strict=True
+    ):
+        assert one.without_gradient == other.without_gradient
+
+
+def test_what_a_stored_set_knows_depends_on_whose_it_is(tmp_path: Path) -> None:
+    signs = AttackConfig(name="random-signs", epsilon=0.15, draws=20)
+    box = AttackConfig(name="square", epsilon=0.15, queries=20)
+    folders = [str(tmp_path / attack.name) for attack in (signs, box)]
+    for attack, folder in zip((signs, box), folders, strict=True):
+        attack_set(network("relu"), digits(), attack, folder, selection=Selection(count=20))
+    findings = evaluated(network("relu"), network("heaviside"), samples=folders, selection=Selection())
+    assert [(o.attack.name, o.model, o.knowledge) for o in findings.attacks] == [
+        ("random-signs", 0, "none"),
+        ("random-signs", 1, "none"),
+        ("square", 0, "scores"),
+        ("square", 1, "transfer"),
+    ]
+    # of the draws on its own network a sample keeps the one that fools; another network sees that one alone
+    assert [o.attack.draws for o in findings.attacks[:2]] == [20, 1]
 
 
 def test_exact_is_never_above_an_attack_and_leaves_out_what_it_cannot_decide() -> None:
@@ -127,6 +162,11 @@ def test_exact_is_never_above_an_attack_and_leaves_out_what_it_cannot_decide() -
     assert 0 < exact.right.sum() <= bpda.right.sum() < 25
     assert len(said) == 1
     assert "nets/relu-12-0" in said[0]
+    smaller = dataclasses.replace(EXACT, epsilon=0.01)
+    evaluated(
+        network("relu"), network("heaviside"), attacks=[EXACT, smaller], selection=Selection(count=2), say=said.append
+    )
+    assert len(said) == 2
     with pytest.raises(UserError, match="nets/relu-12-0"):
         evaluated(network("relu"), attacks=[EXACT], selection=few)
 

@@ -23,7 +23,7 @@ def found() -> Findings:
         [
             outcome("fgsm", 0.1, mask("00111111"), "transfer", surrogate=0, seconds=1.5, queries=2.0),
             outcome("pgd", 0.1, mask("11001111"), "transfer", surrogate=0, without_gradient=3),
-            outcome("random-signs", 0.1, mask("11111110"), draws=1000),
+            outcome("random-signs", 0.1, mask("11111110")),
             outcome("bpda-pgd", 0.1, mask("11110110"), restarts=3),
             outcome("exact", 0.1, mask("00000010"), undecided=mask("00000100")),
         ],
