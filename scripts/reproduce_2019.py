@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from recipes import Say, Training, cell, markdown, run_command, train_all
+from table_recipe import Say, Training, cell, markdown, run_command, train_all
 
 from glr_dist.commands.evaluation_options import actors, job_display
 from glr_dist.commands.terminal import absolute, say

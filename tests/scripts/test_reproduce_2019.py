@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import reproduce_2019
 from click.testing import CliRunner
-from recipes import Say, Training
+from table_recipe import Say, Training
 
 import glr_dist
 from glr_dist.config import load_config

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import recipes
 import reproduce_2021
+import table_recipe
 from click.testing import CliRunner
-from recipes import Training, cell, left_to_do, markdown, train_all
+from table_recipe import Training, cell, left_to_do, markdown, train_all
 
 import glr_dist
 from glr_dist.errors import UserError
@@ -70,7 +70,7 @@ def test_an_interrupted_training_goes_on_and_one_with_other_settings_is_refused(
 
 
 def test_a_training_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipes, "left_to_do", lambda *_: ["train", "no-such-preset"])
+    monkeypatch.setattr(table_recipe, "left_to_do", lambda *_: ["train", "no-such-preset"])
     with pytest.raises(UserError, match=r"(?s)train no-such-preset: failed with exit code 2: Error: preset 'no-such"):
         train_all([digits()], tmp_path, "", lambda line: None)
 
