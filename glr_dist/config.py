@@ -133,7 +133,7 @@ class Config:
         if self.engine.generators and not self.augment.attack:
             raise UserError(
                 f"engine.generators = {self.engine.generators}: makes adversarial rows, and there are none; add --augment"
-                " fgsm, or leave it out"
+                " fgsm (check: --set augment.attack=fgsm), or leave it out"
             )
 
 

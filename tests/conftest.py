@@ -10,6 +10,7 @@ import atexit
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,8 @@ def _use_private_ray() -> None:
 
 
 _use_private_ray()
+# a shell without job control starts what it runs in the background with Ctrl-C ignored, and child processes inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1)
 hypothesis.settings.register_profile("glr_dist", deadline=None)  # a busy machine is no failure

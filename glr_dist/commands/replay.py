@@ -19,6 +19,9 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object."),
         click.option("--trust-model", is_flag=True, help="Import and run the model.factory that the run names."),
+        click.option(
+            "--surrogate", metavar="CHECKPOINT", help="Where its surrogate lies now, if it had one that moved."
+        ),
         click.option("--data-root", metavar="DIR", help="Folder of the data.  [default: the run's]"),
         click.argument("run"),
     ):
@@ -29,7 +32,9 @@ def _shared_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.command(short_help="Rebuild a step's parameters from the journal.")
 @click.option("--to", type=int, metavar="STEP", help="Steps to do.  [default: all that the journal holds]")
 @_shared_options
-def replay(run: str, to: int | None, data_root: str | None, trust_model: bool, as_json: bool) -> None:
+def replay(
+    run: str, to: int | None, data_root: str | None, surrogate: str | None, trust_model: bool, as_json: bool
+) -> None:
     """Rebuild the parameters of RUN from its initial ones and its journal, and compare the checkpoints on the way."""
     from glr_dist.commands.progress import progress_display
     from glr_dist.commands.summary import show_table
@@ -40,6 +45,7 @@ def replay(run: str, to: int | None, data_root: str | None, trust_model: bool, a
             run,
             to,
             data_root=data_root and absolute(data_root),
+            surrogate=surrogate and (surrogate if "://" in surrogate else absolute(surrogate)),
             trust_model=trust_model,
             show=show,
             say=say,
@@ -71,7 +77,15 @@ def replay(run: str, to: int | None, data_root: str | None, trust_model: bool, a
 @click.option("--share", type=float, default=0.05, show_default=True, help="Of the units, in (0, 1].")
 @click.option("--seed", type=int, help="Of the choice of units.  [default: one that nobody can foresee]")
 @_shared_options
-def verify(run: str, share: float, seed: int | None, data_root: str | None, trust_model: bool, as_json: bool) -> None:
+def verify(
+    run: str,
+    share: float,
+    seed: int | None,
+    data_root: str | None,
+    surrogate: str | None,
+    trust_model: bool,
+    as_json: bool,
+) -> None:
     """Evaluate a random share of the units in RUN's journal again and report every loss that differs."""
     from glr_dist.commands.progress import progress_display
     from glr_dist.commands.summary import show_table
@@ -83,6 +97,7 @@ def verify(run: str, share: float, seed: int | None, data_root: str | None, trus
             share,
             seed=seed,
             data_root=data_root and absolute(data_root),
+            surrogate=surrogate and (surrogate if "://" in surrogate else absolute(surrogate)),
             trust_model=trust_model,
             show=show,
         )

@@ -16,6 +16,7 @@ from glr_dist.commands.terminal import INTERRUPTED, import_from_here, json_line,
 from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
+    from glr_dist.config import Config
     from glr_dist.engine.training import TrainResult
 
 
@@ -87,7 +88,23 @@ def _start(
     from glr_dist.config import load_config
     from glr_dist.engine.training import train as run_training
 
-    return run_training(config=load_config(preset, overrides), run_dir=run, seconds=seconds, show=show, say=say)
+    config = load_config(preset, overrides)
+    _refuse_idle(overrides, config)
+    return run_training(config=config, run_dir=run, seconds=seconds, show=show, say=say)
+
+
+def _refuse_idle(overrides: Mapping[str, Any], config: Config) -> None:
+    """Whoever says how rows are attacked, and not that they are, has forgotten something."""
+    attack = config.augment.attack
+    idle = [] if attack else ["share", "refresh"]
+    idle += [] if attack or config.evaluate_every else ["epsilon"]  # --evaluate-every attacks with it, too
+    idle += [] if attack == "pgd" else ["steps", "step_size", "part"]
+    for key in (f"augment.{name}" for name in idle):
+        if key in overrides:
+            needed = "pgd" if attack else "fgsm or pgd"
+            raise UserError(
+                f"{key} = {overrides[key]}: changes nothing without --augment {needed}; add it, or leave it out"
+            )
 
 
 def _continue(

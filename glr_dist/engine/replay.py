@@ -80,6 +80,7 @@ def replay(
     model: nn.Module | None = None,
     data: DataSource | None = None,
     data_root: str | None = None,
+    surrogate: str | None = None,
     trust_model: bool = False,
     show: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda line: None,
@@ -92,6 +93,7 @@ def replay(
         model: the model that was passed to `train`, if one was, with the same initial parameters; replayed in place.
         data: the data passed to `train`, if any were.
         data_root: the data's folder; None: the run's.
+        surrogate: where the checkpoint that its adversarial rows were made on lies now; None: where it lay.
         trust_model: whether code that the run names (``model.factory``) may be imported.
         show: called after every step.
         say: told in a line about checkpoints that are damaged.
@@ -99,7 +101,9 @@ def replay(
     Raises:
         UserError: when it is no run, has no journal or not this step, or other data or another model are given.
     """
-    replayer = Replayer(run_dir, model=model, data=data, data_root=data_root, trust_model=trust_model)
+    replayer = Replayer(
+        run_dir, model=model, data=data, data_root=data_root, surrogate=surrogate, trust_model=trust_model
+    )
     last = replayer.checked_step(to)
     hashes = _checkpoint_hashes(replayer.run, last, say)
     differing = [step for step in hashes if step == 0 and replayer.params_sha256() != hashes[step]]
@@ -134,6 +138,7 @@ class Replayer:
         data: DataSource | None = None,
         loss: Loss | None = None,
         data_root: str | None = None,
+        surrogate: str | None = None,
         trust_model: bool = False,
     ) -> None:
         """Open a run and its journal, at the initial parameters; the arguments are those of `replay`.
@@ -142,7 +147,8 @@ class Replayer:
             UserError: as `replay`.
         """
         self.run, text = open_run(run_dir)
-        overrides = {} if data_root is None else {"data.root": data_root}
+        moved = {"data.root": data_root, "augment.surrogate": surrogate}
+        overrides = {key: place for key, place in moved.items() if place is not None}
         self.config = parse_config(text, overrides, source=f"{self.run}/config.toml")
         self.reader = JournalReader(self.run)
         _refuse_empty(self.run, self.config, self.reader)

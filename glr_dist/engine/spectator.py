@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from glr_dist.core.accuracy import clean_accuracy
 from glr_dist.core.activations import straight_through
 from glr_dist.engine.problem import Problem
+from glr_dist.errors import UserError
 from glr_dist.models.weights import load_weights
 from glr_dist.robustness.attacks import fgsm
-from glr_dist.robustness.gradients import NoGradientError
 from glr_dist.store.checkpoint import load_checkpoint
 from glr_dist.store.storage import Storage
 
@@ -53,8 +53,8 @@ class Spectator:
             checkpoint: its folder.
 
         Returns:
-            The line: step, split, n, accuracy, epsilon, fgsm_accuracy (None for a network without any gradient),
-            params_sha256.
+            The line: step, split, n, accuracy, epsilon, fgsm_accuracy (None for a network without any gradient, and
+            inputs outside [0, 1]), params_sha256.
         """
         loaded = load_checkpoint(checkpoint)
         load_weights(self._model, loaded.weights, loaded.place)
@@ -79,7 +79,7 @@ class Spectator:
 
         try:
             return clean_accuracy(self._model, self._problem.loss, batches()).accuracy
-        except NoGradientError:
+        except UserError:
             return None
 
     def _append(self, found: dict[str, Any]) -> None:
@@ -93,6 +93,19 @@ def twin_fgsm(model: nn.Module, x: Tensor, labels: Tensor, epsilon: float) -> Te
     """FGSM on a network with a straight-through derivative for its Heaviside units: [B, ...]."""
     with straight_through():
         return fgsm(model, x, labels, epsilon)
+
+
+def refuse_without_split(problem: Problem) -> None:
+    """Refuse to evaluate checkpoints on nothing.
+
+    Raises:
+        UserError: when no rows are held out for validation.
+    """
+    if not problem.data.count(SPLIT):
+        raise UserError(
+            "evaluate_every: checkpoints are evaluated on the validation split, and there is none; raise data.validation,"
+            " or leave --evaluate-every out"
+        )
 
 
 @contextmanager

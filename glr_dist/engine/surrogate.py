@@ -11,7 +11,7 @@ from torch import nn
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.robustness.rebuilding import checkpoint_model
-from glr_dist.store.checkpoint import load_checkpoint
+from glr_dist.store.checkpoint import CheckpointError, load_checkpoint
 
 _BUILT_HERE = ("mlp", "conv")  # kinds that need no code but this package's
 
@@ -43,7 +43,10 @@ def load_surrogate(place: str, data: DataSource) -> Surrogate:
     Raises:
         UserError: when there is no sound checkpoint, it needs foreign code, or takes other inputs or classes.
     """
-    checkpoint = load_checkpoint(place)
+    try:
+        checkpoint = load_checkpoint(place)
+    except CheckpointError as error:
+        raise UserError(f"--surrogate: {error}") from error
     meta = checkpoint.meta
     kind = meta["model"]["kind"]
     if kind not in _BUILT_HERE:
@@ -54,6 +57,7 @@ def load_surrogate(place: str, data: DataSource) -> Surrogate:
     for thing, theirs, ours in (
         ("inputs of shape", list(meta["shape"]), list(data.shape)),
         ("a number of classes of", len(meta["classes"]), len(data.classes)),
+        ("classes", meta["classes"], list(data.classes)),  # Fashion-MNIST's fit on MNIST's, and tell nothing of them
     ):
         if theirs != ours:
             raise UserError(

@@ -25,7 +25,7 @@ from glr_dist.engine.preparation import set_up
 from glr_dist.engine.problem import Problem
 from glr_dist.engine.provenance import record, recorded, refuse_other, restore, run_meta
 from glr_dist.engine.rewind import rewind
-from glr_dist.engine.spectator import spectated
+from glr_dist.engine.spectator import refuse_without_split, spectated
 from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
@@ -46,6 +46,7 @@ _FREE_KEYS = (
     "engine.in_flight",
     "data.root",
     "data.cache",
+    "evaluate_every",
     "augment.surrogate",  # its place; its content is compared
 )
 
@@ -121,7 +122,7 @@ def resume(
 
     Args:
         run_dir: the run's folder, or one of its checkpoints to go back to.
-        overrides: keys to change: how many workers there are, and where the data lies.
+        overrides: keys to change: how many workers there are, where data and surrogate lie, who looks on.
         trust_model: import and run the ``model.factory`` that the run's config names.
         model: the model that was passed to `train`, if one was.
         data: the data passed to `train`, if any were.
@@ -159,6 +160,8 @@ def _train(
         require_tensorboard()
     own_model = model is not None
     model, problem, optimizer, schedule = set_up(config, model, data, loss)
+    if config.evaluate_every:
+        refuse_without_split(problem)
     meta = run_meta(config, problem, own_model=own_model, own_loss=loss is not None)
     first, clock, twin = 0, Clock(), Twin(problem.augment)
     if resumed is None:

@@ -79,6 +79,7 @@ def verify(
     data: DataSource | None = None,
     loss: Loss | None = None,
     data_root: str | None = None,
+    surrogate: str | None = None,
     trust_model: bool = False,
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> VerifyResult:
@@ -92,6 +93,7 @@ def verify(
         data: the data passed to `train`, if any were.
         loss: the loss that was passed to `train`, if one was.
         data_root: the data's folder; None: the run's.
+        surrogate: where the checkpoint that its adversarial rows were made on lies now; None: where it lay.
         trust_model: whether code that the run names (``model.factory``) may be imported.
         show: called after every step.
 
@@ -103,7 +105,15 @@ def verify(
     seed = secrets.randbits(_SEED_BITS) if seed is None else seed
     if seed < 0:
         raise UserError(f"--seed {seed}: must be 0 or more")
-    replayer = Replayer(run_dir, model=model, data=data, loss=loss, data_root=data_root, trust_model=trust_model)
+    replayer = Replayer(
+        run_dir,
+        model=model,
+        data=data,
+        loss=loss,
+        data_root=data_root,
+        surrogate=surrogate,
+        trust_model=trust_model,
+    )
     if loss is None and replayer.meta is not None and replayer.meta["loss"] == "custom":
         raise UserError(
             f"{run_dir}: its loss was given by Python code; give it to glr_dist.engine.verify.verify(loss=...)"
