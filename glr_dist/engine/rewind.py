@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glr_dist.engine.spectator import forget_evaluations
 from glr_dist.store.blocks import FOLDER, list_blocks
 from glr_dist.store.checkpoint import CheckpointError, checkpoint_steps, drop_checkpoints, load_checkpoint
 from glr_dist.store.journal import JournalError, truncate_journal
@@ -28,6 +29,7 @@ def rewind(run: Storage, step: int) -> None:
     drop_checkpoints(run, step)
     truncate_journal(run, step)
     truncate_metrics(run, step)
+    forget_evaluations(run, step)
 
 
 def _sound_until(run: Storage, step: int) -> tuple[int, str | None]:

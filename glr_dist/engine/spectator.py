@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -69,7 +70,7 @@ class Spectator:
             "fgsm_accuracy": self._attacked(epsilon),
             "params_sha256": loaded.meta["params_sha256"],
         }
-        self._append(found)
+        self._add(found)
         return found
 
     def _attacked(self, epsilon: float) -> float | None:
@@ -82,11 +83,31 @@ class Spectator:
         except UserError:
             return None
 
-    def _append(self, found: dict[str, Any]) -> None:
-        """Lines of this step and later ones are of an earlier attempt at them."""
-        lines = self._run.read(EVALUATIONS).splitlines() if self._run.exists(EVALUATIONS) else []
-        kept = [line for line in lines if json.loads(line)["step"] < found["step"]]
-        self._run.write(EVALUATIONS, b"".join(line + b"\n" for line in [*kept, json.dumps(found).encode()]))
+    def _add(self, found: dict[str, Any]) -> None:
+        """In its place, once: a spectator that died looks again, and not in the order that it was asked in."""
+        others = [line for line in _told(self._run) if line["step"] != found["step"]]
+        _tell(self._run, sorted([*others, found], key=itemgetter("step")))
+
+
+def forget_evaluations(run: Storage, after: int) -> None:
+    """Drop what was said of the checkpoints of steps after ``after``."""
+    told = _told(run)
+    kept = [line for line in told if line["step"] <= after]
+    if len(kept) < len(told):
+        _tell(run, kept)
+
+
+def _told(run: Storage) -> list[dict[str, Any]]:
+    """What was said so far; a damaged line, which nothing hangs on, is left out."""
+    lines = []
+    for line in run.read(EVALUATIONS).splitlines() if run.exists(EVALUATIONS) else []:
+        with suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
+
+
+def _tell(run: Storage, lines: Sequence[Mapping[str, Any]]) -> None:
+    run.write(EVALUATIONS, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
 
 
 def twin_fgsm(model: nn.Module, x: Tensor, labels: Tensor, epsilon: float) -> Tensor:
@@ -124,7 +145,8 @@ def spectated(problem: Problem, run: Storage, say: Callable[[str], None]) -> Ite
         ray.get_runtime_context().get_node_id(), soft=False
     )  # it sees the same folder
     options: dict[str, Any] = {"num_cpus": 0, "max_restarts": 3, "max_task_retries": 3, "scheduling_strategy": here}
-    actor: Any = ray.remote(**options)(_Actor).remote(problem, run.uri)
+    shared = ray.put(problem)  # held here, and wrapped up: Ray drops an actor's arguments, and then can't restart it
+    actor: Any = ray.remote(**options)(_Actor).remote([shared], run.uri)
     looks: list[Any] = []
     try:
         yield lambda checkpoint: looks.append(actor.look.remote(checkpoint))
@@ -149,7 +171,9 @@ def _await(looks: list[Any], say: Callable[[str], None]) -> None:
 class _Actor(Spectator):
     """A spectator in a process of its own, which leaves the CPUs to those that train."""
 
-    def __init__(self, problem: Problem, run: str) -> None:
+    def __init__(self, problem: Sequence[Any], run: str) -> None:
+        import ray
+
         torch.set_num_threads(1)
         os.nice(_NICENESS)
-        super().__init__(problem, run)
+        super().__init__(ray.get(problem[0]), run)

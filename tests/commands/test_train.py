@@ -138,6 +138,9 @@ def test_exit_code_2_reaches_the_shell_without_a_traceback(here: Path) -> None:
         (["--seconds", "0"], ["--seconds", "0"]),
         (["--workers", "-7"], ["engine.workers = -7"]),
         (["--worker", "2"], ["--worker"]),
+        (["--augment-share", "0.3"], ["augment.share = 0.3", "changes nothing without --augment fgsm or pgd"]),
+        (["--augment-epsilon", "0.3"], ["augment.epsilon = 0.3", "changes nothing without --augment fgsm or pgd"]),
+        (["--augment", "fgsm", "--set", "augment.steps=3"], ["augment.steps = 3", "without --augment pgd"]),
         (["--method", "bp"], ["method = 'bp'", "model.activation=relu"]),
         (["mnist-sigmoid", "--data-root", "empty"], ["--data-root", "empty", "no mnist"]),
         (["--set", "data.name=parquet"], ["data.root", "--data-root"]),
@@ -223,3 +226,7 @@ def test_adversarial_rows_from_the_command_line(here: Path) -> None:
         (("--generators", "1"), ("engine.generators = 1", "add --augment fgsm")),
     ):
         refused(call("train", *SMALL, *arguments), *mentions)
+    (here / "bp").rename(here / "moved")
+    for command in ("replay", "verify"):
+        refused(call(command, "x"), "--surrogate: there is no checkpoint at", str(here / "bp"))
+        assert call(command, "x", "--surrogate", "moved").exit_code == 0

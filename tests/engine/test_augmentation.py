@@ -251,6 +251,9 @@ def test_what_cannot_go_together_is_refused(surrogate: Path, tmp_path: Path) -> 
     few = ArrayDataset((rng.random((64, 1, 8, 8), np.float32), np.arange(64) % 4), shards=1)
     with pytest.raises(UserError, match=r"has a number of classes of 10, the training data 4"):
         small_problem(FGSM | {"augment.surrogate": str(surrogate)}, data=few)
+    named = ArrayDataset((rng.random((64, 1, 8, 8), np.float32), np.arange(64) % 10), shards=1, classes="abcdefghij")
+    with pytest.raises(UserError, match=r"has classes \['0', .*\], the training data \['a', .*\]"):
+        small_problem(FGSM | {"augment.surrogate": str(surrogate)}, data=named)
     torch.manual_seed(0)
     train_small(tmp_path / "own", BP | {"steps": 1}, model=nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
     with pytest.raises(UserError, match=r"its network is of kind 'custom', built by code outside this package"):
@@ -297,10 +300,10 @@ def test_a_run_is_held_to_its_surrogate(surrogate: Path, tmp_path: Path) -> None
         resume_small(tmp_path / "twin", overrides={"augment.surrogate": str(moved)})
     resume_small(tmp_path / "run", overrides={"augment.surrogate": str(moved)})
     assert outcome(tmp_path / "run")["weights"] == outcome(tmp_path / "whole")["weights"]
-    moved.rename(first)
-    assert replay(tmp_path / "run", data=digits()).equal is True
-    assert verify(tmp_path / "run", 0.5, data=digits()).differences == ()
-    first.rename(moved)
+    with pytest.raises(UserError, match=r"--surrogate: there is no checkpoint at .*first"):
+        replay(tmp_path / "run", data=digits())
+    assert replay(tmp_path / "run", data=digits(), surrogate=str(moved)).equal is True
+    assert verify(tmp_path / "run", 0.5, data=digits(), surrogate=str(moved)).differences == ()
     other.rename(first)
     with pytest.raises(UserError, match="its surrogate had parameters"):
         replay(tmp_path / "run", data=digits())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small_runs import digits, outcome, resume_small, small_problem, train_small
@@ -14,8 +17,11 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from glr_dist.core.activations import straight_through
+from glr_dist.data.arrays import ArrayDataset
+from glr_dist.engine import spectator
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.spectator import Spectator
+from glr_dist.errors import UserError
 from glr_dist.models.networks import MLP
 from glr_dist.store import load_checkpoint
 
@@ -66,7 +72,12 @@ def test_the_run_is_the_same_as_unseen(run: Path, tmp_path: Path) -> None:
 
 def test_a_resumed_run_replaces_what_was_said_of_its_steps(run: Path, ray_session: None, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(run, tmp_path / "run"))
-    resume_small(folder / "checkpoints" / "step-000004")
+    first = folder / "checkpoints" / "step-000004"
+    with (folder / "report" / "evaluations.jsonl").open("a") as file:
+        file.write('{"step": 12')  # somebody's full disk
+    resume_small(first, seconds=0.0, overrides={"evaluate_every": 0})
+    assert lines(folder) == lines(run)[:1]
+    resume_small(first)
     assert lines(folder) == lines(run)
 
 
@@ -84,6 +95,29 @@ def test_a_spectator_that_cannot_see_is_no_harm(ray_session: None, tmp_path: Pat
     assert all("a checkpoint was not evaluated" in line for line in said)
 
 
+def test_a_spectator_that_dies_comes_back(
+    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import ray
+
+    died, remote = tmp_path / "died", ray.remote
+
+    class Mortal(spectator._Actor):
+        def look(self, checkpoint: str) -> dict[str, Any]:
+            if "000006" in checkpoint and not died.exists():
+                died.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().look(checkpoint)
+
+    monkeypatch.setattr(ray, "remote", lambda **options: lambda _: remote(**options)(Mortal))
+    said: list[str] = []
+    train_small(tmp_path / "run", KEYS, say=said.append)
+    assert died.exists()
+    assert said == []
+    assert [line["step"] for line in lines(tmp_path / "run")] == [3, 6, 9, 12]
+    assert "restart will fail" not in capfd.readouterr().err  # what Ray says of what it can't do again
+
+
 def test_a_network_without_any_gradient_has_no_robust_figure(tmp_path: Path) -> None:
     class Signs(nn.Module):
         def __init__(self) -> None:
@@ -94,6 +128,22 @@ def test_a_network_without_any_gradient_has_no_robust_figure(tmp_path: Path) -> 
             return self.last(torch.sign(self.first(x.flatten(1))))  # type: ignore[no-any-return]
 
     result = train_small(tmp_path / "run", {"steps": 1}, model=Signs())
-    spectator = Spectator(small_problem(), str(tmp_path / "run"))
-    spectator._model = Signs()
-    assert spectator.look(result.checkpoint)["fgsm_accuracy"] is None
+    watching = Spectator(small_problem(), str(tmp_path / "run"))
+    watching._model = Signs()
+    assert watching.look(result.checkpoint)["fgsm_accuracy"] is None
+
+
+def test_inputs_that_are_no_images_have_no_robust_figure(ray_session: None, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(400, 1, 8, 8)).astype(np.float32)
+    train_small(tmp_path / "run", KEYS, data=ArrayDataset((x, np.arange(400) % 10), shards=1))
+    assert [line["fgsm_accuracy"] for line in lines(tmp_path / "run")] == [None] * 4
+    assert all(line["n"] == 40 and 0 <= line["accuracy"] <= 1 for line in lines(tmp_path / "run"))
+
+
+def test_a_run_without_validation_rows_is_refused(tmp_path: Path) -> None:
+    data = ArrayDataset((np.zeros((400, 1, 8, 8), np.float32), np.arange(400) % 10), shards=1, validation=0.0)
+    with pytest.raises(
+        UserError, match=r"evaluate_every: .* on the validation split, and there is none; raise data.val"
+    ):
+        train_small(tmp_path / "run", KEYS, data=data)
+    assert not (tmp_path / "run").exists()
