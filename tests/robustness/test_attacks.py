@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from by_hand import numpy_gradient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import PIXELS, SIGNS, grey, planted_threshold
-from test_gradients import numpy_gradient
 from torch import Tensor, nn
 
 from glr_dist.core.activations import heaviside
