@@ -34,9 +34,8 @@ class Generation:
         self.generators = generators
         self._remote = remote or generators is not None
         self._twin: tuple[np.ndarray, Any] | None = None  # and its reference
-        self._ordered: tuple[int, Supply] | None = (
-            None  # the step whose blocks the generators have in hand, and its twin
-        )
+        # the step whose blocks the generators have in hand, and its twin
+        self._ordered: tuple[int, Supply] | None = None
 
     def of_step(self, step: int, pieces: Sequence[Any], twin: np.ndarray | None) -> Iterator[tuple[int, Supply]]:
         """(block's number, its supply) for every block of a step, as soon as there is one.

@@ -95,7 +95,7 @@ def _check(network: ThresholdNetwork, x: NDArray[np.float32], label: int, epsilo
     if not (np.isfinite(epsilon) and epsilon >= 0):
         raise UserError(f"--epsilon {epsilon}: must be a finite number, 0 or more (pixels are in [0, 1])")
     if not seconds >= 0:
-        raise UserError(f"--seconds {seconds}: must be 0 or more")
+        raise UserError(f"--seconds-per-sample {seconds}: must be 0 or more")
 
 
 class _Search:

@@ -18,7 +18,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelCard:
+class Identity:
     """Who a network is: under test, or a surrogate.
 
     Attributes:
@@ -30,9 +30,6 @@ class ModelCard:
         activation: of its hidden units.
         architecture: one line, such as ``mlp 784-50-10``.
         seed: of its run.
-        noise: family and scale of the training noise, such as ``gaussian 0.5``, or "" for none.
-        votes: noisy passes per prediction; 0: predicts without noise.
-        right: [n] right without any attack.
     """
 
     name: str
@@ -43,6 +40,18 @@ class ModelCard:
     activation: str
     architecture: str
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(Identity):
+    """What a report says of a network.
+
+    Attributes:
+        noise: family and scale of the training noise, such as ``gaussian 0.5``, or "" for none.
+        votes: noisy passes per prediction; 0: predicts without noise.
+        right: [n] right without any attack.
+    """
+
     noise: str
     votes: int
     right: Mask

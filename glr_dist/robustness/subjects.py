@@ -22,48 +22,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from glr_dist.core.noise import NoiseConfig
+from glr_dist.core.noise import GeneratorSource, NoiseConfig
 from glr_dist.core.passes import noisy_logits, split_noise
 from glr_dist.core.sites import Site, find_sites
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.models.spec import ModelConfig
-from glr_dist.robustness.outcomes import Mask, ModelCard
+from glr_dist.robustness.ball import Logits
+from glr_dist.robustness.outcomes import Identity, Mask, ModelCard
 from glr_dist.robustness.rebuilding import checkpoint_model, note_other_content, refuse_misfit, run_config
 from glr_dist.store.checkpoint import Checkpoint, load_checkpoint
-
-Logits = Callable[[Tensor], Tensor]
 
 _VOTE_KEY = 0x766F7465  # sets a prediction's noise apart from all else of the same seed
 _NOISY = ("glr", "bp-noise", "es")  # methods that train with noise
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """A network and who it is.
+class Subject(Identity):
+    """A network that can be asked.
 
     Attributes:
-        name: the group it belongs to; networks that differ in their seed alone share one.
-        checkpoint: where it came from.
-        sha256: of its parameters.
-        method: how it was trained.
-        loss: with which loss.
-        activation: of its hidden units.
-        architecture: one line, such as ``mlp 784-50-10``.
-        seed: of its run.
         noise: of its training; None: none.
         model: the network, in eval mode, on the CPU.
         sites: where noise goes in, for votes.
     """
 
-    name: str
-    checkpoint: str
-    sha256: str
-    method: str
-    loss: str
-    activation: str
-    architecture: str
-    seed: int
     noise: NoiseConfig | None
     model: nn.Module = field(repr=False)
     sites: tuple[Site, ...] = ()
@@ -71,9 +54,8 @@ class Subject:
     @property
     def about(self) -> dict[str, Any]:
         """All that a ModelCard says but what was measured, as JSON values."""
-        names = ("name", "checkpoint", "sha256", "method", "loss", "activation", "architecture", "seed")
-        noise = f"{self.noise.family} {self.noise.scale:g}" if self.noise else ""
-        return {name: getattr(self, name) for name in names} | {"noise": noise}
+        who = {each.name: getattr(self, each.name) for each in dataclasses.fields(Identity)}
+        return who | {"noise": f"{self.noise.family} {self.noise.scale:g}" if self.noise else ""}
 
     def card(self, right: Mask, votes: int = 0) -> ModelCard:
         """Who it is, with the samples [n] that it gets right when nobody attacks."""
@@ -176,8 +158,8 @@ def predict(subject: Subject, x: Tensor, *, votes: int, seed: int, indices: NDAr
             classes: NDArray[np.int64] = subject.model(x).argmax(-1).numpy()
             return classes
     assert subject.noise is not None
-    draws = [_vote_noise(subject, votes, seed, int(index)) for index in indices]
-    values = np.stack(draws, axis=1)  # [V, B, noise of all sites]
+    keys = [np.random.SeedSequence(seed, spawn_key=(_VOTE_KEY, int(index))) for index in indices]
+    values = torch.stack([_standard_noise(subject, key, votes, 1)[:, 0] for key in keys], dim=1)
     with torch.no_grad():
         voted: NDArray[np.int64] = _vote(subject, x, values).argmax(-1).numpy()
     return voted
@@ -194,11 +176,9 @@ def logits_of(subject: Subject, *, votes: int, seed: np.random.SeedSequence) -> 
     if not votes:
         return subject.model
     assert subject.noise is not None
-    generator = np.random.Generator(np.random.PCG64(seed))
 
     def noisy(x: Tensor) -> Tensor:
-        shape = (votes, len(x), sum(site.size for site in subject.sites))
-        return _vote(subject, x, _standard_noise(generator, subject, shape))
+        return _vote(subject, x, _standard_noise(subject, seed.spawn(1)[0], votes, len(x)))
 
     return noisy
 
@@ -214,28 +194,22 @@ def refuse_votes(subjects: Sequence[Subject]) -> None:
             raise UserError(f"--votes: {subject.checkpoint} was trained without noise ({subject.method}); leave it out")
 
 
-def _vote(subject: Subject, x: Tensor, values: NDArray[np.float32]) -> Tensor:
+def _vote(subject: Subject, x: Tensor, values: Tensor) -> Tensor:
     """The logarithm of the mean probability over noisy passes, [B, C]; values: [V, B, noise of all sites]."""
     assert subject.noise is not None
     votes = len(values)
-    sizes = np.cumsum([site.size for site in subject.sites])[:-1]
-    by_site = [torch.from_numpy(np.ascontiguousarray(part)).flatten() for part in np.split(values, sizes, axis=-1)]
-    noise = split_noise(torch.cat(by_site), votes, len(x), subject.sites, range(len(subject.sites)))
+    by_site = values.split([site.size for site in subject.sites], dim=-1)
+    flat = torch.cat([part.flatten() for part in by_site])
+    noise = split_noise(flat, votes, len(x), subject.sites, range(len(subject.sites)))
     logits = noisy_logits(subject.model, subject.sites, noise, subject.noise.scale, x)
     return logits.log_softmax(-1).logsumexp(0) - float(np.log(votes))
 
 
-def _vote_noise(subject: Subject, votes: int, seed: int, index: int) -> NDArray[np.float32]:
-    """One sample's noise, [V, noise of all sites]."""
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(_VOTE_KEY, index))))
-    return _standard_noise(generator, subject, (votes, sum(site.size for site in subject.sites)))
-
-
-def _standard_noise(generator: np.random.Generator, subject: Subject, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _standard_noise(subject: Subject, seed: np.random.SeedSequence, votes: int, rows: int) -> Tensor:
+    """Of all sites: [V, B, noise of all sites]."""
     assert subject.noise is not None
-    if subject.noise.family == "gaussian":
-        return generator.standard_normal(shape, dtype=np.float32)
-    return generator.laplace(size=shape).astype(np.float32)
+    size = sum(site.size for site in subject.sites)
+    return GeneratorSource(subject.noise.family).values(seed, votes * rows * size).view(votes, rows, size)
 
 
 def _architecture(config: ModelConfig, shape: Sequence[int], classes: int) -> str:
@@ -259,7 +233,14 @@ def _kind(checkpoint: Checkpoint) -> str:
     """All that defines a network's training but the seed and who did the work."""
     config = run_config(checkpoint)
     if config is not None:
-        free = {"seed": 0, "engine": None, "journal": "", "tensorboard": False, "validate_every": 0}
+        free = {
+            "seed": 0,
+            "engine": None,
+            "journal": "",
+            "tensorboard": False,
+            "validate_every": 0,
+            "evaluate_every": 0,
+        }
         settings = dataclasses.asdict(config) | free | {"checkpoint_every": 0, "step": checkpoint.step}
         settings["data"] |= {"root": "", "cache": ""}
     else:
