@@ -12,8 +12,8 @@ _HOMES = {
     "Config": "glr_dist.config",
     "Heaviside": "glr_dist.core.activations",
     "load_config": "glr_dist.config",
-    "resume": "glr_dist.engine.training",
-    "train": "glr_dist.engine.training",
+    "resume": "glr_dist.engine.session",
+    "train": "glr_dist.engine.session",
 }
 
 

@@ -19,13 +19,12 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from glr_dist.config import Config
-from glr_dist.core.estimator import EstimatorConfig
-from glr_dist.core.noise import NoiseConfig
+from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.data.arrays import ArrayDataset
+from glr_dist.engine.checks import make_task
+from glr_dist.engine.config import UnitsConfig
 from glr_dist.engine.crew import Crew, assemble_crew
-from glr_dist.engine.preparation import make_problem
-from glr_dist.engine.problem import Problem, flat_parameters
-from glr_dist.engine.units import UnitsConfig
+from glr_dist.engine.task import Task, flat_parameters
 from glr_dist.models.networks import MLP
 
 INPUTS, HIDDEN, CLASSES, BATCH, COPIES = 784, 50, 10, 128, 64
@@ -49,9 +48,9 @@ def random_images(rows: int) -> ArrayDataset:
     return ArrayDataset((x, torch.randint(0, CLASSES, (rows,), generator=generator)), shards=2)
 
 
-def problem_for(config: Config, model: nn.Module) -> Problem:
-    """The benchmark's training problem."""
-    return make_problem(config, model, random_images(2000), None)
+def task_for(config: Config, model: nn.Module) -> Task:
+    """The benchmark's training task."""
+    return make_task(config, model, random_images(2000), None)
 
 
 def config_for(rows: int = BATCH, source: str = "table", scheme: str = "layerwise") -> Config:
@@ -150,9 +149,9 @@ def in_process_contenders() -> list[Contender]:
         ("joint", config_for(scheme="joint"), True),
     ):
         model = MLP(INPUTS, (HIDDEN,), CLASSES, "heaviside")
-        problem = dataclasses.replace(problem_for(config, model), fold=fold)
-        crew = assemble_crew(problem, workers=0, reconstructors=0, gpus=0, threads=1, in_flight=2)
-        contenders.append(Contender(name, trainer_step(crew, model), problem.losses_per_step()))
+        task = dataclasses.replace(task_for(config, model), fold=fold)
+        crew = assemble_crew(task, workers=0, reconstructors=0, gpus=0, threads=1, in_flight=2)
+        contenders.append(Contender(name, trainer_step(crew, model), task.losses_per_step()))
     for name, at_once in (("outer products, a loop over copies", False), ("outer products, all copies at once", True)):
         model = MLP(INPUTS, (HIDDEN,), CLASSES, "heaviside")
         contenders.append(Contender(name, outer_product_step(model, COPIES, at_once), 2 * BATCH * COPIES))
@@ -165,11 +164,11 @@ def ray_contenders(workers: int) -> tuple[list[Contender], list[Crew]]:
     for count in sorted({1, workers}):
         config = config_for(rows=BATCH // 2)
         model = MLP(INPUTS, (HIDDEN,), CLASSES, "heaviside")
-        problem = problem_for(config, model)
-        crew = assemble_crew(problem, workers=count, reconstructors=0, gpus=0, threads=1, in_flight=2)
+        task = task_for(config, model)
+        crew = assemble_crew(task, workers=count, reconstructors=0, gpus=0, threads=1, in_flight=2)
         crews.append(crew)
         name = f"Ray, {count} evaluator{'s' if count > 1 else ''}"
-        contenders.append(Contender(name, trainer_step(crew, model), problem.losses_per_step()))
+        contenders.append(Contender(name, trainer_step(crew, model), task.losses_per_step()))
     return contenders, crews
 
 

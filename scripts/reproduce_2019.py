@@ -22,11 +22,11 @@ from typing import Any
 import click
 from table_recipe import Say, Training, cell, markdown, run_command, train_all
 
+from glr_dist.attacks.config import AttackConfig
 from glr_dist.commands.evaluation_options import actors, job_display
 from glr_dist.commands.terminal import absolute, say
-from glr_dist.robustness.attack_config import AttackConfig
 from glr_dist.robustness.evaluation import evaluate_robustness, open_data
-from glr_dist.robustness.report import write_report
+from glr_dist.robustness.report.build import write_report
 from glr_dist.robustness.selection import Selection
 from glr_dist.robustness.subjects import open_subjects
 from glr_dist.store import Storage

@@ -25,12 +25,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "faults"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from faults import Killer, pid_of, pools
 
 from glr_dist.config import Config, parse_config
-from glr_dist.engine import training
+from glr_dist.engine import session
 from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Progress
 from glr_dist.store import JournalReader, Storage, load_checkpoint
@@ -147,10 +147,10 @@ def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
         return crews[-1]
 
     try:
-        with mock.patch.object(training, "assemble_crew", watched):
+        with mock.patch.object(session, "assemble_crew", watched):
             show = Faults(crews, memory, killer, seconds, seed)
             chosen = config(EVALUATORS, RECONSTRUCTORS)
-            result = training.train(config=chosen, run_dir=folder, seconds=seconds, show=show)
+            result = session.train(config=chosen, run_dir=folder, seconds=seconds, show=show)
     finally:
         killer.close()
         memory.close()
@@ -174,7 +174,7 @@ def train_alone(folder: Path, steps: int) -> None:
             raise KeyboardInterrupt  # the driver's way to end early, with a checkpoint
 
     try:
-        training.train(config=config(0, 0), run_dir=folder, show=stop)
+        session.train(config=config(0, 0), run_dir=folder, show=stop)
     except KeyboardInterrupt:
         return
 

@@ -1,8 +1,8 @@
-"""Reference results of short runs, for changes that must not change a bit: `bits.py --write FILE` before, `--check FILE` after.
+"""Reference results of short runs, for changes that must not change a bit: `--write FILE` before, `--check FILE` after.
 
 Every job is a command line as a user would type it, so the script outlives whatever moves inside the package. A result is
-`params_sha256`, what an audit counted, or a report without its seconds, its places and the passes that it cost. The bits of a
-matrix product depend on the CPU and on torch's version, so a file holds only where it was written.
+`params_sha256`, what an audit counted, or a report without its seconds, its places and the passes that it cost. The bits
+of a matrix product depend on the CPU and on torch's version, so a file holds only where it was written.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def jobs(runs: Runs, data_root: Path) -> Iterator[tuple[str, Callable[[], str]]]
 
 def _resumed(runs: Runs) -> str:
     place = str(runs.folder / "resumed")
-    runs.command("train", "digits-threshold", *("--steps", "200", "--workers", "0", "--run-dir", place, "--seconds", "0.3"))
+    runs.command(
+        "train", "digits-threshold", *("--steps", "200", "--workers", "0", "--run-dir", place, "--seconds", "0.3")
+    )
     return str(runs.command("train", "--resume", place, "--workers", "0")["params_sha256"])
 
 
@@ -122,7 +124,9 @@ def machine() -> dict[str, str]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        cpu = next((line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
+        cpu = next(
+            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu
+        )
     return {"cpu": cpu, "capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import glr_dist
+from glr_dist.attacks.config import AttackConfig
 from glr_dist.config import load_config
-from glr_dist.robustness.attack_config import AttackConfig
 from glr_dist.robustness.evaluation import evaluate_robustness, open_data
 from glr_dist.robustness.selection import Selection
 from glr_dist.robustness.subjects import open_subjects

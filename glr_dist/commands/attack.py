@@ -14,7 +14,7 @@ from glr_dist.commands.evaluation_options import actors, attack_configs, attack_
 from glr_dist.commands.terminal import INTERRUPTED, absolute, import_from_here, say
 
 if TYPE_CHECKING:
-    from glr_dist.robustness.attack_config import AttackConfig
+    from glr_dist.attacks.config import AttackConfig
 
 
 @click.command(short_help="Make adversarial samples on a network and store them.")

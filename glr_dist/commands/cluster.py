@@ -89,8 +89,8 @@ def check(preset: str | None, run_dir: str | None, settings: Sequence[str], **op
     devices with what is asked for. Ends with exit code 2 when a run would fail.
     """
     from glr_dist.config import load_config
+    from glr_dist.launch.node_report import show_reports
     from glr_dist.launch.preflight import preflight, refuse
-    from glr_dist.launch.report import show_reports
 
     config = load_config(preset or DEFAULT_PRESET, config_overrides(options, settings))
     with _cluster():
@@ -105,7 +105,7 @@ def _cluster() -> Iterator[None]:
     """Within: connected to Ray."""
     import ray
 
-    from glr_dist.engine.cluster import connect
+    from glr_dist.workers.cluster import connect
 
     connected_here = connect()
     try:

@@ -17,7 +17,7 @@ from glr_dist.commands.terminal import INTERRUPTED, absolute, import_from_here, 
 from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
-    from glr_dist.robustness.outcomes import Findings
+    from glr_dist.robustness.findings import Findings
 
 _REPORT = {"report.json", "report.md", "pictures"}
 
@@ -137,8 +137,8 @@ def _findings(checkpoints: Sequence[str], options: Mapping[str, Any]) -> Finding
 
 
 def _show(findings: Findings, out: str | None, as_json: bool) -> None:
-    from glr_dist.robustness.report import build_report, write_report
-    from glr_dist.robustness.report_terminal import show_report
+    from glr_dist.robustness.report.build import build_report, write_report
+    from glr_dist.robustness.report.terminal import show_report
     from glr_dist.store.storage import Storage
 
     report = build_report(findings) if out is None else write_report(Storage.at(out), findings)
@@ -150,7 +150,7 @@ def _show(findings: Findings, out: str | None, as_json: bool) -> None:
 
 
 def _corruptions(names: Sequence[str]) -> list[str]:
-    from glr_dist.robustness.corruptions import CORRUPTIONS
+    from glr_dist.corruptions.corruption import CORRUPTIONS
 
     every = [name for name in CORRUPTIONS if not name.endswith("-compat")]  # these are others over again
     return list(dict.fromkeys(name for given in names for name in (every if given == "all" else [given])))

@@ -13,7 +13,7 @@ from glr_dist.commands.terminal import say
 from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
-    from glr_dist.robustness.attack_config import AttackConfig
+    from glr_dist.attacks.config import AttackConfig
 
 _DEFAULT_EPSILON = 0.1
 _STAND_IN_RESTARTS = 3  # of attacks whose derivative is not the network's own
@@ -68,7 +68,7 @@ def attack_configs(names: Sequence[str], epsilons: Sequence[float], settings: Ma
     Raises:
         UserError: for an unknown name or a value out of range.
     """
-    from glr_dist.robustness.attack_config import AttackConfig
+    from glr_dist.attacks.config import AttackConfig
 
     given = {key: value for key, value in settings.items() if value is not None}
     found = []
@@ -99,7 +99,7 @@ def actors(workers: int) -> Iterator[int]:
         return
     import ray
 
-    from glr_dist.engine.cluster import connect
+    from glr_dist.workers.cluster import connect
 
     connected_here = connect()
     try:
@@ -119,7 +119,7 @@ def _room(wanted: int) -> int:
     """Free CPUs, after a short wait if there are fewer than wanted."""
     import ray
 
-    from glr_dist.engine.cluster import spare_room
+    from glr_dist.workers.cluster import spare_room
 
     deadline = time.monotonic() + _START_SECONDS
     while (room := spare_room(threads=1, gpus=0.0)) < wanted:

@@ -64,7 +64,7 @@ def config_overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dic
     Raises:
         UserError: a setting is no KEY=VALUE, or its key is given twice.
     """
-    from glr_dist.config import override
+    from glr_dist.settings import override
 
     found = {_KEYS[option]: value for option, value in options.items() if value is not None}
     for setting in settings:

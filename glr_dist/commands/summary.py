@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from glr_dist.engine.training import TrainResult
+from glr_dist.engine.session import TrainResult
 from glr_dist.robustness.measurement import Evaluation
 
 

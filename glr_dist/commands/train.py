@@ -17,7 +17,7 @@ from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
     from glr_dist.config import Config
-    from glr_dist.engine.training import TrainResult
+    from glr_dist.engine.session import TrainResult
 
 
 @click.command(short_help="Train a network.")
@@ -64,7 +64,7 @@ def train(
     import_from_here()
     from glr_dist.commands.progress import progress_display
     from glr_dist.commands.summary import show_table, train_rows
-    from glr_dist.engine.training import new_run_name
+    from glr_dist.engine.session import new_run_name
 
     run = resumed or run_dir or new_run_name(Path(preset or DEFAULT_PRESET).stem)
     try:
@@ -86,7 +86,7 @@ def _start(
     preset: str, overrides: Mapping[str, Any], run: str, seconds: float | None, show: Callable[[Any], None]
 ) -> TrainResult:
     from glr_dist.config import load_config
-    from glr_dist.engine.training import train as run_training
+    from glr_dist.engine.session import train as run_training
 
     config = load_config(preset, overrides)
     _refuse_idle(overrides, config)
@@ -110,7 +110,7 @@ def _refuse_idle(overrides: Mapping[str, Any], config: Config) -> None:
 def _continue(
     run: str, overrides: Mapping[str, Any], trust_model: bool, seconds: float | None, show: Callable[[Any], None]
 ) -> TrainResult:
-    from glr_dist.engine.training import resume
+    from glr_dist.engine.session import resume
 
     return resume(run, overrides=overrides, trust_model=trust_model, seconds=seconds, show=show, say=say)
 

@@ -18,63 +18,11 @@ Shapes: S signs (2 with antithetic pairs, else 1), P draws, K = S * P copies, R 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from glr_dist.core.noise import hazard, hazards, score
-from glr_dist.errors import UserError, nearest
-
-SCHEMES = ("layerwise", "joint")
-BASELINES = ("leave-out", "none")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EstimatorConfig:
-    """How losses become gradients.
-
-    Attributes:
-        scheme: ``layerwise`` (one site noised at a time) or ``joint`` (all sites at once, one loss for all).
-        copies: noisy forward passes per example, step and site (``layerwise``) or per example and step (``joint``).
-        antithetic: draw noise in pairs (+eps, -eps).
-        baseline: ``leave-out`` subtracts the mean loss of the example's other copies (of other pairs, if antithetic).
-        conditioning: replace the score by its expectation given the sign bit where a Heaviside unit reads the site.
-        sites: names of the layers to train; all parametric leaf layers when empty.
-    """
-
-    scheme: str = "layerwise"
-    copies: int = 32
-    antithetic: bool = True
-    baseline: str = "leave-out"
-    conditioning: bool = True
-    sites: tuple[str, ...] = ()
-
-    @property
-    def signs(self) -> int:
-        """Copies that share one draw: 2 with antithetic pairs, else 1."""
-        return 2 if self.antithetic else 1
-
-    def check(self) -> None:
-        """Raise UserError for values outside their range."""
-        if self.scheme not in SCHEMES:
-            raise UserError(f"estimator.scheme = {self.scheme!r}: unknown; {nearest(self.scheme, SCHEMES)}")
-        if self.baseline not in BASELINES:
-            raise UserError(f"estimator.baseline = {self.baseline!r}: unknown; {nearest(self.baseline, BASELINES)}")
-        if self.copies < 1:
-            raise UserError(f"estimator.copies = {self.copies}: must be at least 1")
-        if self.antithetic and self.copies % 2:
-            raise UserError(
-                f"estimator.copies = {self.copies}: antithetic pairs need an even number; use"
-                f" {self.copies + 1} or estimator.antithetic = false"
-            )
-        fewest = 2 * self.signs
-        if self.baseline == "leave-out" and self.copies < fewest:
-            kind = "leave-pair-out" if self.antithetic else "leave-one-out"
-            raise UserError(
-                f"estimator.copies = {self.copies}: a {kind} baseline needs at least {fewest} copies;"
-                f" use {fewest} or more, or estimator.baseline = 'none'"
-            )
 
 
 def advantages(losses: Tensor, baseline: str) -> Tensor:

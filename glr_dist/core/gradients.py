@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import vmap
 
-from glr_dist.core.estimator import EstimatorConfig, advantages, copy_scores, error_signal, pullback
+from glr_dist.core.config import EstimatorConfig, NoiseConfig
+from glr_dist.core.estimator import advantages, copy_scores, error_signal, pullback
 from glr_dist.core.losses import Loss, check_losses
-from glr_dist.core.noise import NoiseConfig, score
+from glr_dist.core.noise import score
 from glr_dist.core.passes import copy_losses, noisy_logits, noisy_pass
 from glr_dist.core.sites import Site, tapped
 

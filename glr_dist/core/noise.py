@@ -16,48 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from glr_dist.errors import UserError, nearest
-
-FAMILIES = ("gaussian", "laplace")
-SOURCES = ("table", "generator")
+from glr_dist.errors import UserError
 
 _ALIGNMENT = 16  # table slices start at multiples of 16 float32, one cache line
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoiseConfig:
-    """The noise of a run.
-
-    Attributes:
-        family: ``gaussian`` or ``laplace``.
-        scale: sigma of the Gaussian (its standard deviation) or b of Laplace noise (standard deviation b * sqrt(2)).
-        source: ``table`` (one table made on the CPU, sliced by seed: the same on every device, and fast) or
-            ``generator`` (a fresh ``torch.Generator`` per unit; all devices must be of one kind).
-        table_size: float32 values in the table (4 bytes each).
-    """
-
-    family: str = "gaussian"
-    scale: float = 1.0
-    source: str = "table"
-    table_size: int = 2**24
-
-    def check(self) -> None:
-        """Raise UserError for values outside their range."""
-        if self.family not in FAMILIES:
-            raise UserError(f"noise.family = {self.family!r}: unknown; {nearest(self.family, FAMILIES)}")
-        if self.source not in SOURCES:
-            raise UserError(f"noise.source = {self.source!r}: unknown; {nearest(self.source, SOURCES)}")
-        if not (math.isfinite(self.scale) and self.scale > 0):
-            raise UserError(f"noise.scale = {self.scale}: must be a finite number above 0")
-        if self.table_size < 2**10:
-            raise UserError(f"noise.table_size = {self.table_size}: must be at least {2**10}")
 
 
 def score(family: str, eps: Tensor) -> Tensor:

@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from glr_dist.data.config import check_split_options
 from glr_dist.data.content import Features, Labels, check_splits, fingerprint, take
-from glr_dist.data.source import (
-    check_split,
-    check_split_options,
-    hold_out,
-    in_stored_order,
-    shards_for,
-    split_sizes,
-    spread,
-)
+from glr_dist.data.source import check_split, hold_out, in_stored_order, shards_for, split_sizes, spread
 from glr_dist.errors import UserError
 
 if TYPE_CHECKING:

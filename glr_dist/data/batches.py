@@ -13,11 +13,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from glr_dist.data.source import permutation
 from glr_dist.errors import UserError
-
-# the first word of the spawn keys of orders; those of work units begin with a step, which never gets this far
-_ORDER_KEY = 2**32 - 2
+from glr_dist.seeds import Purpose, permutation
 
 
 @dataclass(frozen=True)
@@ -82,9 +79,9 @@ class BlockSchedule:
 @lru_cache(maxsize=4)
 def _block_order(sizes: tuple[int, ...], rows: int, seed: int, epoch: int) -> list[tuple[int, int]]:
     blocks = [(shard, index) for shard, size in enumerate(sizes) for index in range(size // rows)]
-    return [blocks[i] for i in permutation(len(blocks), seed, _ORDER_KEY, epoch)]
+    return [blocks[i] for i in permutation(len(blocks), seed, Purpose.ORDER, epoch)]
 
 
 @lru_cache(maxsize=256)
 def _row_order(size: int, seed: int, epoch: int, shard: int) -> np.ndarray:
-    return permutation(size, seed, _ORDER_KEY, epoch, shard + 1)
+    return permutation(size, seed, Purpose.ORDER, epoch, shard + 1)

@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from glr_dist.data.content import Splits
-from glr_dist.data.source import permutation
 from glr_dist.errors import UserError
+from glr_dist.seeds import permutation
 
-NAMES = ("digits", "mnist", "fashion-mnist", "cifar10")
 _IDX = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",

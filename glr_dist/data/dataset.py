@@ -8,57 +8,24 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glr_dist.data import builtin, prepare
+from glr_dist.data import prepare
+from glr_dist.data.config import DataConfig
 from glr_dist.data.content import Labels, take
 from glr_dist.data.shard_file import Images
 from glr_dist.data.shards import ShardFolder, open_shards, read_shard
-from glr_dist.data.source import check_split_options, hold_out, in_stored_order, split_sizes
-from glr_dist.errors import UserError, nearest
+from glr_dist.data.source import hold_out, in_stored_order, split_sizes
+from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CACHE_BYTES = 1 << 30
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which data set, and how it is cut and shown."""
-
-    name: str = "digits"
-    """digits, mnist, fashion-mnist, cifar10, or parquet: a folder of shards."""
-    root: str = ""
-    """The folder of the data: torchvision's layout, or the shards of `parquet`; "" = download if needed."""
-    resize: int = 0
-    """Side in pixels, 0 = as stored; bilinear without antialiasing: half the size is the 2x2 mean."""
-    validation: float = 0.1
-    """Share of each training shard held out; the same rows for every run."""
-    shards: int = 8
-    """Number of training shards that a named data set is written to."""
-    cache: str = ""
-    """Where prepared shards of named data sets live; "" = $XDG_CACHE_HOME/glr_dist or ~/.cache/glr_dist."""
-
-    def check(self) -> None:
-        """Refuse what cannot be.
-
-        Raises:
-            UserError: naming the field, the value found and the fix.
-        """
-        names = (*builtin.NAMES, "parquet")
-        if self.name not in names:
-            raise UserError(f"data.name is {self.name!r}: {nearest(self.name, names)}")
-        if self.name == "parquet" and not self.root:
-            raise UserError("data.name is 'parquet' but data.root is empty: give the folder of shards (--data-root)")
-        if self.resize < 0:
-            raise UserError(f"data.resize is {self.resize}: give a side in pixels, or 0 for the stored size")
-        check_split_options(self.validation, self.shards)
 
 
 class _Shard(NamedTuple):

@@ -12,6 +12,7 @@ import numpy as np
 
 from glr_dist.data import builtin
 from glr_dist.data.builtin import NamedSet
+from glr_dist.data.config import NAMES
 from glr_dist.data.content import Splits
 from glr_dist.data.shard_file import FORMAT
 from glr_dist.data.shards import ShardFolder, open_shards, write_shards
@@ -37,13 +38,13 @@ def prepare(source: str, out: str, *, root: str = "", shards: int = 8) -> dict[s
     Raises:
         UserError: when the source is unknown, missing or damaged, or `out` holds something else.
     """
-    if source in builtin.NAMES:
+    if source in NAMES:
         name, (splits, classes) = source, builtin.load(source, root)
     elif Path(source).expanduser().is_dir():
         path = Path(source).expanduser().absolute()
         name, (splits, classes) = path.name, _load_image_folder(path)
     else:
-        raise UserError(f"{source!r} is neither a folder nor a data set: {nearest(source, builtin.NAMES)}")
+        raise UserError(f"{source!r} is neither a folder nor a data set: {nearest(source, NAMES)}")
     folder = write_shards(out, splits, name=name, classes=classes, shards=shards)
     files = {split: len(counts) for split, counts in folder.counts.items()}
     paths = [folder.file(split, shard) for split, total in files.items() for shard in range(total)]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glr_dist.errors import UserError, nearest
+from glr_dist.seeds import permutation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,40 +67,6 @@ def check_split(split: str) -> None:
     """
     if split not in SPLITS:
         raise UserError(f"there is no split {split!r}: {nearest(split, SPLITS)}")
-
-
-def check_split_options(validation: float, shards: int) -> None:
-    """Refuse a validation share outside [0, 1) and a number of shards below 1.
-
-    Args:
-        validation: share of the training rows to hold out.
-        shards: number of training shards.
-
-    Raises:
-        UserError: naming the field, the value found and the values allowed.
-    """
-    if not 0 <= validation < 1:
-        raise UserError(f"data.validation is {validation}: give a share of at least 0 and below 1, such as 0.1")
-    if shards < 1:
-        raise UserError(f"data.shards is {shards}: give at least 1")
-
-
-def permutation(rows: int, seed: int, *key: int) -> NDArray[np.int64]:
-    """A random order that never changes: sorts the raw output of PCG64(SeedSequence(seed, spawn_key=key)).
-
-    numpy promises the raw streams for good, but not what `Generator.permutation` makes of them; two machines
-    with different versions of numpy must hold out the same rows.
-
-    Args:
-        rows: how many rows to order.
-        seed: the SeedSequence's entropy.
-        key: the SeedSequence's spawn key.
-
-    Returns:
-        [rows], each of 0..rows-1 once.
-    """
-    stream = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=key))
-    return np.argsort(stream.random_raw(rows), kind="stable")
 
 
 def spread(rows: int, shards: int) -> list[NDArray[np.int64]]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from glr_dist.engine.augmentation import BlockRows, Rows, Supply
 from glr_dist.engine.evaluator import Evaluator
-from glr_dist.engine.problem import Problem
 from glr_dist.engine.reconstructor import Reconstructor
+from glr_dist.engine.rows import BlockRows, Rows, Supply
+from glr_dist.engine.task import Task
 
 _PIECE = 80_000  # bytes
 _MOST_IN_CALLS = 1_000_000  # bytes
@@ -19,23 +19,23 @@ _FETCH_SECONDS = 10.0  # for rows from another node, after which they are made h
 
 
 def role_function(
-    role: str, problem: Problem, table: np.ndarray | None, device: str, rows: BlockRows | None = None
+    role: str, task: Task, table: np.ndarray | None, device: str, rows: BlockRows | None = None
 ) -> Callable[..., Any]:
     """What a worker of that role does with a call.
 
     Args:
         role: ``evaluator`` (`Evaluator.evaluate`), ``reconstructor`` (`Reconstructor.block_gradient`) or ``generator``
             (`BlockRows.of`, and the rows stay in the object store of its node).
-        problem: what is trained.
+        task: what is trained.
         table: the noise table, or None.
         device: ``cpu`` or ``cuda``.
         rows: makes the blocks' rows; shared by those who work in one process, None: one of its own.
     """
-    rows = rows or BlockRows(problem)
+    rows = rows or BlockRows(task)
     if role == "evaluator":
-        return Evaluator(problem, table, device, rows).evaluate
+        return Evaluator(task, table, device, rows).evaluate
     if role == "reconstructor":
-        return Reconstructor(problem, table, device, rows).block_gradient
+        return Reconstructor(task, table, device, rows).block_gradient
     assert role == "generator"
     return lambda *arguments: _stored(rows.of(*arguments))
 
@@ -43,7 +43,7 @@ def role_function(
 class Worker:
     """The actor's class: answers pings, and calls of its role."""
 
-    def __init__(self, role: str, problem: Problem, table: np.ndarray | None, device: str, threads: int) -> None:
+    def __init__(self, role: str, task: Task, table: np.ndarray | None, device: str, threads: int) -> None:
         """Build the role's object in the actor's process; ``threads`` are torch's."""
         import torch
 
@@ -52,7 +52,7 @@ class Worker:
             # TensorFloat-32 keeps 10 bits: a reconstructor elsewhere would see other bits than the evaluator did
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        self._function = role_function(role, problem, table, device)
+        self._function = role_function(role, task, table, device)
 
     def ping(self) -> bool:
         """Answers when the worker is built."""
@@ -102,12 +102,12 @@ def parcels(parameters: np.ndarray) -> list[Any]:
     return np.array_split(parameters, -(-parameters.nbytes // _PIECE))
 
 
-def actor_starter(role: str, problem: Any, table: Any, *, gpus: float, threads: int) -> Callable[[], Any]:
+def actor_starter(role: str, task: Any, table: Any, *, gpus: float, threads: int) -> Callable[[], Any]:
     """A function that starts one actor of that role.
 
     Args:
         role: ``evaluator``, ``reconstructor`` or ``generator``.
-        problem: object reference of the Problem.
+        task: object reference of the Task.
         table: object reference of the noise table, or None.
         gpus: GPUs of the actor. An actor without GPUs may still see some, so the device is said explicitly.
         threads: torch threads, and CPUs reserved.
@@ -116,4 +116,4 @@ def actor_starter(role: str, problem: Any, table: Any, *, gpus: float, threads: 
 
     device = "cuda" if gpus else "cpu"
     remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0, max_task_retries=0)(Worker)
-    return lambda: remote.remote(role, problem, table, device, threads)
+    return lambda: remote.remote(role, task, table, device, threads)

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from glr_dist.engine.problem import Problem
-from glr_dist.engine.units import WorkUnit
+from glr_dist.engine.plan import WorkUnit
+from glr_dist.engine.task import Task
 
 
-def losses_fault(problem: Problem, arguments: tuple[Any, ...], answer: Any) -> str | None:
+def losses_fault(task: Task, arguments: tuple[Any, ...], answer: Any) -> str | None:
     """What is wrong with an evaluator's answer; None: nothing.
 
     Args:
-        problem: what is trained.
+        task: what is trained.
         arguments: of `glr_dist.engine.actors.Worker.work`: the units lead.
         answer: should be one float32 [K, R] for each unit.
     """
@@ -27,7 +27,7 @@ def losses_fault(problem: Problem, arguments: tuple[Any, ...], answer: Any) -> s
     if not isinstance(answer, list) or len(answer) != len(units):
         return f"{units[0]}: {_described(answer)} for {len(units)} units"
     for unit, losses in zip(units, answer, strict=True):
-        shape = unit.draws * problem.estimator.signs, problem.schedule.rows
+        shape = unit.draws * task.estimator.signs, task.schedule.rows
         if not _is_float32(losses, shape):
             return f"{unit}: {_described(losses)} where float32 losses of shape {shape} belong"
         if not np.isfinite(losses).all():

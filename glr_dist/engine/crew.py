@@ -12,13 +12,13 @@ import numpy as np
 
 from glr_dist.engine.actors import actor_starter, arrived, parcels, role_function
 from glr_dist.engine.answers import gradient_fault, losses_fault, reference_fault
-from glr_dist.engine.augmentation import BlockRows, Supply
-from glr_dist.engine.cluster import spare_room, workers_available
 from glr_dist.engine.generation import Generation
-from glr_dist.engine.pool import Call, LocalPool, Pool, RayPool
-from glr_dist.engine.problem import Problem, by_block
-from glr_dist.engine.units import WorkUnit
+from glr_dist.engine.plan import WorkUnit
+from glr_dist.engine.rows import BlockRows, Supply
+from glr_dist.engine.task import Task, by_block
 from glr_dist.errors import UserError
+from glr_dist.workers.cluster import spare_room, workers_available
+from glr_dist.workers.pool import Call, LocalPool, Pool, RayPool
 
 _START_SECONDS = 120.0
 
@@ -50,26 +50,24 @@ class StepResult:
 
 
 class Crew:
-    """Evaluators, reconstructors and perhaps generators of one problem."""
+    """Evaluators, reconstructors and perhaps generators of one task."""
 
-    def __init__(
-        self, problem: Problem, evaluators: Pool, reconstructors: Pool, generators: RayPool | None = None
-    ) -> None:
+    def __init__(self, task: Task, evaluators: Pool, reconstructors: Pool, generators: RayPool | None = None) -> None:
         """Take over the pools.
 
         Args:
-            problem: what is trained.
+            task: what is trained.
             evaluators: pool of role ``evaluator``.
             reconstructors: pool of role ``reconstructor``.
             generators: pool of role ``generator``; None: rows are made where they are needed.
         """
-        self.problem = problem
+        self.task = task
         self._pools = [pool for pool in (evaluators, reconstructors, generators) if pool is not None]
         self.evaluators = evaluators
         self.reconstructors = reconstructors
         self.remote = isinstance(reconstructors, RayPool)
         self.traffic = Traffic()
-        self.generation = Generation(problem, generators, remote=bool(self.actors))
+        self.generation = Generation(task, generators, remote=bool(self.actors))
 
     def gradient(self, parameters: np.ndarray, step: int, twin: np.ndarray | None = None) -> StepResult:
         """Evaluate a step's units and reconstruct the gradient, each block as soon as its losses are in.
@@ -81,13 +79,13 @@ class Crew:
             step: counted from 0.
             twin: parameters of the network that adversarial rows are made on, where they are not ``parameters``.
         """
-        blocks = self.problem.schedule.blocks(step)
-        units = self.problem.units_of(step)
+        blocks = self.task.schedule.blocks(step)
+        units = self.task.units_of(step)
         pieces = parcels(parameters) if self.actors else []
         parts: dict[int, np.ndarray] = {}
         supplies: dict[int, Supply] = {}
         losses: list[np.ndarray] = []
-        if self.problem.observes_losses:
+        if self.task.observes_losses:
             losses = [_MISSING] * len(units)
             groups = by_block(units)
             for number, supply in self.generation.of_step(step, pieces, twin):
@@ -114,7 +112,7 @@ class Crew:
         total = parts[0].copy()
         for number in range(1, len(blocks)):
             total += parts[number]
-        total /= np.float32(len(blocks) * self.problem.schedule.rows)
+        total /= np.float32(len(blocks) * self.task.schedule.rows)
         return StepResult(total, units, losses)
 
     @property
@@ -174,7 +172,7 @@ _MISSING = np.empty(0, np.float32)
 
 
 def assemble_crew(
-    problem: Problem,
+    task: Task,
     *,
     workers: int,
     reconstructors: int,
@@ -186,7 +184,7 @@ def assemble_crew(
     """Start the crew that the config asks for; Ray must be connected if there are actors in it.
 
     Args:
-        problem: what is trained.
+        task: what is trained.
         workers: evaluators; 0 in this process, -1 as many as there is room for.
         reconstructors: reconstructor actors; 0 in this process.
         gpus: GPUs of each evaluator and reconstructor.
@@ -198,23 +196,23 @@ def assemble_crew(
         UserError: when the cluster has not what is asked for, actors don't start in time, or the noise source
             would differ between their devices.
     """
-    if not problem.observes_losses:
+    if not task.observes_losses:
         workers = 0
-    _refuse_mixed_devices(problem, on_gpus={bool(gpus and workers), bool(gpus and reconstructors)})
-    table = problem.make_table()
+    _refuse_mixed_devices(task, on_gpus={bool(gpus and workers), bool(gpus and reconstructors)})
+    table = task.make_table()
     if workers == 0 and reconstructors == 0 and generators == 0:
-        return Crew(problem, *_local_pools(problem, table))
+        return Crew(task, *_local_pools(task, table))
     import ray
 
-    most = len(problem.units_of(0))
+    most = len(task.units_of(0))
     elastic = workers == -1
     workers = workers_available(workers, reconstructors, generators=generators, threads=threads, gpus=gpus, most=most)
-    problem_ref, table_ref = ray.put(problem), None if table is None else ray.put(table)
-    local_evaluators, local_reconstructors = _local_pools(problem, table)
+    problem_ref, table_ref = ray.put(task), None if table is None else ray.put(table)
+    local_evaluators, local_reconstructors = _local_pools(task, table)
     pools: list[Pool] = []  # evaluators, reconstructors
-    parameters = sum(p.numel() for p in problem.trainable.values())
+    parameters = sum(p.numel() for p in task.trainable.values())
     for role, size, local, check in (
-        ("evaluator", workers, local_evaluators, partial(losses_fault, problem)),
+        ("evaluator", workers, local_evaluators, partial(losses_fault, task)),
         ("reconstructor", reconstructors, local_reconstructors, partial(gradient_fault, parameters)),
     ):
         start = actor_starter(role, problem_ref, table_ref, gpus=gpus, threads=threads)
@@ -222,7 +220,7 @@ def assemble_crew(
         pools.append(RayPool(start, size, in_flight, room, check) if size else local)
     start = actor_starter("generator", problem_ref, None, gpus=0.0, threads=threads)
     made = RayPool(start, generators, in_flight, None, reference_fault) if generators else None
-    crew = Crew(problem, pools[0], pools[1], made)
+    crew = Crew(task, pools[0], pools[1], made)
     try:
         for pool in crew.actors:
             pool.wait_ready(_START_SECONDS)
@@ -232,9 +230,9 @@ def assemble_crew(
     return crew
 
 
-def _refuse_mixed_devices(problem: Problem, on_gpus: set[bool]) -> None:
+def _refuse_mixed_devices(task: Task, on_gpus: set[bool]) -> None:
     """Evaluators and reconstructors must find the same noise; a generator's depends on the kind of device."""
-    if problem.observes_losses and problem.noise.source == "generator" and len(on_gpus) > 1:
+    if task.observes_losses and task.noise.source == "generator" and len(on_gpus) > 1:
         raise UserError(
             "noise.source = 'generator': evaluators and reconstructors would draw different noise, one on GPUs and the other"
             " on the CPU; use noise.source = 'table', or give both GPUs: --workers 1 or more and --reconstructors 1 or more"
@@ -248,9 +246,9 @@ def _room(pools: Sequence[Pool], threads: int, gpus: float, most: int) -> int:
     return max(0, min(spare_room(threads=threads, gpus=gpus), most - evaluators.size))
 
 
-def _local_pools(problem: Problem, table: np.ndarray | None) -> tuple[LocalPool, LocalPool]:
-    rows = BlockRows(problem)
+def _local_pools(task: Task, table: np.ndarray | None) -> tuple[LocalPool, LocalPool]:
+    rows = BlockRows(task)
     return (
-        LocalPool(role_function("evaluator", problem, table, "cpu", rows)),
-        LocalPool(role_function("reconstructor", problem, table, "cpu", rows)),
+        LocalPool(role_function("evaluator", task, table, "cpu", rows)),
+        LocalPool(role_function("reconstructor", task, table, "cpu", rows)),
     )

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from glr_dist.core.accuracy import EVALUATION_BATCH, Accuracy, clean_accuracy
-from glr_dist.engine.augmentation import Twin
+from glr_dist.core.prediction import EVALUATION_BATCH, Accuracy, clean_accuracy
 from glr_dist.engine.crew import Crew, StepResult
 from glr_dist.engine.interrupts import held_interrupts
 from glr_dist.engine.optimization import assign_gradient
-from glr_dist.engine.problem import Problem, flat_parameters
-from glr_dist.store.blocks import JournalRow
+from glr_dist.engine.rows import Twin
+from glr_dist.engine.task import Task, flat_parameters
 from glr_dist.store.checkpoint import save_checkpoint
 from glr_dist.store.events import EventWriter
 from glr_dist.store.journal import JournalWriter
+from glr_dist.store.journal_file import JournalRow
 from glr_dist.store.metrics import MetricsWriter
 from glr_dist.store.storage import Storage
 
@@ -55,7 +55,7 @@ class Driver:
     def __init__(
         self,
         model: nn.Module,
-        problem: Problem,
+        task: Task,
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
         run: Storage,
@@ -75,8 +75,8 @@ class Driver:
 
         Args:
             model: holds the parameters; its trainable ones are what the optimizer has.
-            problem: what is trained.
-            optimizer: over the problem's trainable parameters.
+            task: what is trained.
+            optimizer: over the task's trainable parameters.
             schedule: stepped after every optimizer step.
             run: the run folder.
             meta: what every checkpoint's meta.json says beside the step and the clock.
@@ -91,7 +91,7 @@ class Driver:
             look: has a checkpoint evaluated, given its folder; returns at once.
         """
         self.model = model
-        self.problem = problem
+        self.task = task
         self.optimizer = optimizer
         self.schedule = schedule
         self.run = run
@@ -103,13 +103,13 @@ class Driver:
         self.checkpoint_every = checkpoint_every
         self.step = first_step
         self.clock = clock or Clock()
-        self.twin = twin or Twin(problem.augment)
+        self.twin = twin or Twin(task.augment)
         self.evaluate_every = evaluate_every
         self._look = look
         self.saved: int | None = None  # step of the newest checkpoint
         self.checkpoint_path = ""
         self.validation: Accuracy | None = None
-        names = problem.trainable
+        names = task.trainable
         self._whole = True  # parameters, optimizer state and journal belong to self.step
         self.lr = 0.0  # learning rate of the last step
         self._trainable = [p for name, p in model.named_parameters() if name in names]
@@ -178,9 +178,9 @@ class Driver:
 
     def measure(self, split: str) -> Accuracy | None:
         """Clean accuracy on a split, or None where there is no such split."""
-        if not self.problem.data.count(split):
+        if not self.task.data.count(split):
             return None
-        return clean_accuracy(self.model, self.problem.loss, self.problem.data.batches(split, EVALUATION_BATCH))
+        return clean_accuracy(self.model, self.task.loss, self.task.data.batches(split, EVALUATION_BATCH))
 
     def _apply(self, result: StepResult) -> None:
         assign_gradient(self._trainable, result.gradient, self.step)
@@ -194,7 +194,7 @@ class Driver:
         self._whole = True
 
     def _noisy_forwards(self, result: StepResult) -> int:
-        estimator, rows = self.problem.estimator, self.problem.schedule.rows
+        estimator, rows = self.task.estimator, self.task.schedule.rows
         return sum(unit.draws for unit in result.units) * estimator.signs * rows
 
     def _journal(self, result: StepResult) -> None:
@@ -205,7 +205,7 @@ class Driver:
                         step=self.step,
                         site=unit.site,
                         unit=unit.unit,
-                        seed=unit.journalled_seed(self.problem.seed),
+                        seed=unit.journalled_seed(self.task.seed),
                         rows=losses.shape[1],
                         losses=losses,
                     )

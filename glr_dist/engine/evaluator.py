@@ -10,23 +10,23 @@ import torch
 
 from glr_dist.core.losses import check_losses
 from glr_dist.core.passes import copy_losses, noisy_logits, perturbed_logits
-from glr_dist.engine.augmentation import MAKE, BlockRows, Supply
-from glr_dist.engine.problem import Problem, by_block, load_parameters
-from glr_dist.engine.units import ALL_SITES, WorkUnit
+from glr_dist.engine.plan import ALL_SITES, WorkUnit
+from glr_dist.engine.rows import MAKE, BlockRows, Supply
+from glr_dist.engine.task import Task, by_block, load_parameters
 
 
 class Evaluator:
-    """Evaluates units of one problem on one device; every call brings its own parameters."""
+    """Evaluates units of one task on one device; every call brings its own parameters."""
 
     def __init__(
-        self, problem: Problem, table: np.ndarray | None, device: str = "cpu", rows: BlockRows | None = None
+        self, task: Task, table: np.ndarray | None, device: str = "cpu", rows: BlockRows | None = None
     ) -> None:
-        self.problem = problem
-        self.rows = rows or BlockRows(problem)
+        self.task = task
+        self.rows = rows or BlockRows(task)
         self.device = torch.device(device)
-        self.model = copy.deepcopy(problem.model).to(self.device)
-        self.source = problem.noise_source(table, self.device)
-        self.names = list(problem.trainable)
+        self.model = copy.deepcopy(task.model).to(self.device)
+        self.source = task.noise_source(table, self.device)
+        self.names = list(task.trainable)
 
     @torch.no_grad()
     def evaluate(self, parameters: np.ndarray, units: Sequence[WorkUnit], supply: Supply = MAKE) -> list[np.ndarray]:
@@ -53,16 +53,16 @@ class Evaluator:
         return results
 
     def _losses(self, unit: WorkUnit, x: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-        problem = self.problem
-        noise = problem.draw(self.source, unit, self.device)
+        task = self.task
+        noise = task.draw(self.source, unit, self.device)
         parts = []
-        for sign in (1.0, -1.0)[: problem.estimator.signs]:
-            scale = sign * problem.noise.scale
-            if problem.method == "es":
+        for sign in (1.0, -1.0)[: task.estimator.signs]:
+            scale = sign * task.noise.scale
+            if task.method == "es":
                 logits = perturbed_logits(self.model, noise[ALL_SITES], scale, self.names, x)
             else:
-                logits = noisy_logits(self.model, problem.sites, noise, scale, x, fold=problem.fold)
-            losses = copy_losses(problem.loss, logits, labels)
-            check_losses(losses, (unit.draws, problem.schedule.rows), str(unit))
+                logits = noisy_logits(self.model, task.sites, noise, scale, x, fold=task.fold)
+            losses = copy_losses(task.loss, logits, labels)
+            check_losses(losses, (unit.draws, task.schedule.rows), str(unit))
             parts.append(losses)
         return torch.cat(parts).to("cpu", torch.float32).numpy()

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from glr_dist.engine.augmentation import MAKE, Supply
-from glr_dist.engine.pool import Call, RayPool
-from glr_dist.engine.problem import Problem
+from glr_dist.engine.rows import MAKE, Supply
+from glr_dist.engine.task import Task
+from glr_dist.workers.pool import Call, RayPool
 
 _NO_PARAMETERS = [np.empty(0, np.float32)]  # for rows that don't depend on the network in training as it is now
 
@@ -22,15 +22,15 @@ _NO_PARAMETERS = [np.empty(0, np.float32)]  # for rows that don't depend on the 
 class Generation:
     """Supplies for the calls of each step, in any order of blocks."""
 
-    def __init__(self, problem: Problem, generators: RayPool | None = None, *, remote: bool = False) -> None:
+    def __init__(self, task: Task, generators: RayPool | None = None, *, remote: bool = False) -> None:
         """Make supplies for calls.
 
         Args:
-            problem: what is trained.
+            task: what is trained.
             generators: pool of role ``generator``; None: whoever needs rows makes them.
             remote: whether any of those who get the supplies are actors.
         """
-        self._problem = problem
+        self._task = task
         self.generators = generators
         self._remote = remote or generators is not None
         self._twin: tuple[np.ndarray, Any] | None = None  # and its reference
@@ -47,17 +47,17 @@ class Generation:
         """
         supply = self._supply(twin)
         if self.generators is None:
-            for number in range(self._problem.schedule.blocks_per_step):
+            for number in range(self._task.schedule.blocks_per_step):
                 yield number, supply
             return
         if self._ordered != (step, supply):
-            depends = supply is MAKE and self._problem.surrogate is None
+            depends = supply is MAKE and self._task.surrogate is None
             self._order(step, pieces if depends else _NO_PARAMETERS, supply)
         for (of, number), (made,) in self.generators.drain():
             if of == step:
                 yield number, dataclasses.replace(supply, made=made)
         self._ordered = None
-        if self._problem.augment.ahead(step + 1):  # while this step is evaluated
+        if self._task.augment.ahead(step + 1):  # while this step is evaluated
             self._order(step + 1, _NO_PARAMETERS, supply)
 
     def _supply(self, twin: np.ndarray | None) -> Supply:
@@ -73,6 +73,6 @@ class Generation:
 
     def _order(self, step: int, pieces: Sequence[Any], supply: Supply) -> None:
         assert self.generators is not None
-        for number, block in enumerate(self._problem.schedule.blocks(step)):
+        for number, block in enumerate(self._task.schedule.blocks(step)):
             self.generators.submit(Call((step, number), ((block, supply), *pieces), block.shard))
         self._ordered = step, supply

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from glr_dist.engine.augmentation import MAKE, Supply
-from glr_dist.engine.problem import Problem
-from glr_dist.engine.units import WorkUnit
-from glr_dist.store.blocks import JournalRow
+from glr_dist.engine.plan import WorkUnit
+from glr_dist.engine.rows import MAKE, Supply
+from glr_dist.engine.task import Task
 from glr_dist.store.journal import JournalError, JournalReader
+from glr_dist.store.journal_file import JournalRow
 
 _NOT_OF_THIS_RUN = "the journal is not of this config and data: "
 
@@ -18,8 +18,8 @@ _NOT_OF_THIS_RUN = "the journal is not of this config and data: "
 class JournalledLosses:
     """Stands where evaluators stand: answers units with the losses in the journal."""
 
-    def __init__(self, problem: Problem, reader: JournalReader) -> None:
-        self._problem = problem
+    def __init__(self, task: Task, reader: JournalReader) -> None:
+        self._task = task
         self._reader = reader
         self._step = -1
         self._losses: dict[WorkUnit, np.ndarray] = {}
@@ -36,7 +36,7 @@ class JournalledLosses:
             JournalError: when the journal's units are not those that the run's config and data make.
         """
         if self._step != step:
-            rows, units = self._reader.read(step + 1), self._problem.units_of(step)
+            rows, units = self._reader.read(step + 1), self._task.units_of(step)
             if len(rows) != len(units):
                 raise JournalError(f"{_NOT_OF_THIS_RUN}step {step + 1} has {len(rows)} units, the run {len(units)}")
             for row, unit in zip(rows, units, strict=True):
@@ -46,13 +46,13 @@ class JournalledLosses:
         return self._losses
 
     def _check(self, row: JournalRow, unit: WorkUnit) -> None:
-        problem = self._problem
-        copies = unit.draws * problem.estimator.signs
+        task = self._task
+        copies = unit.draws * task.estimator.signs
         for name, found, planned in (
             ("site", row.site, unit.site),
             ("unit", row.unit, unit.unit),
-            ("shape", row.losses.shape, (copies, problem.schedule.rows)),
-            ("seed", row.seed, unit.journalled_seed(problem.seed)),
+            ("shape", row.losses.shape, (copies, task.schedule.rows)),
+            ("seed", row.seed, unit.journalled_seed(task.seed)),
         ):
             if found != planned:
                 raise JournalError(f"{_NOT_OF_THIS_RUN}{_named(row)} has {name} {found}, the run's plan says {planned}")

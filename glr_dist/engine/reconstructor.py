@@ -19,24 +19,24 @@ from glr_dist.core.gradients import (
     weights_gradient,
 )
 from glr_dist.data.batches import Block
-from glr_dist.engine.augmentation import MAKE, BlockRows, Supply
-from glr_dist.engine.problem import Problem, load_parameters
-from glr_dist.engine.units import WorkUnit
+from glr_dist.engine.plan import WorkUnit
+from glr_dist.engine.rows import MAKE, BlockRows, Supply
+from glr_dist.engine.task import Task, load_parameters
 
 
 class Reconstructor:
-    """Reconstructs block gradients of one problem; every call brings its own parameters."""
+    """Reconstructs block gradients of one task; every call brings its own parameters."""
 
     def __init__(
-        self, problem: Problem, table: np.ndarray | None, device: str = "cpu", rows: BlockRows | None = None
+        self, task: Task, table: np.ndarray | None, device: str = "cpu", rows: BlockRows | None = None
     ) -> None:
-        self.problem = problem
-        self.rows = rows or BlockRows(problem)
+        self.task = task
+        self.rows = rows or BlockRows(task)
         self.device = torch.device(device)
-        self.model = copy.deepcopy(problem.model).to(self.device)
-        names = problem.trainable
+        self.model = copy.deepcopy(task.model).to(self.device)
+        names = task.trainable
         self.parameters = [p for name, p in self.model.named_parameters() if name in names]
-        self.source = problem.noise_source(table, self.device)
+        self.source = task.noise_source(table, self.device)
 
     def block_gradient(
         self,
@@ -67,36 +67,36 @@ class Reconstructor:
     def _gradient(
         self, x: Tensor, labels: Tensor, units: Sequence[WorkUnit], losses: Sequence[np.ndarray], where: str
     ) -> list[Tensor]:
-        problem, parameters = self.problem, self.parameters
-        if problem.method == "bp":
-            return backprop_gradient(self.model, parameters, problem.loss, x, labels, where)
-        if problem.method == "straight-through":
+        task, parameters = self.task, self.parameters
+        if task.method == "bp":
+            return backprop_gradient(self.model, parameters, task.loss, x, labels, where)
+        if task.method == "straight-through":
             with straight_through():
-                return backprop_gradient(self.model, parameters, problem.loss, x, labels, where)
+                return backprop_gradient(self.model, parameters, task.loss, x, labels, where)
         chunks = self._chunks(units, losses)
         every = [chunk for site in chunks.values() for chunk in site]
-        noise, estimator = problem.noise, problem.estimator
-        if problem.method == "es":
+        noise, estimator = task.noise, task.estimator
+        if task.method == "es":
             return weights_gradient(parameters, noise, estimator, every)
-        model, sites, fold = self.model, problem.sites, problem.fold
-        if problem.method == "bp-noise":
+        model, sites, fold = self.model, task.sites, task.fold
+        if task.method == "bp-noise":
             scale, copies = noise.scale, estimator.copies
             return noisy_backprop_gradient(
-                model, sites, parameters, problem.loss, scale, x, labels, every, copies, where, fold=fold
+                model, sites, parameters, task.loss, scale, x, labels, every, copies, where, fold=fold
             )
         if estimator.scheme == "joint":
             return joint_gradient(model, sites, parameters, noise, estimator, x, every, fold=fold)
         return layerwise_gradient(model, sites, parameters, noise, estimator, x, chunks)
 
     def _chunks(self, units: Sequence[WorkUnit], losses: Sequence[np.ndarray]) -> dict[int, list[Chunk]]:
-        signs, rows = self.problem.estimator.signs, self.problem.schedule.rows
+        signs, rows = self.task.estimator.signs, self.task.schedule.rows
         chunks: dict[int, list[Chunk]] = {}
         for position, unit in enumerate(units):
             shape = (signs, unit.draws, rows)
             seen = torch.tensor(losses[position]).view(shape) if len(losses) else torch.zeros(shape)
             chunk = Chunk(
                 losses=seen.to(self.device),
-                noise=lambda unit=unit: self.problem.draw(self.source, unit, self.device),  # type: ignore[misc]
+                noise=lambda unit=unit: self.task.draw(self.source, unit, self.device),  # type: ignore[misc]
             )
             chunks.setdefault(unit.site, []).append(chunk)
         return chunks

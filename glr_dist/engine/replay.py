@@ -22,28 +22,28 @@ from glr_dist.core.losses import Loss
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
 from glr_dist.engine.actors import role_function
-from glr_dist.engine.augmentation import Twin
+from glr_dist.engine.checks import set_up
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.journalled import JournalledLosses
 from glr_dist.engine.optimization import assign_gradient
-from glr_dist.engine.pool import LocalPool
-from glr_dist.engine.preparation import set_up
-from glr_dist.engine.problem import OBSERVERS, flat_parameters
-from glr_dist.engine.provenance import (
+from glr_dist.engine.rows import Twin
+from glr_dist.engine.task import OBSERVERS, flat_parameters
+from glr_dist.errors import UserError
+from glr_dist.models.spec import refuse_untrusted
+from glr_dist.runs.card import (
     data_identity,
     recorded,
     refuse_other_data,
     refuse_other_surrogate,
     surrogate_identity,
 )
-from glr_dist.errors import UserError
-from glr_dist.models.spec import refuse_untrusted
+from glr_dist.runs.run import open_run
 from glr_dist.store.checkpoint import CheckpointError, checkpoint_steps, load_checkpoint, params_sha256
 from glr_dist.store.journal import JournalReader
 from glr_dist.store.metrics import read_metrics
-from glr_dist.store.rundir import open_run
 from glr_dist.store.storage import Storage
+from glr_dist.workers.pool import LocalPool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,20 +154,20 @@ class Replayer:
         _refuse_empty(self.run, self.config, self.reader)
         self.meta = _newest_meta(self.run)
         _refuse_unknown_model(self.run, self.config, self.meta, model, trust_model)
-        self.model, self.problem, self._optimizer, self._schedule = set_up(self.config, model, data, loss)
+        self.model, self.task, self._optimizer, self._schedule = set_up(self.config, model, data, loss)
         told = recorded(self.run) or self.meta
         if told is not None:
-            refuse_other_data(told, {"data": data_identity(self.problem.data)}, str(self.run))
-            refuse_other_surrogate(told, {"surrogate": surrogate_identity(self.problem)}, str(self.run))
-            self.problem = dataclasses.replace(self.problem, fold=told["fold"])
-        self.table = self.problem.make_table()
-        self.journal = JournalledLosses(self.problem, self.reader)
+            refuse_other_data(told, {"data": data_identity(self.task.data)}, str(self.run))
+            refuse_other_surrogate(told, {"surrogate": surrogate_identity(self.task)}, str(self.run))
+            self.task = dataclasses.replace(self.task, fold=told["fold"])
+        self.table = self.task.make_table()
+        self.journal = JournalledLosses(self.task, self.reader)
         engine = self.config.engine
         device = device_of(self.run, gpus=bool(engine.gpus_per_worker and engine.reconstructors))
-        reconstruct = role_function("reconstructor", self.problem, self.table, device)
+        reconstruct = role_function("reconstructor", self.task, self.table, device)
         pools = LocalPool(self.journal.answer), LocalPool(reconstruct)
-        self._crew = Crew(self.problem, *pools)
-        self._twin = Twin(self.problem.augment)
+        self._crew = Crew(self.task, *pools)
+        self._twin = Twin(self.task.augment)
         self.step = 0
 
     def checked_step(self, to: int | None) -> int:
@@ -188,7 +188,7 @@ class Replayer:
         return flat_parameters(self.model).numpy()
 
     def twin(self) -> np.ndarray | None:
-        """The twin's parameters as they are now; see `glr_dist.engine.augmentation.Twin.at`."""
+        """The twin's parameters as they are now; see `glr_dist.engine.rows.Twin.at`."""
         return self._twin.at(self.step, self.parameters())
 
     def params_sha256(self) -> str:
@@ -205,7 +205,7 @@ class Replayer:
             JournalError: when the journal does not hold this step's units.
         """
         result = self._crew.gradient(self.parameters(), self.step, self.twin())
-        assign_gradient(list(self.problem.trainable.values()), result.gradient, self.step)
+        assign_gradient(list(self.task.trainable.values()), result.gradient, self.step)
         self._optimizer.step()
         self._schedule.step()
         self.step += 1

@@ -18,10 +18,10 @@ from torch import nn
 from glr_dist.core.losses import Loss
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
-from glr_dist.engine.augmentation import Supply
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.replay import Replayer, device_of
+from glr_dist.engine.rows import Supply
 from glr_dist.errors import UserError
 
 _SEED_BITS = 53  # whole numbers that JSON readers of any language keep
@@ -118,11 +118,11 @@ def verify(
         raise UserError(
             f"{run_dir}: its loss was given by Python code; give it to glr_dist.engine.verify.verify(loss=...)"
         )
-    steps, per_step = replayer.checked_step(None), len(replayer.problem.units_of(0))
+    steps, per_step = replayer.checked_step(None), len(replayer.task.units_of(0))
     chosen = _choose(steps * per_step, share, seed)
     engine = replayer.config.engine
     device = device_of(replayer.run, gpus=bool(engine.gpus_per_worker and engine.workers))
-    evaluator = Evaluator(replayer.problem, replayer.table, device)
+    evaluator = Evaluator(replayer.task, replayer.table, device)
     differences: list[Difference] = []
     started = time.monotonic()
     last = int(chosen[-1]) // per_step + 1

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from glr_dist.engine.cluster import knock
 from glr_dist.errors import UserError
+from glr_dist.workers.cluster import knock
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient

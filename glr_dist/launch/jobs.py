@@ -1,6 +1,6 @@
 """Jobs on a cluster: sent with a small working folder, followed line by line, ended with the exit code of their command.
 
-The job's runtime environment (folder and variables) is all there is: inside it, `glr_dist.engine.cluster.connect` joins the
+The job's runtime environment (folder and variables) is all there is: inside it, `glr_dist.workers.cluster.connect` joins the
 cluster of ``RAY_ADDRESS`` without an environment of its own, so the two can't clash.
 """
 

@@ -66,7 +66,8 @@ def _built_for_gpus() -> bool:
 
 def data_fingerprint(data: Mapping[str, Any]) -> str:
     """Open the data set here, with every file checked."""
-    from glr_dist.data.dataset import DataConfig, open_dataset
+    from glr_dist.data.config import DataConfig
+    from glr_dist.data.dataset import open_dataset
 
     return open_dataset(DataConfig(**data)).fingerprint
 

@@ -22,19 +22,19 @@ import numpy as np
 import torch
 
 from glr_dist import __version__
+from glr_dist.attacks.config import AttackConfig
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
-from glr_dist.robustness.attack_config import AttackConfig
 from glr_dist.robustness.crew import Show, crew_of, describe
 from glr_dist.robustness.examination import Answer, Examiner
-from glr_dist.robustness.findings import gathered, shown_samples
+from glr_dist.robustness.findings import Findings
+from glr_dist.robustness.gathering import gathered, shown_samples
 from glr_dist.robustness.generation import Generator, Order, Writer, Written
-from glr_dist.robustness.outcomes import Findings
 from glr_dist.robustness.plan import jobs_of, plan_lines, refuse_unfit, refuse_without_gradient
-from glr_dist.robustness.rebuilding import checkpoint_data, run_config
 from glr_dist.robustness.sample_set import SampleSet, finish, open_set, refuse_taken
 from glr_dist.robustness.selection import Indices, Selection
 from glr_dist.robustness.subjects import Subject
+from glr_dist.runs.network import checkpoint_data, run_config
 from glr_dist.store.checkpoint import load_checkpoint
 from glr_dist.store.storage import Storage
 

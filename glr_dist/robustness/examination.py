@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glr_dist.attacks.attack import run_attack
+from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.exact.network import threshold_network
+from glr_dist.attacks.exact.search import verify
+from glr_dist.corruptions.corruption import SEVERITIES, corrupt
 from glr_dist.data.source import DataSource
-from glr_dist.robustness.attack_config import AttackConfig
-from glr_dist.robustness.attacks import run_attack
-from glr_dist.robustness.corruptions import SEVERITIES, corrupt
-from glr_dist.robustness.exact import verify
-from glr_dist.robustness.exact_network import threshold_network
+from glr_dist.robustness.findings import Mask
 from glr_dist.robustness.generation import Order, attack_text
-from glr_dist.robustness.outcomes import Mask
 from glr_dist.robustness.sample_set import AdversarialBatch, SampleSet
 from glr_dist.robustness.selection import Chunk, Indices, chunk_seed, rows_at
 from glr_dist.robustness.subjects import Subject, logits_of, predict

@@ -1,254 +1,146 @@
-"""From the answers of many chunks, in whatever order they came, to what an evaluation found.
+"""What an evaluation finds, sample by sample, before anything is averaged: the data between actors and the report.
 
-n: the selected samples.
+n: the selected samples, in the selection's order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from importlib import metadata
-from itertools import groupby
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glr_dist import __version__
-from glr_dist.data.source import permutation
-from glr_dist.robustness.attack_config import AttackConfig
-from glr_dist.robustness.corruptions import SEVERITIES
-from glr_dist.robustness.examination import Answer, Clean, Corrupted, Direct, Examiner, Job, Line, Stored
-from glr_dist.robustness.generation import Order
-from glr_dist.robustness.outcomes import AttackOutcome, CorruptionOutcome, Findings, ModelCard, Specimens
-from glr_dist.robustness.selection import Indices, chunks, rows_at
-from glr_dist.robustness.subjects import Subject
+from glr_dist.attacks.config import AttackConfig
 
-_SHOWN = 8  # samples to look at, of each attack
-_SHOWN_KEY = 0x73686F77
-_LIBRARIES = {
-    "hopskipjump": "adversarial-robustness-toolbox",
-    "square": "adversarial-robustness-toolbox",
-    "exact": "scipy",  # its mixed-integer solver
-}
+Mask = NDArray[np.bool_]
 
 
-def shown_samples(count: int, seed: int) -> Indices:
-    """Places in the selection of the samples for people to look at: chosen by the seed, not by success; sorted."""
-    return np.sort(permutation(count, seed, _SHOWN_KEY)[:_SHOWN])
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """Who a network is: under test, or a surrogate.
 
-
-def gathered(
-    examiner: Examiner,
-    surrogates: Sequence[Subject],
-    jobs: Sequence[Job],
-    answers: Sequence[Answer | None],
-    indices: Indices,
-    about: dict[str, Any],
-) -> Findings:
-    """All answers in their places.
-
-    Args:
-        examiner: who gave them.
-        surrogates: the networks of its generators.
-        jobs: what was asked, line by line.
-        answers: in the jobs' order.
-        indices: [n] the selected samples.
-        about: the data, for the report.
+    Attributes:
+        name: the group it belongs to; networks that differ in their seed alone share one.
+        checkpoint: its folder.
+        sha256: of its parameters.
+        method: how it was trained (glr, bp, ...).
+        loss: with which loss.
+        activation: of its hidden units.
+        architecture: one line, such as ``mlp 784-50-10``.
+        seed: of its run.
     """
-    labels = np.concatenate([rows_at(examiner.data, examiner.split, c.indices)[1].numpy() for c in chunks(indices)])
-    lines = [
-        (line, _recalled(line, _joined([a for job in group if (a := answers[job.number]) is not None]), examiner))
-        for line, group in groupby(jobs, key=lambda job: job.line)
-    ]
-    clean = lines[0][1]
-    cards = _surrogate_cards(lines, labels, examiner, surrogates)
-    number = {card.sha256: index for index, card in enumerate(cards)}
-    attacks: list[AttackOutcome] = []
-    specimens: list[Specimens] = []
-    surrogate_attacks: list[AttackOutcome] = []
-    corruptions: list[CorruptionOutcome] = []
-    views = _Views(examiner, indices, labels, clean.classes)
-    for line, answer in lines:
-        if isinstance(line, Corrupted):
-            corruptions += _corruption_outcomes(line, answer)
-        elif not isinstance(line, Clean):
-            for row, outcome in enumerate(_attack_outcomes(line, answer, examiner, surrogates, number)):
-                specimens += views.of(outcome, len(attacks), answer.classes[row], answer)
-                attacks.append(outcome)
-            surrogate_attacks += _surrogate_outcomes(line, answer, labels, examiner, surrogates, number)
-    return Findings(
-        data=about,
-        indices=indices,
-        labels=labels,
-        models=[
-            subject.card(right, examiner.votes) for subject, right in zip(examiner.subjects, clean.right, strict=True)
-        ],
-        surrogates=cards,
-        attacks=attacks,
-        surrogate_attacks=surrogate_attacks,
-        corruptions=corruptions,
-        specimens=specimens,
-        seed=examiner.seed,
-    )
+
+    name: str
+    checkpoint: str
+    sha256: str
+    method: str
+    loss: str
+    activation: str
+    architecture: str
+    seed: int
 
 
-class _Views:
-    """Picks the samples to look at: for each group of networks the first attack of its kind on the first of them."""
+@dataclass(frozen=True, kw_only=True)
+class ModelCard(Identity):
+    """What a report says of a network.
 
-    def __init__(
-        self, examiner: Examiner, indices: Indices, labels: NDArray[np.int64], clean: NDArray[np.int64]
-    ) -> None:
-        self._subjects = examiner.subjects
-        self._places = np.flatnonzero(np.isin(indices, examiner.shown))
-        self._x = rows_at(examiner.data, examiner.split, examiner.shown)[0].numpy()
-        self._labels, self._clean = labels[self._places], clean[:, self._places]
-        self._taken: set[tuple[str, str, str]] = set()
+    Attributes:
+        noise: family and scale of the training noise, such as ``gaussian 0.5``, or "" for none.
+        votes: noisy passes per prediction; 0: predicts without noise.
+        right: [n] right without any attack.
+    """
 
-    def of(self, outcome: AttackOutcome, number: int, classes: NDArray[np.int64], answer: Answer) -> list[Specimens]:
-        kind = (self._subjects[outcome.model].name, outcome.attack.name, outcome.knowledge)
-        if kind in self._taken or answer.seen is None:
-            return []
-        self._taken.add(kind)
-        return [
-            Specimens(
-                outcome=number,
-                clean=self._x,
-                adversarial=answer.seen,
-                labels=self._labels,
-                before=self._clean[outcome.model],
-                after=classes[self._places],
-            )
-        ]
+    noise: str
+    votes: int
+    right: Mask
 
 
-def _origin(
-    line: Line, examiner: Examiner, surrogates: Sequence[Subject]
-) -> tuple[AttackConfig, dict[str, Any] | None]:
-    """An attack, and who the surrogate was if there was one."""
-    if isinstance(line, Order):
-        return line.attack, surrogates[line.surrogate].about
-    if isinstance(line, Stored):
-        stored = examiner.sets[line.number]
-        return stored.attack, stored.meta["surrogate"]
-    assert isinstance(line, Direct), line
-    return line.attack, None
+@dataclass(frozen=True, kw_only=True)
+class AttackOutcome:
+    """One network under one attack of one size.
+
+    Attributes:
+        model: index in Findings.models.
+        attack: the attack.
+        knowledge: none, transfer, white-box, labels, scores or exact.
+        surrogate: index in Findings.surrogates, for transfer.
+        library: who made the samples, with the version, such as ``glr_dist 0.1.0``.
+        right: [n] still right on every candidate that the attack tried (for ``exact``: proved safe).
+        undecided: [n] ``exact`` ran out of time; neither right nor broken.
+        without_gradient: samples whose input gradient was zero or not finite.
+        queries: forward passes per sample, mean.
+        seconds: of work, all actors added.
+    """
+
+    model: int
+    attack: AttackConfig
+    knowledge: str
+    surrogate: int | None = None
+    library: str
+    right: Mask
+    undecided: Mask | None = None
+    without_gradient: int = 0
+    queries: float = 0.0
+    seconds: float = 0.0
 
 
-def _surrogate_cards(
-    lines: Sequence[tuple[Line, Answer]],
-    labels: NDArray[np.int64],
-    examiner: Examiner,
-    surrogates: Sequence[Subject],
-) -> list[ModelCard]:
-    """Each network that samples were made on, once."""
-    cards: dict[str, ModelCard] = {}
-    for line, answer in lines:
-        if answer.before is not None:
-            _, about = _origin(line, examiner, surrogates)
-            assert about is not None
-            cards.setdefault(about["sha256"], ModelCard(**about, votes=0, right=answer.before == labels))
-    return list(cards.values())
+@dataclass(frozen=True, kw_only=True)
+class CorruptionOutcome:
+    """One network on one corruption of one severity."""
+
+    model: int
+    corruption: str
+    severity: int
+    right: Mask
 
 
-def _recalled(line: Line, answer: Answer, examiner: Examiner) -> Answer:
-    """With what a stored set's maker counted; of a part of a set, no fewer samples without a gradient than there are."""
-    if not isinstance(line, Stored):
-        return answer
-    meta = examiner.sets[line.number].meta
-    dead = min(meta["without_gradient"], answer.right.shape[1])
-    return replace(answer, without_gradient=dead, queries=meta["queries"])
+@dataclass(frozen=True, kw_only=True)
+class Specimens:
+    """Samples to look at, chosen by seed: clean, attacked, and what the network says of both.
+
+    Attributes:
+        outcome: index in Findings.attacks.
+        clean: [m, C, H, W] or [m, D] in [0, 1].
+        adversarial: the same shape.
+        labels: [m].
+        before: [m] classes without the attack.
+        after: [m] classes under it.
+    """
+
+    outcome: int
+    clean: NDArray[np.float32]
+    adversarial: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
 
 
-def _attack_outcomes(
-    line: Line, answer: Answer, examiner: Examiner, surrogates: Sequence[Subject], number: Mapping[str, int]
-) -> Iterator[AttackOutcome]:
-    """One line, network by network."""
-    attack, about = _origin(line, examiner, surrogates)
-    models = [line.subject] if isinstance(line, Direct) else range(len(examiner.subjects))
-    for model, right in zip(models, answer.right, strict=True):
-        subject = examiner.subjects[model]
-        knowledge = _knowledge(attack, _of_another(about, subject))
-        yield AttackOutcome(
-            model=model,
-            # signs that were chosen on another network are one draw for this one
-            attack=replace(attack, draws=1) if knowledge == "none" and _of_another(about, subject) else attack,
-            knowledge=knowledge,
-            surrogate=number[about["sha256"]] if about is not None and knowledge == "transfer" else None,
-            library=_library(attack),
-            right=right,
-            undecided=answer.undecided,
-            without_gradient=answer.without_gradient,
-            queries=answer.queries,
-            seconds=answer.generating + answer.examining / len(models),
-        )
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """All that one evaluation found.
 
+    Attributes:
+        data: ``name``, ``split``, ``fingerprint``, ``classes`` (their number), and how the samples were selected.
+        indices: [n] positions of the samples in the split's stored order.
+        labels: [n].
+        models: the networks under test.
+        surrogates: the networks that transferred attacks were made on; ``right`` is their own accuracy on the samples.
+        attacks: every network x attack x size (x surrogate).
+        surrogate_attacks: the surrogates under the same samples: outcome.model is an index in ``surrogates``.
+        corruptions: every network x corruption x severity.
+        specimens: samples to look at.
+        seed: of everything random in the evaluation.
+    """
 
-def _surrogate_outcomes(
-    line: Line,
-    answer: Answer,
-    labels: NDArray[np.int64],
-    examiner: Examiner,
-    surrogates: Sequence[Subject],
-    number: Mapping[str, int],
-) -> Iterator[AttackOutcome]:
-    """What the attack did to the network that it was made on."""
-    attack, about = _origin(line, examiner, surrogates)
-    if about is None or answer.after is None:
-        return
-    yield AttackOutcome(
-        model=number[about["sha256"]],
-        attack=attack,
-        knowledge=_knowledge(attack, of_another=False),
-        library=_library(attack),
-        right=answer.after == labels,
-        without_gradient=answer.without_gradient,
-        queries=answer.queries,
-        seconds=answer.generating,
-    )
-
-
-def _corruption_outcomes(line: Corrupted, answer: Answer) -> Iterator[CorruptionOutcome]:
-    models = len(answer.right) // len(SEVERITIES)
-    for row, right in enumerate(answer.right):
-        severity, model = SEVERITIES[row // models], row % models
-        yield CorruptionOutcome(model=model, corruption=line.name, severity=severity, right=right)
-
-
-def _of_another(about: Mapping[str, Any] | None, subject: Subject) -> bool:
-    """Whether samples were made on a surrogate that is not the network under test itself."""
-    return about is not None and about["sha256"] != subject.sha256
-
-
-def _knowledge(attack: AttackConfig, of_another: bool) -> str:
-    """What an attack used of the network under test."""
-    if of_another and attack.knowledge != "none":
-        return "transfer"
-    return "white-box" if attack.knowledge == "gradient" else attack.knowledge
-
-
-def _library(attack: AttackConfig) -> str:
-    ours = f"glr_dist {__version__}"
-    if attack.name not in _LIBRARIES:
-        return ours
-    theirs = f"{_LIBRARIES[attack.name]} {metadata.version(_LIBRARIES[attack.name])}"
-    return theirs if attack.name != "exact" else f"{ours}, {theirs}"
-
-
-def _joined(parts: Sequence[Answer]) -> Answer:
-    """The answers to a line's chunks, in order, as one."""
-
-    def along(name: str) -> Any:
-        values = [getattr(part, name) for part in parts]
-        return None if values[0] is None else np.concatenate(values)
-
-    sizes = [part.classes.shape[1] for part in parts]
-    return Answer(
-        classes=np.concatenate([part.classes for part in parts], axis=1),
-        right=np.concatenate([part.right for part in parts], axis=1),
-        **{name: along(name) for name in ("undecided", "before", "after", "seen")},
-        without_gradient=sum(part.without_gradient for part in parts),
-        queries=float(np.average([part.queries for part in parts], weights=sizes)),
-        generating=sum(part.generating for part in parts),
-        examining=sum(part.examining for part in parts),
-    )
+    data: dict[str, Any]
+    indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    models: Sequence[ModelCard]
+    surrogates: Sequence[ModelCard] = ()
+    attacks: Sequence[AttackOutcome] = ()
+    surrogate_attacks: Sequence[AttackOutcome] = ()
+    corruptions: Sequence[CorruptionOutcome] = ()
+    specimens: Sequence[Specimens] = field(default_factory=tuple)
+    seed: int = 0

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from glr_dist.attacks.attack import run_attack
+from glr_dist.attacks.config import AttackConfig
 from glr_dist.data.source import DataSource
-from glr_dist.robustness.attack_config import AttackConfig
-from glr_dist.robustness.attacks import run_attack
 from glr_dist.robustness.sample_set import AdversarialBatch, write_file
 from glr_dist.robustness.selection import Chunk, chunk_seed, rows_at
 from glr_dist.robustness.subjects import Subject, predict

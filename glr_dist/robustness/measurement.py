@@ -9,14 +9,14 @@ from pathlib import Path
 
 from torch import Tensor
 
-from glr_dist.core.accuracy import EVALUATION_BATCH, clean_accuracy, voted_accuracy
 from glr_dist.core.losses import LOSSES
 from glr_dist.core.noise import GeneratorSource
+from glr_dist.core.prediction import EVALUATION_BATCH, clean_accuracy, voted_accuracy
 from glr_dist.core.sites import find_sites
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import check_split
 from glr_dist.errors import UserError
-from glr_dist.robustness.rebuilding import checkpoint_data, checkpoint_model, note_other_content, run_config
+from glr_dist.runs.network import checkpoint_data, checkpoint_model, note_other_content, run_config
 from glr_dist.store.checkpoint import load_checkpoint
 
 

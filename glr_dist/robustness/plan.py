@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.exact.network import threshold_network
+from glr_dist.attacks.input_gradient import input_gradient
+from glr_dist.corruptions.corruption import CORRUPTIONS
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError, nearest
-from glr_dist.robustness.attack_config import AttackConfig
-from glr_dist.robustness.corruptions import CORRUPTIONS
-from glr_dist.robustness.exact_network import threshold_network
 from glr_dist.robustness.examination import Clean, Corrupted, Direct, Job, Line, Stored
 from glr_dist.robustness.generation import Order
-from glr_dist.robustness.gradients import input_gradient
 from glr_dist.robustness.sample_set import SampleSet
 from glr_dist.robustness.selection import CHUNK, EXACT_CHUNK, Indices, chunks, rows_at
 from glr_dist.robustness.subjects import Subject, refuse_votes

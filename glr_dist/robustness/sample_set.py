@@ -22,10 +22,10 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from glr_dist.attacks.config import AttackConfig
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
-from glr_dist.robustness.attack_config import AttackConfig
-from glr_dist.robustness.outcomes import ModelCard
+from glr_dist.robustness.findings import ModelCard
 from glr_dist.robustness.selection import Indices, rows_at
 from glr_dist.store.storage import Storage
 

@@ -17,14 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glr_dist.data.source import DataSource, check_split, permutation
+from glr_dist.data.source import DataSource, check_split
 from glr_dist.errors import UserError
+from glr_dist.seeds import Purpose, permutation, seed_of
 
 CHUNK = 100  # samples
 EXACT_CHUNK = 10  # where a sample may take a minute
 
-_SELECTION_KEY = 0x73656C65  # spawn keys, apart from each other and from those of other rooms
-_ATTACK_KEY = 0x61747461
 
 Indices = NDArray[np.int64]
 
@@ -59,7 +58,7 @@ class Selection:
             raise UserError(
                 f"--count {self.count}: {data.name} has {rows} {self.split} samples; give 1 to {rows}, or leave it out"
             )
-        return np.sort(permutation(rows, self.seed, _SELECTION_KEY)[: self.count])
+        return np.sort(permutation(rows, self.seed, Purpose.SELECTION)[: self.count])
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def chunk_seed(seed: int, what: str, chunk: Chunk) -> np.random.SeedSequence:
         what: all that makes the attack another one, as text.
         chunk: which samples.
     """
-    return np.random.SeedSequence(seed, spawn_key=(_ATTACK_KEY, zlib.crc32(what.encode()), chunk.number))
+    return seed_of(seed, Purpose.ATTACK, zlib.crc32(what.encode()), chunk.number)
 
 
 def rows_at(data: DataSource, split: str, indices: Indices) -> tuple[Tensor, Tensor]:

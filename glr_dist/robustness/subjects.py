@@ -22,15 +22,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from glr_dist.core.noise import GeneratorSource, NoiseConfig
+from glr_dist.attacks.ball import Logits
+from glr_dist.core.config import NoiseConfig
+from glr_dist.core.noise import GeneratorSource
 from glr_dist.core.passes import noisy_logits, split_noise
 from glr_dist.core.sites import Site, find_sites
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
-from glr_dist.models.spec import ModelConfig
-from glr_dist.robustness.ball import Logits
-from glr_dist.robustness.outcomes import Identity, Mask, ModelCard
-from glr_dist.robustness.rebuilding import checkpoint_model, note_other_content, refuse_misfit, run_config
+from glr_dist.models.config import ModelConfig
+from glr_dist.robustness.findings import Identity, Mask, ModelCard
+from glr_dist.runs.network import checkpoint_model, note_other_content, refuse_misfit, run_config
 from glr_dist.store.checkpoint import Checkpoint, load_checkpoint
 
 _VOTE_KEY = 0x766F7465  # sets a prediction's noise apart from all else of the same seed

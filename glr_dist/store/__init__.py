@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from glr_dist.runs.run import create_run, open_run
 from glr_dist.store.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -19,7 +20,6 @@ from glr_dist.store.journal import (
     truncate_journal,
 )
 from glr_dist.store.metrics import MetricsWriter, read_metrics, truncate_metrics
-from glr_dist.store.rundir import create_run, open_run
 from glr_dist.store.storage import Storage
 
 __all__ = [

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from glr_dist.errors import UserError
-from glr_dist.store.blocks import (
+from glr_dist.store.journal_file import (
     FOLDER,
     Block,
     JournalRow,

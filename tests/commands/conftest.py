@@ -1,7 +1,4 @@
-"""For tests of commands: an empty current folder, a cache of their own, and a small run that is there already.
-
-Lets the tests of this folder import the modules beside them, however pytest was started.
-"""
+"""For tests of commands: an empty current folder, a cache of their own, and a small run that is there already."""
 
 from __future__ import annotations
 
@@ -11,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from command_line import SMALL, call
 
 

@@ -18,7 +18,8 @@ from torch import nn
 
 import glr_dist
 from glr_dist.data.arrays import ArrayDataset
-from glr_dist.data.dataset import DataConfig, open_dataset
+from glr_dist.data.config import DataConfig
+from glr_dist.data.dataset import open_dataset
 from glr_dist.data.prepare import prepare
 from glr_dist.data.shard_file import read_footer, write_file
 

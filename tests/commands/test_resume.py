@@ -58,7 +58,7 @@ def test_an_interruption_before_the_run_begins_leaves_nothing(here: Path, monkey
     def interrupted(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("glr_dist.engine.preparation.open_dataset", interrupted)
+    monkeypatch.setattr("glr_dist.engine.checks.open_dataset", interrupted)
     result = call("train", *SMALL)
     assert (result.exit_code, result.stdout) == (130, "")
     assert "nothing to resume" in result.stderr

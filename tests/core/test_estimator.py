@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from glr_dist.core.estimator import EstimatorConfig, advantages, copy_scores, error_signal, pullback
+from glr_dist.core.config import EstimatorConfig
+from glr_dist.core.estimator import advantages, copy_scores, error_signal, pullback
 from glr_dist.errors import UserError
 
 FAMILIES = ["gaussian", "laplace"]

@@ -15,7 +15,7 @@ from textbook import CASES, Case, chain, step
 from torch import Tensor, nn
 
 from glr_dist.core.activations import straight_through
-from glr_dist.core.estimator import EstimatorConfig
+from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.gradients import (
     Chunk,
     backprop_gradient,
@@ -24,7 +24,6 @@ from glr_dist.core.gradients import (
     noisy_backprop_gradient,
 )
 from glr_dist.core.losses import cross_entropy
-from glr_dist.core.noise import NoiseConfig
 from glr_dist.core.passes import copy_losses, folds, noisy_logits
 from glr_dist.core.sites import find_sites
 from glr_dist.errors import UserError

@@ -12,17 +12,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from glr_dist.core.noise import (
-    GeneratorSource,
-    NoiseConfig,
-    NoiseSource,
-    TableSource,
-    _mersenne_state,
-    draw,
-    hazard,
-    hazards,
-    score,
-)
+from glr_dist.core.config import NoiseConfig
+from glr_dist.core.noise import GeneratorSource, NoiseSource, TableSource, _mersenne_state, draw, hazard, hazards, score
 from glr_dist.errors import UserError
 
 FAMILIES = ["gaussian", "laplace"]

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from glr_dist.core import gradients
 from glr_dist.core.activations import heaviside
-from glr_dist.core.estimator import EstimatorConfig
+from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.gradients import Chunk, joint_gradient, layerwise_gradient
 from glr_dist.core.losses import cross_entropy, zero_one
-from glr_dist.core.noise import GeneratorSource, NoiseConfig, NoiseSource, TableSource
+from glr_dist.core.noise import GeneratorSource, NoiseSource, TableSource
 from glr_dist.core.passes import copy_losses, noisy_logits, split_noise
 from glr_dist.core.sites import Site, find_sites
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from glr_dist.core import gradients
-from glr_dist.core.estimator import EstimatorConfig
+from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.gradients import Chunk, weights_gradient
 from glr_dist.core.losses import Loss, zero_one
-from glr_dist.core.noise import GeneratorSource, NoiseConfig, NoiseSource, TableSource
+from glr_dist.core.noise import GeneratorSource, NoiseSource, TableSource
 from glr_dist.core.passes import copy_losses, perturbed_logits
 
 SEEDS, REPEATS, COPIES, SCALE, LIMIT = 100, 60, 6, 0.4, 4.0

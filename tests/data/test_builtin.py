@@ -12,7 +12,8 @@ import sklearn.datasets
 import torchvision
 
 from glr_dist.data import builtin
-from glr_dist.data.dataset import DataConfig, open_dataset
+from glr_dist.data.config import DataConfig
+from glr_dist.data.dataset import open_dataset
 from glr_dist.errors import UserError
 
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from glr_dist.data import builtin
-from glr_dist.data.dataset import DataConfig, Dataset, open_dataset
+from glr_dist.data.config import DataConfig
+from glr_dist.data.dataset import Dataset, open_dataset
 from glr_dist.data.shards import open_shards, write_shards
 from glr_dist.errors import UserError
 

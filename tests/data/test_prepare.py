@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glr_dist.data.dataset import DataConfig, open_dataset
+from glr_dist.data.config import DataConfig
+from glr_dist.data.dataset import open_dataset
 from glr_dist.data.prepare import prepare
 from glr_dist.errors import UserError
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_runs import small_problem
+from small_runs import small_task
 
 from glr_dist.engine.answers import gradient_fault, losses_fault, reference_fault
 
-PROBLEM = small_problem()  # 8 examples and 4 copies a unit
+PROBLEM = small_task()  # 8 examples and 4 copies a unit
 UNITS = PROBLEM.units_of(0)[:2]
 SOUND = [np.ones((4, 8), np.float32), np.zeros((4, 8), np.float32)]
 ARGUMENTS = ((UNITS,), np.zeros(3, np.float32))

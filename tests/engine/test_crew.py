@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import JOINT, STEPS, crews_watched, digits, outcome, small_config, small_problem, train_small
+from small_runs import JOINT, STEPS, crews_watched, digits, outcome, small_config, small_task, train_small
 from torch import Tensor, nn
 
 from glr_dist.core.activations import heaviside
-from glr_dist.engine import pool as pool_module
-from glr_dist.engine.cluster import spare_room
+from glr_dist.engine.checks import make_task
 from glr_dist.engine.driver import Progress
-from glr_dist.engine.pool import RayPool
-from glr_dist.engine.preparation import make_problem
-from glr_dist.engine.problem import by_block
+from glr_dist.engine.task import by_block
+from glr_dist.workers import pool as pool_module
+from glr_dist.workers.cluster import spare_room
+from glr_dist.workers.pool import RayPool
 
 
 def residual_model() -> nn.Module:
@@ -39,7 +39,7 @@ def residual_model() -> nn.Module:
 
 def test_a_network_whose_copies_cannot_be_rows_gives_the_same_bits(tmp_path: Path, ray_session: None) -> None:
     keys: dict[str, Any] = JOINT | {"steps": 3}  # so that the reconstructor runs the noisy passes too
-    assert not make_problem(small_config(keys), residual_model(), digits(), None).fold
+    assert not make_task(small_config(keys), residual_model(), digits(), None).fold
     train_small(tmp_path / "alone", keys, model=residual_model())
     train_small(tmp_path / "crew", keys | {"engine.workers": 2, "engine.reconstructors": 1}, model=residual_model())
     assert outcome(tmp_path / "crew") == outcome(tmp_path / "alone")
@@ -93,16 +93,16 @@ def test_a_crew_takes_what_the_cluster_has_and_grows_with_it(
 
 def test_bytes_down_are_each_calls_parameters_and_units(tmp_path: Path, ray_session: None) -> None:
     result = train_small(tmp_path / "run", {"steps": 3, "engine.workers": 2})
-    problem = small_problem()
+    task = small_task()
     parameters = 64 * 12 + 12 + 12 * 10 + 10
-    calls = [[units[i] for i in group] for units in map(problem.units_of, range(3)) for group in by_block(units)]
+    calls = [[units[i] for i in group] for units in map(task.units_of, range(3)) for group in by_block(units)]
     assert len(calls) == 3 * 4  # a call a block, where there are blocks for every worker
     assert result.bytes_down == len(calls) * 4 * parameters + sum(len(pickle.dumps(call)) for call in calls)
 
 
 def test_parameters_of_more_than_a_megabyte_give_the_same_bits(tmp_path: Path, ray_session: None) -> None:
     keys: dict[str, Any] = {"model.hidden": [3500], "steps": 3, "estimator.copies": 4, "noise.table_size": 2**18}
-    assert 4 * sum(p.numel() for p in small_problem(keys).model.parameters()) > 1_000_000
+    assert 4 * sum(p.numel() for p in small_task(keys).model.parameters()) > 1_000_000
     train_small(tmp_path / "alone", keys)
     train_small(tmp_path / "crew", keys | {"engine.workers": 2, "engine.reconstructors": 1})
     assert outcome(tmp_path / "crew") == outcome(tmp_path / "alone")

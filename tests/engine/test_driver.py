@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import ES, JOINT, STEPS, digits, small_config, small_problem, train_small
+from small_runs import ES, JOINT, STEPS, digits, small_config, small_task, train_small
 
 from glr_dist.engine.crew import assemble_crew
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.optimization import build_optimizer, build_schedule
-from glr_dist.engine.problem import Problem, by_block, flat_parameters
 from glr_dist.engine.reconstructor import Reconstructor
+from glr_dist.engine.task import Task, by_block, flat_parameters
 from glr_dist.store import JournalReader, Storage, checkpoint_steps, load_checkpoint, read_metrics
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -33,35 +33,35 @@ def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return Storage.at(folder), request.param
 
 
-def parameters_before(step: int, problem: Problem, run: Storage) -> np.ndarray:
+def parameters_before(step: int, task: Task, run: Storage) -> np.ndarray:
     if step == 0:
-        return flat_parameters(problem.model).numpy()
+        return flat_parameters(task.model).numpy()
     weights = load_checkpoint(run.folder(f"checkpoints/step-{step:06d}")).weights
     return torch.cat([tensor.flatten() for tensor in weights.values()]).numpy()
 
 
 def test_evaluating_journalled_units_again_gives_the_same_losses(recorded: tuple[Storage, str]) -> None:
     run, name = recorded
-    problem = small_problem(RUNS[name])
-    evaluator = Evaluator(problem, problem.make_table())
+    task = small_task(RUNS[name])
+    evaluator = Evaluator(task, task.make_table())
     journal = JournalReader(run)
     assert journal.steps() == range(1, STEPS + 1)
     for step in (0, 1, STEPS - 1):
-        units, rows = problem.units_of(step), journal.read(step + 1)
-        again = evaluator.evaluate(parameters_before(step, problem, run), units)
+        units, rows = task.units_of(step), journal.read(step + 1)
+        again = evaluator.evaluate(parameters_before(step, task, run), units)
         assert len(rows) == len(units) == len(again)
         for unit, row, losses in zip(units, rows, again, strict=True):
             assert (row.site, row.unit, row.rows) == (unit.site, unit.unit, 8)
-            assert row.seed == unit.seed(problem.seed).generate_state(1, np.uint64)[0]
+            assert row.seed == unit.seed(task.seed).generate_state(1, np.uint64)[0]
             assert row.losses.tobytes() == losses.tobytes()
 
 
 def test_the_order_and_company_of_units_change_nothing(recorded: tuple[Storage, str]) -> None:
     run, name = recorded
-    problem = small_problem(RUNS[name])
-    evaluator = Evaluator(problem, problem.make_table())
-    parameters = parameters_before(3, problem, run)
-    units = problem.units_of(3)
+    task = small_task(RUNS[name])
+    evaluator = Evaluator(task, task.make_table())
+    parameters = parameters_before(3, task, run)
+    units = task.units_of(3)
     together = evaluator.evaluate(parameters, units)
     alone = [evaluator.evaluate(parameters, [unit])[0] for unit in reversed(units)][::-1]
     assert [losses.tobytes() for losses in together] == [losses.tobytes() for losses in alone]
@@ -70,14 +70,14 @@ def test_the_order_and_company_of_units_change_nothing(recorded: tuple[Storage, 
 def test_initial_parameters_and_journal_give_every_checkpoint(recorded: tuple[Storage, str]) -> None:
     """Without evaluating anything: the losses come from the journal, the noise from its seeds."""
     run, name = recorded
-    config, problem = small_config(RUNS[name]), small_problem(RUNS[name])
-    model = problem.model
+    config, task = small_config(RUNS[name]), small_task(RUNS[name])
+    model = task.model
     parameters = list(model.parameters())
-    reconstructor = Reconstructor(problem, problem.make_table())
+    reconstructor = Reconstructor(task, task.make_table())
     optimizer = build_optimizer(config.optimizer, parameters)
     schedule = build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)
     for step, rows in JournalReader(run).iterate(1, STEPS):
-        units, blocks = problem.units_of(step - 1), problem.schedule.blocks(step - 1)
+        units, blocks = task.units_of(step - 1), task.schedule.blocks(step - 1)
         flat = flat_parameters(model).numpy()
         total = np.zeros_like(flat)
         for block, group in zip(blocks, by_block(units), strict=True):
@@ -105,7 +105,7 @@ def test_metrics_say_what_happened(recorded: tuple[Storage, str]) -> None:
         assert line["lr"] == pytest.approx(3e-3 * (1 - (line["step"] - 1) / STEPS), abs=1e-9)  # linear; of this step
         assert ("validation_accuracy" in line) == (line["step"] in (5, 10, STEPS))
     assert checkpoint_steps(run) == list(range(1, STEPS + 1))
-    model = small_problem(RUNS[name]).model
+    model = small_task(RUNS[name]).model
     model.load_state_dict(load_checkpoint(run).weights)
     right = sum(int((model(x).argmax(1) == y).sum()) for x, y in digits().batches("validation", 50))
     assert lines[-1]["validation_accuracy"] == right / digits().count("validation")
@@ -129,16 +129,14 @@ def test_a_step_is_the_mean_over_the_batch_whatever_the_blocks() -> None:
     """Backpropagation's gradient with blocks of 8 rows and in one piece: equal but for rounding."""
     keys: dict[str, Any] = {"method": "bp", "model.activation": "tanh"}
     options: dict[str, Any] = {"workers": 0, "reconstructors": 0, "gpus": 0.0, "threads": 1, "in_flight": 1}
-    problem = small_problem(keys)
-    flat = flat_parameters(problem.model).numpy()
-    result = assemble_crew(problem, **options).gradient(flat, 3)
-    rows = [
-        digits().rows("train", block.shard, problem.schedule.row_numbers(block)) for block in problem.schedule.blocks(3)
-    ]
+    task = small_task(keys)
+    flat = flat_parameters(task.model).numpy()
+    result = assemble_crew(task, **options).gradient(flat, 3)
+    rows = [digits().rows("train", block.shard, task.schedule.row_numbers(block)) for block in task.schedule.blocks(3)]
     x, labels = torch.cat([x for x, _ in rows]), torch.cat([y for _, y in rows])
     assert len(x) == 32
-    loss = torch.nn.functional.cross_entropy(problem.model(x), labels)
+    loss = torch.nn.functional.cross_entropy(task.model(x), labels)
     loss.backward()
-    expected = torch.cat([p.grad.flatten() for p in problem.model.parameters() if p.grad is not None])
+    expected = torch.cat([p.grad.flatten() for p in task.model.parameters() if p.grad is not None])
     torch.testing.assert_close(torch.from_numpy(result.gradient), expected, rtol=1e-4, atol=1e-6)
     assert not result.losses

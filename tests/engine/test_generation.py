@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import JOINT, STEPS, crews_watched, outcome, small_problem, train_small
+from small_runs import JOINT, STEPS, crews_watched, outcome, small_task, train_small
 
 from glr_dist.engine.actors import arrived
-from glr_dist.engine.augmentation import BlockRows, Supply
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
-from glr_dist.engine.pool import RayPool
-from glr_dist.engine.problem import flat_parameters
+from glr_dist.engine.rows import BlockRows, Supply
+from glr_dist.engine.task import flat_parameters
+from glr_dist.workers.pool import RayPool
 
 FGSM = {"augment.attack": "fgsm", "augment.epsilon": 0.2}
 SURROGATE = "put the checkpoint's place here"
@@ -128,9 +128,9 @@ def test_killed_generators_change_nothing(
 def test_rows_whose_maker_died_are_made_where_they_are_needed(ray_session: None, tmp_path: Path) -> None:
     import ray
 
-    problem = small_problem(FGSM)
-    parameters = flat_parameters(problem.model).numpy()
-    block = problem.schedule.blocks(0)[0]
+    task = small_task(FGSM)
+    parameters = flat_parameters(task.model).numpy()
+    block = task.schedule.blocks(0)[0]
     made: list[Any] = []
 
     def keep(progress: Progress) -> None:
@@ -146,9 +146,7 @@ def test_rows_whose_maker_died_are_made_where_they_are_needed(ray_session: None,
     while (supply := ray.get(elsewhere.remote(Supply(made=made[0], twin=ray.put(parameters))))).made is not None:
         assert time.monotonic() < deadline  # the run is over, its generator is gone, and soon what it made
         time.sleep(0.2)
-    assert torch.equal(
-        BlockRows(problem).of(parameters + 1, block, supply)[0], BlockRows(problem).of(parameters, block)[0]
-    )
+    assert torch.equal(BlockRows(task).of(parameters + 1, block, supply)[0], BlockRows(task).of(parameters, block)[0])
 
 
 def test_generators_work_a_step_ahead_where_they_can(ray_session: None, tmp_path: Path) -> None:

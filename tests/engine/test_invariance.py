@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import CONV, ES, JOINT, STEPS, crews_watched, outcome, small_problem, train_small
+from small_runs import CONV, ES, JOINT, STEPS, crews_watched, outcome, small_task, train_small
 
 from glr_dist.core.losses import cross_entropy
 from glr_dist.engine.driver import Progress
-from glr_dist.engine.pool import RayPool
-from glr_dist.engine.problem import flat_parameters
+from glr_dist.engine.task import flat_parameters
+from glr_dist.workers.pool import RayPool
 
 RUNS: dict[str, dict[str, Any]] = {
     "layerwise": {},
@@ -80,7 +80,7 @@ def test_every_crew_gives_the_same_bits(
 def test_the_runs_differ_from_each_other(in_process: Callable[[str], dict[str, Any]]) -> None:
     digests = {name: str(in_process(name)["weights"]) for name in RUNS}
     assert len(set(digests.values())) == len(RUNS)  # so equal bits above are no accident of untrained parameters
-    initial = flat_parameters(small_problem().model).numpy()
+    initial = flat_parameters(small_task().model).numpy()
     trained = b"".join(tensor[2] for tensor in in_process("layerwise")["weights"].values())
     assert not np.allclose(np.frombuffer(trained, np.float32), initial, atol=1e-3)
 
@@ -111,10 +111,10 @@ def test_three_workers_give_the_same_bits(
 
 
 def test_nothing_but_losses_crosses_the_boundary(crossing: dict[str, Any]) -> None:
-    problem = small_problem()
+    task = small_task()
     losses_per_step = 2 * 8 * 32  # sites x copies x examples
-    assert problem.losses_per_step() == losses_per_step
-    units = problem.units_of(0)
+    assert task.losses_per_step() == losses_per_step
+    units = task.units_of(0)
     scalars, pickled = 0, 0
     for positions, answer in crossing["answers"]:
         assert type(answer) is list

@@ -9,14 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from glr_dist.engine.optimization import (
-    OPTIMIZERS,
-    SCHEDULES,
-    OptimizerConfig,
-    ScheduleConfig,
-    build_optimizer,
-    build_schedule,
-)
+from glr_dist.engine.config import SCHEDULES, OptimizerConfig, ScheduleConfig
+from glr_dist.engine.optimization import OPTIMIZERS, build_optimizer, build_schedule
 from glr_dist.errors import UserError
 
 STEPS = 10
@@ -79,7 +73,6 @@ def test_options_reach_torch() -> None:
         (OptimizerConfig(lr=0.0), "optimizer.lr = 0.0: must be above 0"),
         (OptimizerConfig(lr=float("nan")), "optimizer.lr = nan: must be above 0"),
         (OptimizerConfig(weight_decay=-0.1), "optimizer.weight_decay = -0.1: must be 0 or more"),
-        (OptimizerConfig(name="sgd", options={"momentun": 0.9}), "has no such argument; did you mean 'momentum'"),
         (ScheduleConfig(name="cosin"), "schedule.name = 'cosin': unknown; did you mean 'cosine'"),
         (ScheduleConfig(gamma=0.0), "schedule.gamma = 0.0: must be above 0, at most 1"),
         (ScheduleConfig(every=0), "schedule.every = 0: must be at least 1"),
@@ -88,6 +81,12 @@ def test_options_reach_torch() -> None:
 def test_what_cannot_be_is_refused(config: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         config.check()
+
+
+def test_an_option_that_the_optimizer_lacks_is_refused() -> None:
+    config = OptimizerConfig(name="sgd", options={"momentun": 0.9})
+    with pytest.raises(UserError, match="options.momentun: sgd has no such argument; did you mean 'momentum'"):
+        build_optimizer(config, [nn.Parameter(torch.zeros(1))])
 
 
 def test_what_torch_refuses_is_told_in_one_line() -> None:

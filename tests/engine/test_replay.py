@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from small_runs import CONV, ES, JOINT, STEPS, digits, resume_small, small_problem, train_small
+from small_runs import CONV, ES, JOINT, STEPS, digits, resume_small, small_task, train_small
 from torch import nn
 
 from glr_dist.commands import replay as replay_commands
@@ -21,12 +21,12 @@ from glr_dist.core import losses as core_losses
 from glr_dist.core.activations import Heaviside
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.evaluator import Evaluator
+from glr_dist.engine.plan import WorkUnit
 from glr_dist.engine.replay import replay
-from glr_dist.engine.units import WorkUnit
 from glr_dist.engine.verify import verify
 from glr_dist.errors import UserError
 from glr_dist.store import JournalReader, JournalRow, Storage, load_checkpoint, params_sha256, read_metrics
-from glr_dist.store.blocks import FOLDER, encode, list_blocks, write_block
+from glr_dist.store.journal_file import FOLDER, encode, list_blocks, write_block
 
 MOMENTUM = {"optimizer.name": "sgd", "optimizer.options": {"momentum": 0.9}, "schedule.name": "one-cycle"}
 RUNS: dict[str, dict[str, Any]] = {
@@ -106,7 +106,7 @@ def test_any_step_can_be_asked_for(run: Path) -> None:
     assert all(torch.equal(tensor, weights[name]) for name, tensor in result.model.state_dict().items())
     assert result.training_seconds == read_metrics(Storage.at(run))[7]["seconds"]
     start = replay(run, 0)
-    assert start.params_sha256 == params_sha256(small_problem().model.state_dict())
+    assert start.params_sha256 == params_sha256(small_task().model.state_dict())
     assert (start.compared, start.equal) == ((), None)
     with pytest.raises(UserError, match=r"--to 13: the journal of .* holds steps 1 to 12"):
         replay(run, 13)

@@ -17,9 +17,9 @@ from small_runs import STEPS, crews_watched, resume_small, train_small
 
 from glr_dist.engine import telemetry
 from glr_dist.engine.driver import Clock, Progress
-from glr_dist.engine.pool import RayPool
 from glr_dist.errors import UserError
 from glr_dist.store import Storage, read_metrics
+from glr_dist.workers.pool import RayPool
 
 LOSSES_PER_STEP = 2 * 8 * 32  # sites x copies x examples
 

@@ -11,7 +11,7 @@ import pytest
 from several_hosts import GIVEN_STEPS, environment
 from small_runs import outcome, train_small
 
-PROGRAM = Path(__file__).with_name("several_hosts.py")
+PROGRAM = Path(__file__).parents[1] / "support" / "several_hosts.py"
 
 
 @pytest.mark.slow

@@ -15,30 +15,15 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
-import tomli_w
-from small_runs import SMALL, outcome
+from small_runs import outcome, small_toml
 
 from glr_dist.config import load_config
-from glr_dist.engine.training import train
+from glr_dist.engine.session import train
 from glr_dist.store import Storage, checkpoint_steps, load_checkpoint
 
 KILLS = 6
 MOST_KILLS = 12  # a kill may come after the file it was meant for is in its place
 MARK = "GLR_DIST_TEST_OF_KILLED_DRIVER"
-
-
-def small_toml(path: Path, **keys: object) -> Path:
-    """The small run's config as a file, on the digits that come with scikit-learn."""
-    tree: dict[str, object] = {}
-    for key, value in (SMALL | keys).items():
-        *above, last = key.split(".")
-        place = tree
-        for name in above:
-            place = place.setdefault(name, {})  # type: ignore[assignment]
-        place[last] = value
-    tree["data"] = {"name": "digits", "shards": 3}
-    path.write_text(tomli_w.dumps(tree))
-    return path
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

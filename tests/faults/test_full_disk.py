@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_runs import outcome
-from test_driver_killed import small_toml
+from small_runs import outcome, small_toml
 
 from glr_dist.config import load_config
-from glr_dist.engine.training import train
+from glr_dist.engine.session import train
 from glr_dist.store import load_checkpoint
 
 

@@ -22,7 +22,7 @@ import pytest
 from several_hosts import GIVEN_STEPS, environment
 from small_runs import outcome, train_small
 
-PROGRAM = Path(__file__).with_name("several_hosts.py")
+PROGRAM = Path(__file__).parents[1] / "support" / "several_hosts.py"
 RAY = str(Path(sys.executable).with_name("ray"))
 CUT_SECONDS = 20.0
 ADDRESSES = ("10.213.77.1", "10.213.77.2", "10.213.77.3")

@@ -15,8 +15,8 @@ import glr_dist
 from glr_dist.config import Config, parse_config
 from glr_dist.errors import UserError
 from glr_dist.launch import probe
+from glr_dist.launch.node_report import remarks
 from glr_dist.launch.preflight import NodeReport, problems, refuse
-from glr_dist.launch.report import remarks
 
 
 def _config(**keys: Any) -> Config:
@@ -108,7 +108,7 @@ def test_a_probe_turns_whatever_happens_into_a_line(tmp_path: Path) -> None:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the check said of `several_nodes`."""
     folder = tmp_path_factory.mktemp("nodes")
-    program = Path(__file__).parent / "several_nodes.py"
+    program = Path(__file__).parents[1] / "support" / "several_nodes.py"
     done = subprocess.run(
         [sys.executable, program, folder], cwd=folder, capture_output=True, text=True, timeout=115, check=False
     )

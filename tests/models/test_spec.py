@@ -13,7 +13,8 @@ from torch import nn
 from torchvision.transforms import Normalize
 
 from glr_dist.errors import UserError
-from glr_dist.models.spec import ModelConfig, build_model
+from glr_dist.models.config import ModelConfig
+from glr_dist.models.spec import build_model
 
 SHAPE = (1, 8, 8)
 CONFIGS = [

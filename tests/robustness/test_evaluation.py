@@ -14,13 +14,13 @@ import torch
 from small_nets import digits, network, timeless
 from torch.nn.functional import cross_entropy
 
-from glr_dist.core.noise import NoiseConfig
+from glr_dist.attacks.config import AttackConfig
+from glr_dist.core.config import NoiseConfig
+from glr_dist.corruptions.corruption import corrupt
 from glr_dist.errors import UserError
-from glr_dist.robustness.attack_config import AttackConfig
-from glr_dist.robustness.corruptions import corrupt
 from glr_dist.robustness.crew import LocalCrew
 from glr_dist.robustness.evaluation import attack_set, evaluate_robustness
-from glr_dist.robustness.outcomes import AttackOutcome, Findings
+from glr_dist.robustness.findings import AttackOutcome, Findings
 from glr_dist.robustness.selection import Selection, rows_at
 from glr_dist.robustness.subjects import Subject
 

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from small_nets import digits, network, timeless
 
+from glr_dist.attacks.config import AttackConfig
 from glr_dist.errors import UserError
 from glr_dist.robustness import actors
 from glr_dist.robustness.actors import RayCrew
-from glr_dist.robustness.attack_config import AttackConfig
 from glr_dist.robustness.evaluation import attack_set, evaluate_robustness
+from glr_dist.robustness.findings import Findings
 from glr_dist.robustness.generation import Generator, Order, Writer
-from glr_dist.robustness.outcomes import Findings
 from glr_dist.robustness.plan import jobs_of
 from glr_dist.robustness.selection import Selection
 

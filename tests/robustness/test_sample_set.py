@@ -15,9 +15,9 @@ import torch
 from small_nets import digits, network
 from torch.nn.functional import cross_entropy
 
+from glr_dist.attacks.config import AttackConfig
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.errors import UserError
-from glr_dist.robustness.attack_config import AttackConfig
 from glr_dist.robustness.evaluation import attack_set
 from glr_dist.robustness.sample_set import open_set
 from glr_dist.robustness.selection import Selection

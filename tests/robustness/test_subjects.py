@@ -10,7 +10,7 @@ import torch
 from small_nets import digits, network
 from torch import nn
 
-from glr_dist.core.noise import NoiseConfig
+from glr_dist.core.config import NoiseConfig
 from glr_dist.core.sites import find_sites
 from glr_dist.errors import UserError
 from glr_dist.robustness.selection import rows_at

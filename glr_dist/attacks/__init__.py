@@ -1,0 +1,1 @@
+"""Attacks: all that is known of one, in its own class; exact answers beside them."""

@@ -1,0 +1,89 @@
+"""The settings of noise and estimator."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from glr_dist.errors import UserError, nearest
+
+FAMILIES = ("gaussian", "laplace")
+SOURCES = ("table", "generator")
+SCHEMES = ("layerwise", "joint")
+BASELINES = ("leave-out", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """The noise of a run.
+
+    Attributes:
+        family: ``gaussian`` or ``laplace``.
+        scale: sigma of the Gaussian (its standard deviation) or b of Laplace noise (standard deviation b * sqrt(2)).
+        source: ``table`` (one table made on the CPU, sliced by seed: the same on every device, and fast) or
+            ``generator`` (a fresh ``torch.Generator`` per unit; all devices must be of one kind).
+        table_size: float32 values in the table (4 bytes each).
+    """
+
+    family: str = "gaussian"
+    scale: float = 1.0
+    source: str = "table"
+    table_size: int = 2**24
+
+    def check(self) -> None:
+        """Raise UserError for values outside their range."""
+        if self.family not in FAMILIES:
+            raise UserError(f"noise.family = {self.family!r}: unknown; {nearest(self.family, FAMILIES)}")
+        if self.source not in SOURCES:
+            raise UserError(f"noise.source = {self.source!r}: unknown; {nearest(self.source, SOURCES)}")
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise UserError(f"noise.scale = {self.scale}: must be a finite number above 0")
+        if self.table_size < 2**10:
+            raise UserError(f"noise.table_size = {self.table_size}: must be at least {2**10}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimatorConfig:
+    """How losses become gradients.
+
+    Attributes:
+        scheme: ``layerwise`` (one site noised at a time) or ``joint`` (all sites at once, one loss for all).
+        copies: noisy forward passes per example, step and site (``layerwise``) or per example and step (``joint``).
+        antithetic: draw noise in pairs (+eps, -eps).
+        baseline: ``leave-out`` subtracts the mean loss of the example's other copies (of other pairs, if antithetic).
+        conditioning: replace the score by its expectation given the sign bit where a Heaviside unit reads the site.
+        sites: names of the layers to train; all parametric leaf layers when empty.
+    """
+
+    scheme: str = "layerwise"
+    copies: int = 32
+    antithetic: bool = True
+    baseline: str = "leave-out"
+    conditioning: bool = True
+    sites: tuple[str, ...] = ()
+
+    @property
+    def signs(self) -> int:
+        """Copies that share one draw: 2 with antithetic pairs, else 1."""
+        return 2 if self.antithetic else 1
+
+    def check(self) -> None:
+        """Raise UserError for values outside their range."""
+        if self.scheme not in SCHEMES:
+            raise UserError(f"estimator.scheme = {self.scheme!r}: unknown; {nearest(self.scheme, SCHEMES)}")
+        if self.baseline not in BASELINES:
+            raise UserError(f"estimator.baseline = {self.baseline!r}: unknown; {nearest(self.baseline, BASELINES)}")
+        if self.copies < 1:
+            raise UserError(f"estimator.copies = {self.copies}: must be at least 1")
+        if self.antithetic and self.copies % 2:
+            raise UserError(
+                f"estimator.copies = {self.copies}: antithetic pairs need an even number; use"
+                f" {self.copies + 1} or estimator.antithetic = false"
+            )
+        fewest = 2 * self.signs
+        if self.baseline == "leave-out" and self.copies < fewest:
+            kind = "leave-pair-out" if self.antithetic else "leave-one-out"
+            raise UserError(
+                f"estimator.copies = {self.copies}: a {kind} baseline needs at least {fewest} copies;"
+                f" use {fewest} or more, or estimator.baseline = 'none'"
+            )

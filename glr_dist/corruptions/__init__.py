@@ -1,0 +1,1 @@
+"""Corruptions of images with five severities each: those of ImageNet-C and of MNIST-C."""

@@ -1,0 +1,147 @@
+"""What a run starts from: the model, the task, the optimizer and its schedule, as a config describes them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from glr_dist.config import Config
+from glr_dist.core.losses import Loss, named_loss, zero_one
+from glr_dist.core.passes import folds
+from glr_dist.core.sites import find_sites
+from glr_dist.data.batches import BlockSchedule
+from glr_dist.data.dataset import open_dataset
+from glr_dist.data.source import DataSource
+from glr_dist.engine.optimization import build_optimizer, build_schedule
+from glr_dist.engine.rows import refuse_without_input_gradient
+from glr_dist.engine.task import Task
+from glr_dist.errors import UserError
+from glr_dist.models.spec import build_model
+from glr_dist.runs.surrogate import load_surrogate
+
+_UNITS_IN_TABLE = 4  # the noise table holds at least so many of the largest units
+
+
+def set_up(
+    config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None
+) -> tuple[nn.Module, Task, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """What a run starts from: the model with its initial parameters, the task, a fresh optimizer and its schedule.
+
+    Args:
+        config: describes whatever is None here.
+        model: the user's own, with the initial parameters in it.
+        data: the user's own.
+        loss: the user's own.
+
+    Raises:
+        UserError: when they don't go together.
+    """
+    data = data or open_dataset(config.data)
+    if model is None:
+        model = build_model(config.model, data.shape, len(data.classes), config.seed)
+    task = make_task(config, model, data, loss)
+    optimizer = build_optimizer(config.optimizer, list(task.trainable.values()))
+    schedule = build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)
+    return model, task, optimizer, schedule
+
+
+def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | None) -> Task:
+    """The training task that a config, a model and data make.
+
+    Raises:
+        UserError: when they don't go together.
+    """
+    model.eval()
+    refuse_unfit(model, data)
+    sites = find_sites(model, data.shape, config.estimator.sites)
+    rows = config.units.rows_for(config.batch)
+    schedule = BlockSchedule(data.sizes("train"), batch=config.batch, rows=rows, seed=config.seed)
+    task = Task(
+        model=model,
+        sites=tuple(sites),
+        fold=folds(model, sites, data.shape),
+        method=config.method,
+        loss=loss or named_loss(config.loss),
+        estimator=config.estimator,
+        noise=config.noise,
+        units=config.units,
+        data=data,
+        schedule=schedule,
+        seed=config.seed,
+        augment=config.augment,
+        surrogate=load_surrogate(config.augment.surrogate, data) if config.augment.surrogate else None,
+    )
+    if not task.trainable:
+        raise UserError("model: none of its parameters has requires_grad, so there is nothing to train")
+    refuse_tight_table(task)
+    task.units_of(0)  # shapes that don't fit say so now
+    if not task.observes_losses:
+        refuse_without_gradient(task)
+    if task.augment.attack:
+        refuse_without_input_gradient(task)
+    return task
+
+
+def refuse_unfit(model: nn.Module, data: DataSource) -> None:
+    """Refuse a model that can't be run on the data as it is.
+
+    Raises:
+        UserError: for parameters that are no float32 on the CPU, an input that the model can't take, outputs that don't
+            match the classes, and buffers that move in a forward pass, so that no unit could be run twice.
+    """
+    for name, p in model.named_parameters():
+        if p.dtype != torch.float32 or p.device.type != "cpu":
+            raise UserError(
+                f"model: parameter {name!r} is {str(p.dtype).removeprefix('torch.')} on {p.device}; give a float32 model"
+                " on the CPU (workers with GPUs move their copies)"
+            )
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with torch.no_grad():
+            outputs = model(torch.zeros((2, *data.shape)))
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(f"model: can't take the data's shape {list(data.shape)}: {reason}") from error
+    if isinstance(outputs, torch.Tensor) and outputs.dim() == 2 and outputs.shape[1] != len(data.classes):
+        raise UserError(f"model: has {outputs.shape[1]} outputs, the data have {len(data.classes)} classes")
+    for name, buffer in model.named_buffers():
+        if not torch.equal(buffer, before[name]):
+            raise UserError(
+                f"model: buffer {name!r} changes in a forward pass, so no work unit could be run twice with one result;"
+                " leave out layers that keep running statistics"
+            )
+
+
+def refuse_tight_table(task: Task) -> None:
+    """Refuse a noise table in which units would see nearly the same slice again and again.
+
+    Raises:
+        UserError: when the table is smaller than a few of the largest units.
+    """
+    units, size = task.units_of(0), task.noise.table_size
+    if task.noise.source != "table" or not units:
+        return
+    largest = max(task.noise_count(unit) for unit in units)
+    if size < _UNITS_IN_TABLE * largest:
+        raise UserError(
+            f"noise.table_size = {size}: the largest work unit draws {largest} values; give at least"
+            f" {_UNITS_IN_TABLE * largest}, or lower units.copies or units.rows"
+        )
+
+
+def refuse_without_gradient(task: Task) -> None:
+    """Refuse a control that needs derivatives for a network or loss that has none, instead of training half of it."""
+    if task.loss is zero_one:
+        raise UserError(f"method = {task.method!r}: the 0-1 loss has no gradient; use --set loss=cross-entropy")
+    if task.method != "straight-through" and any(site.binary for site in task.sites):
+        raise UserError(
+            f"method = {task.method!r}: Heaviside units have no gradient; use --set model.activation=relu,"
+            " or --method straight-through"
+        )
+    classes = len(task.data.classes)
+    probe = task.loss(torch.zeros((2, classes), requires_grad=True), torch.zeros(2, dtype=torch.int64))
+    if not isinstance(probe, torch.Tensor) or tuple(probe.shape) != (2,):
+        found = tuple(probe.shape) if isinstance(probe, torch.Tensor) else type(probe).__name__
+        raise UserError(f"loss: returned {found} for 2 examples; a loss must return one value per example, shape (2,)")
+    if not probe.requires_grad:
+        raise UserError(f"method = {task.method!r}: the loss has no gradient; use --method glr or es")

@@ -1,0 +1,200 @@
+"""The settings of a run's work: units, optimizer, learning rate, changed rows, and who does it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from glr_dist.errors import UserError, nearest
+
+# name -> class of torch.optim
+OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "nadam": "NAdam", "rmsprop": "RMSprop"}
+SCHEDULES = ("constant", "linear", "cosine", "one-cycle", "step", "exponential")
+ROW_ATTACKS = ("fgsm", "pgd")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnitsConfig:
+    """The shape of work units; never depends on the number of workers.
+
+    Attributes:
+        rows: examples per unit; must divide the batch. 0: a quarter of the batch where that is whole, else all of it.
+        copies: most copies per unit; 0 lets the unit's largest tensor have about 8 MB.
+    """
+
+    rows: int = 0
+    copies: int = 0
+
+    def check(self) -> None:
+        """Raise UserError for values outside their range."""
+        if self.rows < 0:
+            raise UserError(f"units.rows = {self.rows}: must be 0 (automatic) or more")
+        if self.copies < 0:
+            raise UserError(f"units.copies = {self.copies}: must be 0 (automatic) or more")
+
+    def rows_for(self, batch: int) -> int:
+        """Examples per unit for this batch size."""
+        if self.rows:
+            return self.rows
+        return batch // 4 if batch % 4 == 0 else batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The optimizer.
+
+    Attributes:
+        name: sgd, adam, adamw, nadam or rmsprop.
+        lr: initial (for ``one-cycle``: highest) learning rate.
+        weight_decay: as the optimizer defines it (decoupled for adamw).
+        options: any other arguments of the ``torch.optim`` class, such as ``momentum`` or ``betas``.
+    """
+
+    name: str = "adamw"
+    lr: float = 3e-3
+    weight_decay: float = 0.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Raise UserError for values outside their range."""
+        if self.name not in OPTIMIZERS:
+            raise UserError(f"optimizer.name = {self.name!r}: unknown; {nearest(self.name, OPTIMIZERS)}")
+        if not self.lr > 0:
+            raise UserError(f"optimizer.lr = {self.lr}: must be above 0")
+        if self.weight_decay < 0:
+            raise UserError(f"optimizer.weight_decay = {self.weight_decay}: must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The learning rate over the run's steps.
+
+    Attributes:
+        name: ``constant``, ``linear`` or ``cosine`` (down to 0 at the last step), ``one-cycle``, ``step`` (times ``gamma``
+            every ``every`` steps) or ``exponential`` (times ``gamma`` every step).
+        gamma: factor of ``step`` and ``exponential``.
+        every: period of ``step``, in steps.
+    """
+
+    name: str = "linear"
+    gamma: float = 0.1
+    every: int = 1000
+
+    def check(self) -> None:
+        """Raise UserError for values outside their range."""
+        if self.name not in SCHEDULES:
+            raise UserError(f"schedule.name = {self.name!r}: unknown; {nearest(self.name, SCHEDULES)}")
+        if not 0 < self.gamma <= 1:
+            raise UserError(f"schedule.gamma = {self.gamma}: must be above 0, at most 1")
+        if self.every < 1:
+            raise UserError(f"schedule.every = {self.every}: must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """What becomes of the rows of each block before anybody sees them.
+
+    Attributes:
+        attack: ``fgsm`` or ``pgd``; "": no adversarial rows.
+        share: of each block's rows that become adversarial, in [0, 1].
+        epsilon: size of the L-infinity ball, in input units (inputs are in [0, 1]).
+        jitter: uniform noise in [-jitter, jitter] on the rows that are not adversarial, then clamped to [0, 1]; 0: none.
+        surrogate: the checkpoint of a network with a gradient, on which the attack is made; "": the network in training
+            itself, with a straight-through derivative for its Heaviside units (its *twin*).
+        refresh: steps between copies of the network's parameters to its twin; 1: always the same.
+        steps: gradient steps of ``pgd``.
+        step_size: of each, in input units; 0: 2.5 * epsilon / steps.
+        part: share of a row's inputs, chosen at random, that each step of ``pgd`` after the first moves, in (0, 1]. Behind
+            an input threshold, steps of 2 * epsilon that move a half find far worse rows than any that move all.
+    """
+
+    attack: str = ""
+    share: float = 0.5
+    epsilon: float = 0.1
+    jitter: float = 0.0
+    surrogate: str = ""
+    refresh: int = 1
+    steps: int = 10
+    step_size: float = 0.0
+    part: float = 1.0
+
+    def check(self) -> None:
+        """Raise UserError for values outside their range."""
+        if self.attack and self.attack not in ROW_ATTACKS:
+            raise UserError(f"augment.attack = {self.attack!r}: unknown; {nearest(self.attack, ROW_ATTACKS)}")
+        if self.surrogate and not self.attack:
+            raise UserError(
+                f"augment.surrogate = {self.surrogate!r}: nothing is attacked; add --augment fgsm, or leave it out"
+            )
+        for name in ("epsilon", "step_size"):
+            if not math.isfinite(getattr(self, name)) or getattr(self, name) < 0:
+                raise UserError(f"augment.{name} = {getattr(self, name)}: must be a finite number, 0 or more")
+        for name in ("share", "jitter"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"augment.{name} = {getattr(self, name)}: must be from 0 to 1")
+        if not 0 < self.part <= 1:
+            raise UserError(f"augment.part = {self.part}: must be above 0, at most 1")
+        for name in ("refresh", "steps"):
+            if getattr(self, name) < 1:
+                raise UserError(f"augment.{name} = {getattr(self, name)}: must be at least 1")
+        if self.surrogate and self.refresh > 1:
+            raise UserError(
+                f"augment.refresh = {self.refresh}: a surrogate from a checkpoint stays as it is; leave one of them out"
+            )
+
+    @property
+    def active(self) -> bool:
+        """Whether any row is changed."""
+        return bool(self.attack or self.jitter)
+
+    @property
+    def keeps_twin(self) -> bool:
+        """Whether the twin's parameters are those of an earlier step, which somebody must keep."""
+        return bool(self.attack) and not self.surrogate and self.refresh > 1
+
+    def ahead(self, step: int) -> bool:
+        """Whether the adversarial rows of a step, counted from 0, can be made before its parameters are known."""
+        return bool(self.surrogate) or step % self.refresh != 0
+
+    def adversarial(self, rows: int) -> int:
+        """How many of a block's rows become adversarial: its first ones, rows are in random order already."""
+        return round(self.share * rows) if self.attack else 0
+
+
+_LEAST = (("reconstructors", 0), ("generators", 0), ("gpus_per_worker", 0), ("threads", 1), ("in_flight", 1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineConfig:
+    """Who does the work. How many they are never changes a result; threads and the kind of device may, in the last bits.
+
+    Attributes:
+        workers: evaluator actors; 0 runs in this process without Ray, -1 takes what the cluster has.
+        reconstructors: reconstructor actors; 0 reconstructs in the driver.
+        generators: actors that make adversarial rows; 0: whoever needs them makes them.
+        gpus_per_worker: GPUs for each evaluator and reconstructor, may be a fraction.
+        threads: torch threads of every evaluator, reconstructor and of the driver.
+        in_flight: calls that may wait at one worker.
+    """
+
+    workers: int = -1
+    reconstructors: int = 0
+    generators: int = 0
+    gpus_per_worker: float = 0.0
+    threads: int = 1
+    in_flight: int = 2
+
+    def check(self) -> None:
+        """Raise UserError for values outside their range."""
+        if self.workers < -1:
+            raise UserError(f"engine.workers = {self.workers}: must be 0 (in-process) or more, or -1 (all CPUs)")
+        if self.gpus_per_worker > 1 and self.gpus_per_worker % 1:
+            raise UserError(f"engine.gpus_per_worker = {self.gpus_per_worker}: above 1 it must be a whole number")
+        if self.gpus_per_worker and not (self.workers or self.reconstructors):
+            raise UserError(
+                f"engine.gpus_per_worker = {self.gpus_per_worker}: GPUs are for actors; use --workers 1 or more"
+            )
+        for name, least in _LEAST:
+            if getattr(self, name) < least:
+                raise UserError(f"engine.{name} = {getattr(self, name)}: must be at least {least}")

@@ -1,0 +1,215 @@
+"""The rows of a block as a run is trained on them: some made adversarial, the others perhaps with noise on the inputs.
+
+A block's rows are a pure function of (task, block, the surrogate's parameters), so that evaluators, reconstructors,
+a replay and an audit all find the same, whoever makes them and whatever died on the way (Goodfellow et al., 2015: x +
+epsilon * sign(d loss / d x)). The surrogate is a fixed network, or the twin of the network in training: its own
+parameters, the derivative of a hard sigmoid in the place of the Heaviside units'.
+
+The attacks are those of `glr_dist.attacks.attack`; beside them the engine knows nothing of that room but how a
+surrogate is built again. They are always made on the CPU, also for workers with GPUs: a sign that hangs on the last bit of
+a gradient must not depend on the device.
+
+Shapes: R rows of a block, D all parameters.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glr_dist.attacks.attack import check_images, fgsm, pgd
+from glr_dist.attacks.input_gradient import NoGradientError
+from glr_dist.core.activations import straight_through
+from glr_dist.data.batches import Block
+from glr_dist.engine.config import AugmentConfig
+from glr_dist.engine.task import Task, block_rows, load_parameters
+from glr_dist.errors import UserError
+from glr_dist.seeds import Purpose, seed_of
+
+Rows = tuple[Tensor, Tensor]  # inputs [R, ...], labels [R]
+
+_JITTER, _START = 0, 1
+_PROBE_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What a call brings along for the rows of its block.
+
+    Attributes:
+        twin: the twin's parameters, float32 [D], or a reference to them; None: the call's own parameters.
+        made: the rows themselves, (float32 [R, ...], int64 [R]), or a reference to them; None: to be made.
+    """
+
+    twin: Any = None
+    made: Any = None
+
+
+MAKE = Supply()
+
+
+class Twin:
+    """Keeps the parameters that the twin has until its next refresh: those of step ``refresh * floor(step / refresh)``."""
+
+    def __init__(self, augment: AugmentConfig, state: Mapping[str, Any] | None = None) -> None:
+        """Begin, or go on with what `state_dict` gave an interrupted run's checkpoint."""
+        self._augment = augment
+        self._parameters: np.ndarray | None = state["twin"].numpy() if state and "twin" in state else None
+
+    def at(self, step: int, parameters: np.ndarray) -> np.ndarray | None:
+        """The twin's parameters at a step, None where they are always the network's own.
+
+        Args:
+            step: counted from 0; every step, or the same again.
+            parameters: the network's at that step, float32 [D].
+        """
+        if not self._augment.keeps_twin:
+            return None
+        if step % self._augment.refresh == 0:
+            self._parameters = parameters
+        assert self._parameters is not None, "the twin of an earlier step is missing"
+        return self._parameters
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps, {} where there is nothing to keep."""
+        return {} if self._parameters is None else {"twin": torch.from_numpy(self._parameters)}
+
+
+class BlockRows:
+    """Makes blocks' rows, and remembers the latest: in one process, evaluator and reconstructor want the same."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        network = task.model if task.surrogate is None else task.surrogate.model
+        # a copy of its own, of whose parameters nobody wants a gradient
+        self._network = copy.deepcopy(network).requires_grad_(False) if task.augment.attack else network
+        self._moves = bool(task.augment.attack) and task.surrogate is None  # the parameters make a difference
+        self._latest: tuple[Block, np.ndarray, Rows] | None = None
+
+    def of(self, parameters: np.ndarray, block: Block, supply: Supply = MAKE) -> Rows:
+        """The rows of a block, fresh tensors on the CPU.
+
+        Args:
+            parameters: all parameters of the network in training, float32 [D].
+            block: which rows.
+            supply: what the call brought along.
+
+        Raises:
+            UserError: for inputs outside [0, 1].
+        """
+        if not self._task.augment.active:
+            return block_rows(self._task, block)
+        if supply.made is not None:
+            x, labels = supply.made
+            return torch.tensor(x), torch.tensor(labels)  # fresh memory: the bits of a product depend on alignment
+        x, labels = self._made(block, parameters if supply.twin is None else supply.twin)
+        return x.clone(), labels
+
+    def _made(self, block: Block, twin: np.ndarray) -> Rows:
+        if self._latest is not None and self._latest[0] == block and self._same(self._latest[1], twin):
+            return self._latest[2]
+        if self._moves:
+            load_parameters(self._network, twin)
+        rows = augmented_rows(self._task, block, self._network)
+        self._latest = block, twin.copy(), rows
+        return rows
+
+    def _same(self, before: np.ndarray, twin: np.ndarray) -> bool:
+        return not self._moves or np.array_equal(before, twin)
+
+
+def augmented_rows(task: Task, block: Block, network: nn.Module) -> Rows:
+    """The rows that a block is trained on: first the adversarial ones, then the others.
+
+    Args:
+        task: what is trained, and how its rows are changed.
+        block: which rows.
+        network: the surrogate, or the network in training at the twin's parameters.
+
+    Raises:
+        UserError: for inputs outside [0, 1].
+    """
+    x, labels = block_rows(task, block)
+    augment = task.augment
+    count = augment.adversarial(len(x))
+    if count:
+        x[:count] = _attacked(task, block, network, x[:count].clone(), labels[:count])
+    if augment.jitter and count < len(x):
+        check_images(x[count:])
+        x[count:] = _jittered(x[count:], augment.jitter, _stream(task, block, _JITTER))
+    return x, labels
+
+
+def refuse_without_input_gradient(task: Task) -> None:
+    """Refuse a surrogate, or a network that is to be its own, without a gradient: its rows would stay as they are.
+
+    Raises:
+        UserError: saying what to use instead.
+    """
+    rows, augment = task.schedule.rows, task.augment
+    if augment.share and not augment.adversarial(rows):
+        raise UserError(
+            f"augment.share = {augment.share}: of blocks of {rows} rows that is none; raise it, or units.rows"
+        )
+    x = torch.rand((_PROBE_ROWS, *task.data.shape), generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(_PROBE_ROWS) % len(task.data.classes)
+    try:
+        with _derivative(task):
+            fgsm(task.model if task.surrogate is None else task.surrogate.model, x, labels, 0.1)
+    except NoGradientError as error:
+        if task.surrogate is None:
+            raise UserError(
+                "augment.attack: the network has no gradient, not even with a derivative for its Heaviside units; give a"
+                " --surrogate"
+            ) from error
+        raise UserError(
+            f"--surrogate {task.surrogate.place}: its network has no gradient; use a --method bp run, or leave"
+            " --surrogate out for the straight-through twin"
+        ) from error
+
+
+def _derivative(task: Task) -> AbstractContextManager[None]:
+    """A fixed surrogate has derivatives of its own, a twin needs one for its Heaviside units."""
+    return straight_through() if task.surrogate is None else nullcontext()
+
+
+def _attacked(task: Task, block: Block, network: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    augment = task.augment
+    try:
+        with _derivative(task):
+            if augment.attack == "fgsm":
+                return fgsm(network, x, labels, augment.epsilon)
+            size = augment.step_size or 2.5 * augment.epsilon / augment.steps
+            return pgd(
+                network,
+                x,
+                labels,
+                augment.epsilon,
+                steps=augment.steps,
+                step_size=size,
+                restarts=1,
+                rng=np.random.Generator(_stream(task, block, _START)),
+                part=augment.part,
+            )
+    except NoGradientError:  # it has one, as was seen at the start, but is saturated at every one of these rows now
+        return x
+
+
+def _jittered(x: Tensor, jitter: float, stream: np.random.PCG64) -> Tensor:
+    """Raw bits, because numpy promises these for good: 24 of each 32 make a uniform float32."""
+    halves = stream.random_raw(-(-x.numel() // 2)).astype("<u8", copy=False).view("<u4")[: x.numel()]
+    noise = torch.from_numpy((halves >> 8).astype(np.float32)).view_as(x)
+    return noise.mul_(2.0**-23 * jitter).sub_(jitter).add_(x).clamp_(0.0, 1.0)
+
+
+def _stream(task: Task, block: Block, purpose: int) -> np.random.PCG64:
+    """A block's own randomness, from the run's seed."""
+    key = (block.epoch, block.shard, block.index, purpose)
+    return np.random.PCG64(seed_of(task.seed, Purpose.ROWS, *key))

@@ -1,0 +1,1 @@
+"""Reports on robustness: counted, judged, written, drawn."""

@@ -1,0 +1,141 @@
+"""Findings put in order before they are counted: networks by group, outcomes by source, the worst of several attacks.
+
+An outcome's *source* is all of it but the network and the size: the attack, the settings that matter to it, what it
+knows of the network, and the surrogate. Worst means per sample: right only where right under each of the outcomes.
+
+n: samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from glr_dist.attacks.config import KNOWLEDGE, AttackConfig
+from glr_dist.robustness.findings import AttackOutcome, Findings, Mask, ModelCard
+
+Thing = TypeVar("Thing")
+Key = TypeVar("Key", bound=Hashable)
+
+# attack -> the fields of AttackConfig that change what it does, beside its size
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "random-signs": ("draws",),
+    "fgsm": (),
+    "pgd": ("steps", "step_size", "restarts"),
+    "bpda-pgd": ("steps", "step_size", "restarts", "slopes"),
+    "eot-pgd": ("steps", "step_size", "restarts", "slopes", "draws"),
+    "hopskipjump": ("queries",),
+    "square": ("queries",),
+    "exact": ("seconds",),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where adversaries come from.
+
+    Attributes:
+        attack: its name.
+        settings: those of SETTINGS, by name.
+        knowledge: what it used of the network under test.
+        surrogate: index in Findings.surrogates, for transfer.
+    """
+
+    attack: str
+    settings: tuple[tuple[str, Any], ...]
+    knowledge: str
+    surrogate: int | None
+
+
+def source(outcome: AttackOutcome) -> Source:
+    """The source of one outcome's adversaries."""
+    settings = tuple((name, setting(outcome.attack, name)) for name in SETTINGS[outcome.attack.name])
+    return Source(
+        attack=outcome.attack.name, settings=settings, knowledge=outcome.knowledge, surrogate=outcome.surrogate
+    )
+
+
+def setting(attack: AttackConfig, name: str) -> Any:
+    """One of an attack's settings, as it was in effect."""
+    return attack.draws_made if name == "draws" else getattr(attack, name)
+
+
+def settings_text(attack: AttackConfig) -> str:
+    """The settings that matter to an attack, for people to read; a step without a size is 2.5 * epsilon / steps."""
+    words = {
+        "steps": f"{attack.steps} steps" + (f" of {attack.step_size:g}" if attack.step_size else ""),
+        "restarts": f"{attack.restarts} restart{'s' * (attack.restarts != 1)}",
+        "slopes": f"slopes {', '.join(f'{slope:g}' for slope in attack.slopes)}",
+        "draws": f"{attack.draws_made} draw{'s' * (attack.draws_made != 1)}",
+        "queries": f"at most {attack.queries} queries",
+        "seconds": f"at most {attack.seconds:g} s a sample",
+    }
+    return ", ".join(words[name] for name in SETTINGS[attack.name] if name in words)
+
+
+def sorted_by_key(things: Iterable[Thing], key: Callable[[Thing], Key]) -> dict[Key, list[Thing]]:
+    """The things under their keys, in the order in which the keys first appear."""
+    found: dict[Key, list[Thing]] = {}
+    for thing in things:
+        found.setdefault(key(thing), []).append(thing)
+    return found
+
+
+def groups(cards: Sequence[ModelCard]) -> dict[str, list[int]]:
+    """The networks of each name, as indices."""
+    return sorted_by_key(range(len(cards)), lambda index: cards[index].name)
+
+
+def in_order(outcomes: Iterable[AttackOutcome]) -> list[AttackOutcome]:
+    """Outcomes in an order that does not depend on who finished first: attack, source, size, network."""
+    attacks = list(KNOWLEDGE)
+
+    def place(outcome: AttackOutcome) -> tuple[Any, ...]:
+        origin = source(outcome)
+        surrogate = -1 if origin.surrogate is None else origin.surrogate
+        where = (attacks.index(origin.attack), origin.knowledge, surrogate, origin.settings)
+        return (*where, outcome.attack.epsilon, outcome.model)
+
+    return sorted(outcomes, key=place)
+
+
+def kinds_of(lines: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The attacks of some lines of the report with what they know, in the order of KNOWLEDGE."""
+    attacks = list(KNOWLEDGE)
+    kinds = {(line["attack"], line["knowledge"]) for line in lines}
+    return sorted(kinds, key=lambda kind: (attacks.index(kind[0]), kind[1]))
+
+
+def of_networks(outcomes: Iterable[AttackOutcome], members: Sequence[int]) -> list[AttackOutcome]:
+    """The outcomes of some networks, in order."""
+    return in_order(outcome for outcome in outcomes if outcome.model in members)
+
+
+def worst(outcomes: Iterable[AttackOutcome]) -> dict[int, Mask]:
+    """By network, in order: [n] right under each of its outcomes."""
+    masks: dict[int, Mask] = {}
+    for outcome in outcomes:
+        masks[outcome.model] = masks.get(outcome.model, outcome.right) & outcome.right
+    return dict(sorted(masks.items()))
+
+
+def worst_case(findings: Findings, members: Sequence[int], epsilon: float) -> dict[int, Mask]:
+    """By network: [n] right without an attack and under every attack of this size (``exact`` is no attack).
+
+    The clean sample is one of the ball's, so a sample that is wrong without an attack never counts as right.
+    """
+    met = [o for o in of_networks(findings.attacks, members) if o.attack.epsilon == epsilon]
+    masks = worst(outcome for outcome in met if outcome.knowledge != "exact")
+    return {model: mask & findings.models[model].right for model, mask in masks.items()}
+
+
+def label(cards: Sequence[ModelCard], index: int) -> str:
+    """A network's name; with its seed, then its place, where others share it."""
+    card = cards[index]
+    same_name = [other for other in cards if other.name == card.name]
+    if len(same_name) == 1:
+        return card.name
+    if len([other for other in same_name if other.seed == card.seed]) == 1:
+        return f"{card.name} (seed {card.seed})"
+    return f"{card.name} (number {index + 1})"

@@ -1,0 +1,106 @@
+"""Settings: a dataclass from TOML, JSON or ``--set``, with dotted keys in every message.
+
+A room's settings are a frozen dataclass in its own config.py, whose ``check`` refuses values outside their range; this file
+knows how keys become fields and texts become values.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from glr_dist.errors import UserError, nearest
+
+
+def override(setting: str) -> tuple[str, str]:
+    """The two halves of one ``--set KEY=VALUE``.
+
+    Raises:
+        UserError: when there is no ``=``.
+    """
+    key, equals, value = setting.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {setting!r}: write it as KEY=VALUE, for example --set noise.scale=2.0")
+    return key.strip(), value.strip()
+
+
+def put(tree: dict[str, Any], key: str, value: Any) -> None:
+    """Set a dotted key in a tree of tables, as `tomllib` gives it."""
+    *path, last = key.split(".")
+    for name in path:
+        tree = tree.setdefault(name, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"{key}: {name} is a value, not a table of keys")
+    tree[last] = value
+
+
+def build(cls: type, tree: Mapping[str, Any], prefix: str) -> Any:
+    """A config dataclass from its keys, as TOML or JSON gives them; not checked yet.
+
+    Args:
+        cls: the dataclass.
+        tree: its keys and values.
+        prefix: what stands before the keys in error messages, such as ``model.``.
+
+    Raises:
+        UserError: for unknown keys and values of the wrong type.
+    """
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in tree.items():
+        if key not in hints:
+            known = [prefix + name for name in hints]
+            raise UserError(f"key {prefix + key!r}: unknown; {nearest(prefix + key, known)}")
+        if dataclasses.is_dataclass(hints[key]):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{prefix + key} = {value!r}: is a table of keys; name one, such as {prefix + key}.…")
+            values[key] = build(typing.cast(type, hints[key]), value, f"{prefix}{key}.")
+        else:
+            values[key] = _converted(prefix + key, value, hints[key])
+    return cls(**values)
+
+
+def _converted(key: str, value: Any, hint: Any) -> Any:
+    """The value as the key's type; strings, as ``--set`` gives them, are read as TOML values first."""
+    origin = typing.get_origin(hint)
+    if isinstance(value, str) and hint is not str:
+        text, value = value, _read(key, value, hint)
+        if origin is tuple and not isinstance(value, list):  # --set model.hidden=50, --set estimator.sites=1
+            value = [text if typing.get_args(hint)[0] is str else value]
+    if origin is tuple and isinstance(value, (list, tuple)):
+        item = typing.get_args(hint)[0]
+        return tuple(_converted(key, entry, item) for entry in value)
+    if origin is dict and isinstance(value, dict):
+        return {name: _read(key, entry, hint) if isinstance(entry, str) else entry for name, entry in value.items()}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key} = {value!r}: must be a finite number")
+    expected = origin or hint
+    if not isinstance(value, expected) or (isinstance(value, bool) and hint is not bool):
+        raise UserError(f"{key} = {value!r}: must be {_described(hint)}")
+    return value
+
+
+def _read(key: str, text: str, hint: Any) -> Any:
+    try:
+        return tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is str:
+            return [part.strip() for part in text.split(",")]
+        if typing.get_origin(hint) is tuple or "," in text:
+            return _read(key, f"[{text}]", list) if not text.startswith("[") else text
+        return text
+
+
+def _described(hint: Any) -> str:
+    if isinstance(hint, types.GenericAlias):
+        if typing.get_origin(hint) is not tuple:
+            return "a table"
+        return f"a list of {'whole numbers' if typing.get_args(hint)[0] is int else 'texts'}"
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}[hint]

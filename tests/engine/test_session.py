@@ -1,0 +1,230 @@
+"""The Python door: the controls learn and compute what they are named for; mistakes are told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_runs import ES, JOINT, digits, small_config, small_task, train_small
+from torch import Tensor, nn
+
+import glr_dist
+from glr_dist.core.losses import cross_entropy
+from glr_dist.data.arrays import ArrayDataset
+from glr_dist.engine.crew import assemble_crew
+from glr_dist.engine.task import flat_parameters
+from glr_dist.errors import UserError
+from glr_dist.store import load_checkpoint, params_sha256
+
+LEARN = {
+    "steps": 200,
+    "batch": 128,
+    "model.hidden": [50],
+    "optimizer.lr": 0.03,
+    "validate_every": 0,
+    "checkpoint_every": 0,
+    "units.rows": 64,
+    "units.copies": 0,
+    "noise.table_size": 2**19,
+}
+RELU = {"method": "bp", "model.activation": "relu"}
+
+
+def gradient(keys: dict[str, Any], step: int = 0) -> tuple[Tensor, nn.Module, Tensor, Tensor]:
+    """An in-process step's gradient, with the model, inputs and labels that it is of."""
+    task = small_task(keys)
+    crew = assemble_crew(task, workers=0, reconstructors=0, gpus=0.0, threads=1, in_flight=1)
+    found = crew.gradient(flat_parameters(task.model).numpy(), step).gradient
+    schedule = task.schedule
+    rows = [digits().rows("train", b.shard, schedule.row_numbers(b)) for b in schedule.blocks(step)]
+    x, labels = (torch.cat(part) for part in zip(*rows, strict=True))
+    return torch.from_numpy(found), task.model, x, labels
+
+
+def autograd(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
+    parameters = list(model.parameters())
+    loss = nn.functional.cross_entropy(model(x), labels)
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
+
+
+@pytest.mark.parametrize(
+    ("keys", "least"),
+    [
+        (RELU, 0.90),
+        ({"method": "bp-noise", "model.activation": "relu", "noise.scale": 0.3}, 0.90),
+        ({"method": "straight-through"}, 0.90),
+        ({"estimator.copies": 32}, 0.85),
+        (JOINT | {"estimator.copies": 32, "loss": "zero-one"}, 0.60),
+        (ES | {"estimator.copies": 64}, 0.75),
+    ],
+    ids=["bp", "bp-noise", "straight-through", "layerwise", "joint-zero-one", "es"],
+)
+def test_every_method_learns_digits(keys: dict[str, Any], least: float, tmp_path: Path) -> None:
+    result = train_small(tmp_path / "run", LEARN | keys)
+    assert result.validation_accuracy is not None
+    assert result.validation_accuracy > least
+
+
+def test_bp_is_autograd() -> None:
+    for step in (0, 50):
+        found, model, x, labels = gradient(RELU, step)
+        torch.testing.assert_close(found, autograd(model, x, labels), rtol=1e-4, atol=1e-7)
+
+
+def test_bp_noise_is_bp_as_the_noise_vanishes_and_another_with_it() -> None:
+    tiny, model, x, labels = gradient({"method": "bp-noise", "model.activation": "tanh", "noise.scale": 1e-4})
+    expected = autograd(model, x, labels)
+    torch.testing.assert_close(tiny, expected, rtol=1e-2, atol=1e-5)
+    large, *_ = gradient({"method": "bp-noise", "model.activation": "tanh", "noise.scale": 1.0})
+    assert float((large - expected).norm() / expected.norm()) > 0.1
+
+
+@pytest.mark.parametrize("family", ["gaussian", "laplace"])
+def test_es_points_where_the_gradient_points(family: str) -> None:
+    """With D parameters and K antithetic copies the cosine's expectation is about 1 / sqrt(1 + 2 D / K)."""
+    keys: dict[str, Any] = {"method": "es", "model.activation": "tanh", "model.hidden": [3], "noise.family": family}
+    keys |= {"noise.scale": 0.01, "estimator.copies": 8192, "units.copies": 0, "noise.table_size": 2**22}
+    found, model, x, labels = gradient(keys)
+    assert len(found) == 64 * 3 + 3 + 3 * 10 + 10
+    expected = autograd(model, x, labels)
+    assert float(nn.functional.cosine_similarity(found, expected, dim=0)) > 0.9
+    along = float(found @ expected / expected.norm() ** 2)  # and is as long in its direction: unbiased
+    assert along == pytest.approx(1.0, abs=0.2)
+
+
+def test_the_likelihood_ratio_gradient_points_where_the_smoothed_gradient_points() -> None:
+    keys = {"model.activation": "tanh", "estimator.copies": 4096, "units.copies": 0, "noise.table_size": 2**22}
+    found, model, x, labels = gradient(keys | JOINT | {"noise.scale": 0.1})
+    expected = autograd(model, x, labels)
+    assert float(nn.functional.cosine_similarity(found, expected, dim=0)) > 0.95
+
+
+def test_training_happens_in_place_and_says_where(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), glr_dist.Heaviside(), nn.Linear(6, 10))
+    result = train_small(tmp_path / "run", model=model)
+    checkpoint = load_checkpoint(result.checkpoint)
+    assert result.run == str(tmp_path / "run")
+    assert checkpoint.step == result.steps == 12
+    assert result.params_sha256 == checkpoint.meta["params_sha256"] == params_sha256(model.state_dict())
+    right = sum(int((model(x).argmax(1) == y).sum()) for x, y in digits().batches("test", 100))
+    assert result.test_accuracy == right / 397
+    assert (result.bytes_up, result.bytes_down) == (0, 0)  # in-process: nothing crossed a wire
+
+
+def test_data_without_validation_and_test_rows(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    bare = ArrayDataset((rng.random((64, 1, 8, 8)), np.arange(64) % 10), validation=0.0, shards=1)
+    result = train_small(tmp_path / "run", data=bare)
+    assert (result.validation_accuracy, result.test_accuracy) == (None, None)
+
+
+def test_torch_is_left_as_it_was(tmp_path: Path) -> None:
+    before, threads = torch.get_rng_state(), torch.get_num_threads()
+    train_small(tmp_path / "run", {"engine.threads": 2, "steps": 1})
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+
+
+def nan_from(call: int) -> Callable[[Tensor, Tensor], Tensor]:
+    calls = iter(range(10**6))
+
+    def loss(logits: Tensor, labels: Tensor) -> Tensor:
+        values = cross_entropy(logits, labels)
+        return values * float("nan") if next(calls) >= call else values
+
+    return loss
+
+
+def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(logits, labels)
+
+
+def test_a_loss_that_returns_nan_names_step_and_unit_and_keeps_the_run(tmp_path: Path) -> None:
+    # 4 blocks x 2 sites x 2 pieces x 2 signs a step; block by block, so call 6 of step 1 is site 1's second piece
+    with pytest.raises(UserError, match="loss: step 1, site 1, unit 1 returned nan; losses must be finite"):
+        train_small(tmp_path / "run", loss=nan_from(32 + 6))
+    assert load_checkpoint(tmp_path / "run").step == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "unit"), [({}, "step 0, site 0, unit 0"), (JOINT, "step 0, all sites, unit 0"), (ES, "step 0, all sites")]
+)
+def test_a_loss_of_the_wrong_shape_names_step_and_unit(keys: dict[str, Any], unit: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"loss: {unit}.* returned shape \(\) for 8 examples; a loss must return one"):
+        train_small(tmp_path / "run", keys, loss=mean_loss)
+    with pytest.raises(UserError, match="loss: returned a float; a loss must return a tensor"):
+        train_small(tmp_path / "other", keys, loss=lambda logits, labels: 1.5)
+
+
+def test_losses_gone_wrong_in_an_actor_are_told_in_the_same_line(tmp_path: Path, ray_session: None) -> None:
+    def broken(logits: Tensor, labels: Tensor) -> Tensor:  # travels by value, being local
+        values = nn.functional.cross_entropy(logits, labels, reduction="none")
+        return values.masked_fill(labels == 3, float("inf"))
+
+    with pytest.raises(UserError) as caught:
+        train_small(tmp_path / "run", {"engine.workers": 1}, loss=broken)
+    assert str(caught.value).startswith("loss: step 0, site 0, unit ")
+    assert "returned inf; losses must be finite" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert type(caught.value) is UserError
+
+
+@pytest.mark.parametrize(
+    ("keys", "loss", "message"),
+    [
+        ({"method": "bp"}, None, "method = 'bp': Heaviside units have no gradient; use --set model.activation=relu"),
+        ({"method": "bp-noise"}, None, "method = 'bp-noise': Heaviside units have no gradient"),
+        (RELU | {"loss": "zero-one"}, None, "method = 'bp': the 0-1 loss has no gradient"),
+        ({"method": "straight-through", "loss": "zero-one"}, None, "the 0-1 loss has no gradient"),
+        (RELU, mean_loss, r"loss: returned \(\) for 2 examples; a loss must return one value per example"),
+        (RELU, lambda logits, labels: 1.0, "loss: returned float for 2 examples"),
+        (RELU, lambda logits, labels: (logits.argmax(1) != labels).float(), "the loss has no gradient; use --method"),
+    ],
+)
+def test_controls_refuse_what_has_no_gradient(keys: dict[str, Any], loss: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        train_small(tmp_path / "run", keys, loss=loss)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_optimizer_that_blows_up_is_told(tmp_path: Path) -> None:
+    keys = RELU | {"optimizer.name": "sgd", "optimizer.lr": 1e30}
+    with pytest.raises(
+        UserError, match=r"epoch \d+, shard \d+, block \d+ returned (inf|nan|-inf); .*lower optimizer.lr"
+    ):
+        train_small(tmp_path / "run", keys)
+
+
+def test_a_run_is_never_written_over(tmp_path: Path) -> None:
+    train_small(tmp_path / "run", {"steps": 1})
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match="exists and is not empty: choose another, or continue it with --resume"):
+        train_small(tmp_path / "run", {"steps": 1})
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == files
+
+
+def test_a_table_too_small_for_a_unit_is_told(tmp_path: Path) -> None:
+    keys = {"noise.table_size": 1024, "estimator.copies": 400, "units.copies": 400}
+    message = r"noise.table_size = 1024: the largest work unit draws 19200 values; give at least 76800"
+    with pytest.raises(UserError, match=message):
+        train_small(tmp_path / "run", keys)  # 200 draws x 8 rows x 12 units
+
+
+def test_models_that_mix_examples_are_refused(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.BatchNorm1d(6), nn.Linear(6, 10))
+    with pytest.raises(UserError, match="BatchNorm1d"):
+        train_small(tmp_path / "run", model=model)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_preset_is_named_by_a_string(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="did you mean 'digits-threshold'"):
+        glr_dist.train(config="digit-threshold", run_dir=tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    result = glr_dist.train(data=digits(), config=small_config({"steps": 1}))
+    assert Path(result.run).parent == tmp_path / "runs"  # a name of its own

@@ -1,0 +1,131 @@
+"""Training runs of a fraction of a second on scikit-learn's digits, and looks into what they left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+import torch
+
+from glr_dist.config import Config, parse_config
+from glr_dist.data.arrays import ArrayDataset
+from glr_dist.engine import crew, session
+from glr_dist.engine.checks import make_task
+from glr_dist.engine.crew import Crew
+from glr_dist.engine.session import TrainResult
+from glr_dist.engine.task import Task
+from glr_dist.models.spec import build_model
+from glr_dist.store import JournalReader, Storage, load_checkpoint, read_metrics
+
+STEPS = 12
+SMALL: dict[str, Any] = {
+    "steps": STEPS,
+    "batch": 32,
+    "validate_every": 5,
+    "checkpoint_every": 4,
+    "model.hidden": [12],
+    "estimator.copies": 8,
+    "units.rows": 8,  # 4 blocks a step
+    "units.copies": 4,  # each of 2 pieces a site
+    "noise.table_size": 2**16,
+    "engine.workers": 0,
+}
+JOINT = {"estimator.scheme": "joint"}
+CONV = {"model.kind": "conv", "model.channels": [4], "model.kernel": 3}
+ES = {"method": "es", "noise.scale": 0.1}
+
+
+@lru_cache
+def digits(shards: int = 3) -> ArrayDataset:
+    """1,400 training rows, a tenth of them for validation, in some shards, and 397 test rows; images [1, 8, 8]."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    x, y = (bunch.images[:, None] * 15.9375).astype(np.uint8), bunch.target
+    return ArrayDataset((x[:1400], y[:1400]), (x[1400:], y[1400:]), shards=shards)
+
+
+def small_config(keys: Mapping[str, Any] | None = None) -> Config:
+    """The small run's config with some keys replaced."""
+    return parse_config("", SMALL | dict(keys or {}))
+
+
+def small_toml(path: Path, **keys: object) -> Path:
+    """The small run's config as a file, on the digits that come with scikit-learn."""
+    tree: dict[str, object] = {}
+    for key, value in (SMALL | keys).items():
+        *above, last = key.split(".")
+        place = tree
+        for name in above:
+            place = place.setdefault(name, {})  # type: ignore[assignment]
+        place[last] = value
+    tree["data"] = {"name": "digits", "shards": 3}
+    path.write_text(tomli_w.dumps(tree))
+    return path
+
+
+def small_task(keys: Mapping[str, Any] | None = None, data: Any = None, loss: Any = None) -> Task:
+    """What the small run trains, with the initial parameters of `train`."""
+    config, data = small_config(keys), data or digits()
+    model = build_model(config.model, data.shape, len(data.classes), config.seed)
+    return make_task(config, model, data, loss)
+
+
+def train_small(folder: Path, keys: Mapping[str, Any] | None = None, **arguments: Any) -> TrainResult:
+    """Train on the digits into ``folder``."""
+    chosen: dict[str, Any] = {"data": digits(), "say": lambda line: None} | arguments
+    return session.train(config=small_config(keys), run_dir=folder, **chosen)
+
+
+def resume_small(folder: Path, **arguments: Any) -> TrainResult:
+    """Continue what `train_small` began."""
+    chosen: dict[str, Any] = {"data": digits(), "say": lambda line: None} | arguments
+    return session.resume(folder, **chosen)
+
+
+def outcome(folder: Path) -> dict[str, Any]:
+    """Everything a run left that does not tell the time, as plain comparable values."""
+    run = Storage.at(folder)
+    checkpoint = load_checkpoint(run)
+    journal = JournalReader(run)
+    rows = [row for step in journal.steps() for row in journal.read(step)]
+    metrics = [{key: v for key, v in line.items() if key != "seconds"} for line in read_metrics(run)]
+    return {
+        "step": checkpoint.step,
+        "weights": {name: _plain(tensor) for name, tensor in checkpoint.weights.items()},
+        "training": _plain(checkpoint.training),
+        "noisy_forwards": checkpoint.meta["clock"]["noisy_forwards"],
+        "journal": [(r.step, r.site, r.unit, r.seed, r.rows, r.losses.shape, r.losses.tobytes()) for r in rows],
+        "metrics": metrics,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.dtype, tuple(value.shape), value.numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+@contextmanager
+def crews_watched() -> Iterator[list[Crew]]:
+    """Within: the crews that runs assemble."""
+    crews: list[Crew] = []
+    assemble = crew.assemble_crew
+
+    def watched(*arguments: Any, **options: Any) -> Crew:
+        crews.append(assemble(*arguments, **options))
+        return crews[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "assemble_crew", watched)
+        yield crews

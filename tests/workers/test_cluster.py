@@ -1,0 +1,86 @@
+"""What is asked for against what the cluster has, told before anything waits; the tests' Ray has 4 CPUs and no GPU."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_runs import small_task, train_small
+
+from glr_dist.engine.crew import assemble_crew
+from glr_dist.errors import UserError
+from glr_dist.workers.cluster import connect, workers_available
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"workers": 3, "reconstructors": 1}, 3),
+        ({"workers": 0, "reconstructors": 4}, 0),
+        ({"workers": -1, "reconstructors": 0, "most": 100}, 4),
+        ({"workers": -1, "reconstructors": 1, "most": 100}, 3),
+        ({"workers": -1, "reconstructors": 0, "threads": 2, "most": 100}, 2),
+        ({"workers": -1, "reconstructors": 1, "generators": 1, "most": 100}, 2),
+        ({"workers": 0, "reconstructors": 0, "generators": 4}, 0),
+        ({"workers": -1, "reconstructors": 0, "most": 2}, 2),  # 2 units a step: a third worker would idle
+    ],
+)
+def test_room_is_counted_in_actors(asked: dict[str, Any], expected: int, ray_session: None) -> None:
+    assert workers_available(**{"threads": 1, "gpus": 0.0, "most": 8} | asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "needs"),
+    [
+        ({"workers": 5, "reconstructors": 0}, "needs 5 CPUs and 0 GPUs"),
+        ({"workers": 0, "reconstructors": 9}, "needs 9 CPUs and 0 GPUs"),
+        ({"workers": 2, "reconstructors": 1, "threads": 2}, "needs 6 CPUs and 0 GPUs"),
+        ({"workers": 2, "reconstructors": 0, "gpus": 0.5}, "needs 2 CPUs and 1 GPUs"),
+        ({"workers": -1, "reconstructors": 4}, "needs 5 CPUs and 0 GPUs"),
+        ({"workers": 2, "reconstructors": 1, "generators": 2}, "--generators 2: needs 5 CPUs and 0 GPUs"),
+        ({"workers": 0, "reconstructors": 0, "generators": 5}, "needs 5 CPUs and 0 GPUs"),
+        ({"workers": 1, "reconstructors": 0, "generators": 1, "gpus": 1.0}, "needs 2 CPUs and 1 GPUs"),
+    ],
+)
+def test_too_much_is_refused_at_once_and_says_what_there_is(
+    asked: dict[str, Any], needs: str, ray_session: None
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(UserError, match=f"{needs}, the cluster has 4 CPUs .* and 0 GPUs .*; lower them or add nodes"):
+        workers_available(**{"threads": 1, "gpus": 0.0, "most": 8} | asked)
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"engine.workers": 64},
+        {"engine.workers": 0, "engine.reconstructors": 64},
+        {"engine.workers": 1, "engine.gpus_per_worker": 1.0},
+    ],
+)
+def test_an_overambitious_run_leaves_nothing_behind(keys: dict[str, Any], tmp_path: Path, ray_session: None) -> None:
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"the cluster has 4 CPUs .* and 0 GPUs"):
+        train_small(tmp_path / "run", keys)
+    assert time.monotonic() - started < 10
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_connection_that_is_there_is_used_and_left(ray_session: None) -> None:
+    assert connect() is False
+
+
+@pytest.mark.parametrize(("workers", "reconstructors"), [(2, 0), (-1, 0), (0, 1)])
+def test_a_generator_is_refused_where_devices_differ(workers: int, reconstructors: int) -> None:
+    """One on a GPU, the other on the CPU would draw different noise from one seed: wrong, and nobody would notice."""
+    options: dict[str, Any] = {"reconstructors": reconstructors, "threads": 1, "in_flight": 1}
+    with pytest.raises(UserError, match=r"noise.source = 'generator'.*use noise.source = 'table'"):
+        assemble_crew(small_task({"noise.source": "generator"}), workers=workers, gpus=1.0, **options)
+
+
+def test_the_table_is_fine_where_devices_differ(ray_session: None) -> None:
+    with pytest.raises(UserError, match="needs 2 CPUs and 2 GPUs"):  # got as far as looking for GPUs
+        assemble_crew(small_task(), workers=2, reconstructors=0, gpus=1.0, threads=1, in_flight=1)
