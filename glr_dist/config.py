@@ -22,6 +22,7 @@ from glr_dist.models.config import ModelConfig
 from glr_dist.settings import build, put
 
 JOURNAL_CHOICES = ("auto", "on", "off")
+_RETIRED = (("augment", "refresh", 1),)  # table, key, the value that it has in configs of older runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,9 +146,18 @@ def parse_config(text: str, overrides: Mapping[str, Any] | None = None, *, sourc
         raise UserError(f"{source}: not valid TOML: {error}") from error
     for key, value in (overrides or {}).items():
         put(tree, key, value)
+    _retire(tree)
     config: Config = build(Config, tree, "")
     config.check()
     return config
+
+
+def _retire(tree: dict[str, Any]) -> None:
+    """Drop keys that older versions wrote and this one has not, where they had the value that changed nothing."""
+    for part, key, idle in _RETIRED:
+        table = tree.get(part)
+        if isinstance(table, dict) and key in table and table.pop(key) != idle:
+            raise UserError(f"{part}.{key}: this version has no such key any more; leave it out, or use glr_dist 0.1")
 
 
 def config_toml(config: Config) -> str:

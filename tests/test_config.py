@@ -186,3 +186,9 @@ def test_a_setting_needs_a_key_and_a_value(setting: str) -> None:
 
 def test_a_setting_may_hold_further_equals_signs() -> None:
     assert override("data.root=s3://b?x=1") == ("data.root", "s3://b?x=1")
+
+
+def test_a_config_of_an_older_version_loads_where_its_lost_keys_changed_nothing() -> None:
+    assert parse_config("[augment]\nrefresh = 1\n") == Config()
+    with pytest.raises(UserError, match=r"augment.refresh: this version has no such key any more"):
+        parse_config("[augment]\nrefresh = 5\n")

@@ -96,7 +96,7 @@ def _start(
 def _refuse_idle(overrides: Mapping[str, Any], config: Config) -> None:
     """Whoever says how rows are attacked, and not that they are, has forgotten something."""
     attack = config.augment.attack
-    idle = [] if attack else ["share", "refresh"]
+    idle = [] if attack else ["share"]
     idle += [] if attack or config.evaluate_every else ["epsilon"]  # --evaluate-every attacks with it, too
     idle += [] if attack == "pgd" else ["steps", "step_size", "part"]
     for key in (f"augment.{name}" for name in idle):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.reconstructor import Reconstructor
-from glr_dist.engine.rows import BlockRows, Rows, Supply
+from glr_dist.engine.rows import BlockRows, Made, Rows
 from glr_dist.engine.task import Task
 
 _PIECE = 80_000  # bytes
@@ -60,25 +59,26 @@ class Worker:
 
     def work(self, arguments: tuple[Any, ...], *pieces: np.ndarray) -> Any:
         """One call of the role's function with the parameters, as `parcels` cut them, and further arguments."""
+        import ray
+
         parameters = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        return self._function(parameters, *(arrived(each) if isinstance(each, Supply) else each for each in arguments))
+        return self._function(
+            parameters, *(arrived(each) if isinstance(each, ray.ObjectRef) else each for each in arguments)
+        )
 
 
-def arrived(supply: Supply) -> Supply:
-    """A supply with its references fetched; rows that can't be had any more, since their maker died, are left out."""
-    if supply.made is None and (supply.twin is None or isinstance(supply.twin, np.ndarray)):
-        return supply  # nothing to fetch, and perhaps no Ray
+def arrived(rows: Any) -> Made:
+    """Rows that a call brought along, fetched; None for rows that can't be had any more, since their maker died."""
+    if rows is None or isinstance(rows, tuple):
+        return rows  # nothing to fetch, and perhaps no Ray
     import ray
     from ray.exceptions import GetTimeoutError, ObjectLostError
 
-    if isinstance(supply.made, ray.ObjectRef):
-        try:
-            return Supply(made=ray.get(supply.made, timeout=_FETCH_SECONDS))
-        except (ObjectLostError, GetTimeoutError):
-            supply = dataclasses.replace(supply, made=None)
-    if isinstance(supply.twin, ray.ObjectRef):
-        return Supply(twin=ray.get(supply.twin))
-    return supply
+    try:
+        made: Made = ray.get(rows, timeout=_FETCH_SECONDS)
+    except (ObjectLostError, GetTimeoutError):
+        return None
+    return made
 
 
 def _stored(rows: Rows) -> tuple[Any, ...]:

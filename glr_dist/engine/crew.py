@@ -14,7 +14,7 @@ from glr_dist.engine.actors import actor_starter, arrived, parcels, role_functio
 from glr_dist.engine.answers import gradient_fault, losses_fault, reference_fault
 from glr_dist.engine.generation import Generation
 from glr_dist.engine.plan import WorkUnit
-from glr_dist.engine.rows import BlockRows, Supply
+from glr_dist.engine.rows import BlockRows
 from glr_dist.engine.task import Task, by_block
 from glr_dist.errors import UserError
 from glr_dist.workers.cluster import spare_room, workers_available
@@ -25,10 +25,7 @@ _START_SECONDS = 120.0
 
 @dataclass
 class Traffic:
-    """Bytes to and from evaluator actors so far: with every call the parameters and its units down, its losses up.
-
-    A twin's parameters, once per refresh and node, are not in them.
-    """
+    """Bytes to and from evaluator actors so far: with every call the parameters and its units down, its losses up."""
 
     up: int = 0
     down: int = 0
@@ -67,9 +64,9 @@ class Crew:
         self.reconstructors = reconstructors
         self.remote = isinstance(reconstructors, RayPool)
         self.traffic = Traffic()
-        self.generation = Generation(task, generators, remote=bool(self.actors))
+        self.generation = Generation(task, generators)
 
-    def gradient(self, parameters: np.ndarray, step: int, twin: np.ndarray | None = None) -> StepResult:
+    def gradient(self, parameters: np.ndarray, step: int) -> StepResult:
         """Evaluate a step's units and reconstruct the gradient, each block as soon as its losses are in.
 
         Results are placed by their unit's position and added in the blocks' order, whoever was first.
@@ -77,20 +74,19 @@ class Crew:
         Args:
             parameters: float32 vector of all parameters.
             step: counted from 0.
-            twin: parameters of the network that adversarial rows are made on, where they are not ``parameters``.
         """
         blocks = self.task.schedule.blocks(step)
         units = self.task.units_of(step)
         pieces = parcels(parameters) if self.actors else []
         parts: dict[int, np.ndarray] = {}
-        supplies: dict[int, Supply] = {}
+        made: dict[int, Any] = {}
         losses: list[np.ndarray] = []
         if self.task.observes_losses:
             losses = [_MISSING] * len(units)
             groups = by_block(units)
-            for number, supply in self.generation.of_step(step, pieces, twin):
-                supplies[number] = supply
-                self._send_units(parameters, pieces, units, groups[number], supply, whole=len(groups) >= self.workers)
+            for number, rows in self.generation.of_step(step, pieces):
+                made[number] = rows
+                self._send_units(parameters, pieces, units, groups[number], rows, whole=len(groups) >= self.workers)
             owner = {position: number for number, group in enumerate(groups) for position in group}
             for positions, returned in self.evaluators.drain():
                 for position, value in zip(positions, returned, strict=True):
@@ -99,14 +95,14 @@ class Crew:
                 number = owner[positions[0]]
                 group = groups[number]
                 if all(losses[p] is not _MISSING for p in group):
-                    mine = blocks[number], [units[p] for p in group], [losses[p] for p in group], supplies[number]
+                    mine = blocks[number], [units[p] for p in group], [losses[p] for p in group], made[number]
                     self._send(self.reconstructors, number, parameters, pieces, mine, blocks[number].shard)
                     if not self.remote:  # while the evaluators are at the other blocks
                         parts |= dict(self.reconstructors.drain())
         else:
             per_block = by_block(units) or [[] for _ in blocks]
-            for number, supply in self.generation.of_step(step, pieces, twin):
-                mine = blocks[number], [units[p] for p in per_block[number]], [], supply
+            for number, rows in self.generation.of_step(step, pieces):
+                mine = blocks[number], [units[p] for p in per_block[number]], [], rows
                 self._send(self.reconstructors, number, parameters, pieces, mine, blocks[number].shard)
         parts |= dict(self.reconstructors.drain())
         total = parts[0].copy()
@@ -141,14 +137,14 @@ class Crew:
         pieces: Sequence[Any],
         units: Sequence[WorkUnit],
         group: Sequence[int],
-        supply: Supply,
+        rows: Any,
         *,
         whole: bool,
     ) -> None:
         """One block's units: in one call where there are blocks for every worker, else in a call per unit."""
         for positions in [group] if whole else [[p] for p in group]:
             mine = [units[p] for p in positions]
-            self._send(self.evaluators, tuple(positions), parameters, pieces, (mine, supply), mine[0].block.shard)
+            self._send(self.evaluators, tuple(positions), parameters, pieces, (mine, rows), mine[0].block.shard)
             if self.workers:
                 self.traffic.down += parameters.nbytes + len(pickle.dumps(mine))
 
@@ -161,11 +157,11 @@ class Crew:
         arguments: tuple[Any, ...],
         shard: int,
     ) -> None:
-        *others, supply = arguments
+        *others, rows = arguments
         if isinstance(pool, RayPool):
             pool.submit(Call(key, (arguments, *pieces), shard))
         else:
-            pool.submit(Call(key, (parameters, *others, arrived(supply)), shard))
+            pool.submit(Call(key, (parameters, *others, arrived(rows)), shard))
 
 
 _MISSING = np.empty(0, np.float32)

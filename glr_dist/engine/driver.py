@@ -17,7 +17,6 @@ from glr_dist.core.prediction import EVALUATION_BATCH, Accuracy, clean_accuracy
 from glr_dist.engine.crew import Crew, StepResult
 from glr_dist.engine.interrupts import held_interrupts
 from glr_dist.engine.optimization import assign_gradient
-from glr_dist.engine.rows import Twin
 from glr_dist.engine.task import Task, flat_parameters
 from glr_dist.store.checkpoint import save_checkpoint
 from glr_dist.store.events import EventWriter
@@ -67,7 +66,6 @@ class Driver:
         checkpoint_every: int,
         first_step: int = 0,
         clock: Clock | None = None,
-        twin: Twin | None = None,
         evaluate_every: int = 0,
         look: Callable[[str], None] = lambda checkpoint: None,
     ) -> None:
@@ -86,7 +84,6 @@ class Driver:
             checkpoint_every: steps between checkpoints; 0: only at the end.
             first_step: steps done already.
             clock: seconds and noisy forward passes of those steps.
-            twin: as those steps left it.
             evaluate_every: steps between checkpoints that are shown to ``look``; 0: none.
             look: has a checkpoint evaluated, given its folder; returns at once.
         """
@@ -103,7 +100,6 @@ class Driver:
         self.checkpoint_every = checkpoint_every
         self.step = first_step
         self.clock = clock or Clock()
-        self.twin = twin or Twin(task.augment)
         self.evaluate_every = evaluate_every
         self._look = look
         self.saved: int | None = None  # step of the newest checkpoint
@@ -133,7 +129,7 @@ class Driver:
             with held_interrupts() as interrupted:
                 while self.step < steps:
                     parameters = flat_parameters(self.model).numpy()
-                    result = crew.gradient(parameters, self.step, self.twin.at(self.step, parameters))
+                    result = crew.gradient(parameters, self.step)
                     self._apply(result)
                     self.clock.seconds = before.seconds + time.monotonic() - started
                     self.clock.bytes_up = before.bytes_up + crew.traffic.up
@@ -170,7 +166,6 @@ class Driver:
             training={
                 "optimizer": self.optimizer.state_dict(),
                 "schedule": self.schedule.state_dict(),
-                **self.twin.state_dict(),
             },
             meta={**self.meta, "clock": dataclasses.asdict(self.clock)},
         )

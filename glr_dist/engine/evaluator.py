@@ -11,7 +11,7 @@ import torch
 from glr_dist.core.losses import check_losses
 from glr_dist.core.passes import copy_losses, noisy_logits, perturbed_logits
 from glr_dist.engine.plan import ALL_SITES, WorkUnit
-from glr_dist.engine.rows import MAKE, BlockRows, Supply
+from glr_dist.engine.rows import BlockRows, Made
 from glr_dist.engine.task import Task, by_block, load_parameters
 
 
@@ -29,13 +29,13 @@ class Evaluator:
         self.names = list(task.trainable)
 
     @torch.no_grad()
-    def evaluate(self, parameters: np.ndarray, units: Sequence[WorkUnit], supply: Supply = MAKE) -> list[np.ndarray]:
+    def evaluate(self, parameters: np.ndarray, units: Sequence[WorkUnit], made: Made = None) -> list[np.ndarray]:
         """The losses of each unit, in the units' order.
 
         Args:
             parameters: flat float32 vector, all parameters of the model.
-            units: any units of one step; of one block if the supply brings its rows.
-            supply: what the call brought along for the rows.
+            units: any units of one step; of one block if the call brings its rows.
+            made: the rows, where the call brought them along.
 
         Returns:
             For each unit float32 [K, R]: all copies of sign +, then, with antithetic pairs, those of sign -.
@@ -46,7 +46,7 @@ class Evaluator:
         load_parameters(self.model, parameters)
         results: list[np.ndarray] = [np.empty(0, np.float32)] * len(units)
         for positions in by_block(units):
-            x, labels = self.rows.of(parameters, units[positions[0]].block, supply)
+            x, labels = self.rows.of(parameters, units[positions[0]].block, made)
             x, labels = x.to(self.device), labels.to(self.device)
             for position in positions:
                 results[position] = self._losses(units[position], x, labels)

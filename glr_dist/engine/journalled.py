@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from glr_dist.engine.plan import WorkUnit
-from glr_dist.engine.rows import MAKE, Supply
+from glr_dist.engine.rows import Made
 from glr_dist.engine.task import Task
 from glr_dist.store.journal import JournalError, JournalReader
 from glr_dist.store.journal_file import JournalRow
@@ -24,7 +24,7 @@ class JournalledLosses:
         self._step = -1
         self._losses: dict[WorkUnit, np.ndarray] = {}
 
-    def answer(self, parameters: np.ndarray, units: Sequence[WorkUnit], supply: Supply = MAKE) -> list[np.ndarray]:
+    def answer(self, parameters: np.ndarray, units: Sequence[WorkUnit], made: Made = None) -> list[np.ndarray]:
         """As `Evaluator.evaluate`, without looking at the parameters or at any row."""
         losses = self.of_step(units[0].step)
         return [losses[unit] for unit in units]

@@ -20,7 +20,7 @@ from glr_dist.core.gradients import (
 )
 from glr_dist.data.batches import Block
 from glr_dist.engine.plan import WorkUnit
-from glr_dist.engine.rows import MAKE, BlockRows, Supply
+from glr_dist.engine.rows import BlockRows, Made
 from glr_dist.engine.task import Task, load_parameters
 
 
@@ -44,7 +44,7 @@ class Reconstructor:
         block: Block,
         units: Sequence[WorkUnit],
         losses: Sequence[np.ndarray],
-        supply: Supply = MAKE,
+        made: Made = None,
     ) -> np.ndarray:
         """The gradient of the summed loss of one block of examples.
 
@@ -53,13 +53,13 @@ class Reconstructor:
             block: the examples.
             units: the block's units, in the step's order; () for methods that draw no noise.
             losses: what evaluators returned for them, float32 [K, R] each; () for methods that observe none.
-            supply: what the call brought along for the rows.
+            made: the rows, where the call brought them along.
 
         Returns:
             float32 [D] over the trainable parameters, in the model's order.
         """
         load_parameters(self.model, parameters)
-        x, labels = self.rows.of(parameters, block, supply)
+        x, labels = self.rows.of(parameters, block, made)
         where = f"epoch {block.epoch}, shard {block.shard}, block {block.index}"
         parts = self._gradient(x.to(self.device), labels.to(self.device), units, losses, where)
         return torch.cat([part.flatten() for part in parts]).to("cpu", torch.float32).numpy()

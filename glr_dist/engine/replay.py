@@ -27,7 +27,6 @@ from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.journalled import JournalledLosses
 from glr_dist.engine.optimization import assign_gradient
-from glr_dist.engine.rows import Twin
 from glr_dist.engine.task import OBSERVERS, flat_parameters
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
@@ -167,7 +166,6 @@ class Replayer:
         reconstruct = role_function("reconstructor", self.task, self.table, device)
         pools = LocalPool(self.journal.answer), LocalPool(reconstruct)
         self._crew = Crew(self.task, *pools)
-        self._twin = Twin(self.task.augment)
         self.step = 0
 
     def checked_step(self, to: int | None) -> int:
@@ -187,10 +185,6 @@ class Replayer:
         """All parameters as they are now, a flat float32 vector of its own."""
         return flat_parameters(self.model).numpy()
 
-    def twin(self) -> np.ndarray | None:
-        """The twin's parameters as they are now; see `glr_dist.engine.rows.Twin.at`."""
-        return self._twin.at(self.step, self.parameters())
-
     def params_sha256(self) -> str:
         """Of the parameters as they are now, as a checkpoint has it."""
         return params_sha256(self.model.state_dict())
@@ -204,7 +198,7 @@ class Replayer:
         Raises:
             JournalError: when the journal does not hold this step's units.
         """
-        result = self._crew.gradient(self.parameters(), self.step, self.twin())
+        result = self._crew.gradient(self.parameters(), self.step)
         assign_gradient(list(self.task.trainable.values()), result.gradient, self.step)
         self._optimizer.step()
         self._schedule.step()

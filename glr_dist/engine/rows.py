@@ -2,8 +2,8 @@
 
 A block's rows are a pure function of (task, block, the surrogate's parameters), so that evaluators, reconstructors,
 a replay and an audit all find the same, whoever makes them and whatever died on the way (Goodfellow et al., 2015: x +
-epsilon * sign(d loss / d x)). The surrogate is a fixed network, or the twin of the network in training: its own
-parameters, the derivative of a hard sigmoid in the place of the Heaviside units'.
+epsilon * sign(d loss / d x)). The surrogate is a fixed network, or the network in training itself with the derivative of
+a hard sigmoid in the place of the Heaviside units'.
 
 The attacks are those of `glr_dist.attacks.attack`; beside them the engine knows nothing of that room but how a
 surrogate is built again. They are always made on the CPU, also for workers with GPUs: a sign that hangs on the last bit of
@@ -15,10 +15,7 @@ Shapes: R rows of a block, D all parameters.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,58 +25,15 @@ from glr_dist.attacks.attack import check_images, fgsm, pgd
 from glr_dist.attacks.input_gradient import NoGradientError
 from glr_dist.core.activations import straight_through
 from glr_dist.data.batches import Block
-from glr_dist.engine.config import AugmentConfig
 from glr_dist.engine.task import Task, block_rows, load_parameters
 from glr_dist.errors import UserError
 from glr_dist.seeds import Purpose, seed_of
 
 Rows = tuple[Tensor, Tensor]  # inputs [R, ...], labels [R]
+Made = tuple[np.ndarray, np.ndarray] | None  # rows as they travel: float32 [R, ...] and int64 [R]
 
 _JITTER, _START = 0, 1
 _PROBE_ROWS = 32
-
-
-@dataclass(frozen=True)
-class Supply:
-    """What a call brings along for the rows of its block.
-
-    Attributes:
-        twin: the twin's parameters, float32 [D], or a reference to them; None: the call's own parameters.
-        made: the rows themselves, (float32 [R, ...], int64 [R]), or a reference to them; None: to be made.
-    """
-
-    twin: Any = None
-    made: Any = None
-
-
-MAKE = Supply()
-
-
-class Twin:
-    """Keeps the parameters that the twin has until its next refresh: those of step ``refresh * floor(step / refresh)``."""
-
-    def __init__(self, augment: AugmentConfig, state: Mapping[str, Any] | None = None) -> None:
-        """Begin, or go on with what `state_dict` gave an interrupted run's checkpoint."""
-        self._augment = augment
-        self._parameters: np.ndarray | None = state["twin"].numpy() if state and "twin" in state else None
-
-    def at(self, step: int, parameters: np.ndarray) -> np.ndarray | None:
-        """The twin's parameters at a step, None where they are always the network's own.
-
-        Args:
-            step: counted from 0; every step, or the same again.
-            parameters: the network's at that step, float32 [D].
-        """
-        if not self._augment.keeps_twin:
-            return None
-        if step % self._augment.refresh == 0:
-            self._parameters = parameters
-        assert self._parameters is not None, "the twin of an earlier step is missing"
-        return self._parameters
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps, {} where there is nothing to keep."""
-        return {} if self._parameters is None else {"twin": torch.from_numpy(self._parameters)}
 
 
 class BlockRows:
@@ -93,36 +47,37 @@ class BlockRows:
         self._moves = bool(task.augment.attack) and task.surrogate is None  # the parameters make a difference
         self._latest: tuple[Block, np.ndarray, Rows] | None = None
 
-    def of(self, parameters: np.ndarray, block: Block, supply: Supply = MAKE) -> Rows:
+    def of(self, parameters: np.ndarray, block: Block, made: Made = None) -> Rows:
         """The rows of a block, fresh tensors on the CPU.
 
         Args:
             parameters: all parameters of the network in training, float32 [D].
             block: which rows.
-            supply: what the call brought along.
+            made: the rows, where the call brought them along; None: they are made here.
 
         Raises:
             UserError: for inputs outside [0, 1].
         """
         if not self._task.augment.active:
             return block_rows(self._task, block)
-        if supply.made is not None:
-            x, labels = supply.made
-            return torch.tensor(x), torch.tensor(labels)  # fresh memory: the bits of a product depend on alignment
-        x, labels = self._made(block, parameters if supply.twin is None else supply.twin)
+        if made is not None:
+            return torch.tensor(made[0]), torch.tensor(
+                made[1]
+            )  # fresh memory: the bits of a product depend on alignment
+        x, labels = self._made(block, parameters)
         return x.clone(), labels
 
-    def _made(self, block: Block, twin: np.ndarray) -> Rows:
-        if self._latest is not None and self._latest[0] == block and self._same(self._latest[1], twin):
+    def _made(self, block: Block, parameters: np.ndarray) -> Rows:
+        if self._latest is not None and self._latest[0] == block and self._same(self._latest[1], parameters):
             return self._latest[2]
         if self._moves:
-            load_parameters(self._network, twin)
+            load_parameters(self._network, parameters)
         rows = augmented_rows(self._task, block, self._network)
-        self._latest = block, twin.copy(), rows
+        self._latest = block, parameters.copy(), rows
         return rows
 
-    def _same(self, before: np.ndarray, twin: np.ndarray) -> bool:
-        return not self._moves or np.array_equal(before, twin)
+    def _same(self, before: np.ndarray, parameters: np.ndarray) -> bool:
+        return not self._moves or np.array_equal(before, parameters)
 
 
 def augmented_rows(task: Task, block: Block, network: nn.Module) -> Rows:
@@ -131,7 +86,7 @@ def augmented_rows(task: Task, block: Block, network: nn.Module) -> Rows:
     Args:
         task: what is trained, and how its rows are changed.
         block: which rows.
-        network: the surrogate, or the network in training at the twin's parameters.
+        network: the surrogate, or the network in training at its parameters.
 
     Raises:
         UserError: for inputs outside [0, 1].
@@ -171,12 +126,12 @@ def refuse_without_input_gradient(task: Task) -> None:
             ) from error
         raise UserError(
             f"--surrogate {task.surrogate.place}: its network has no gradient; use a --method bp run, or leave"
-            " --surrogate out for the straight-through twin"
+            " --surrogate out for the straight-through derivative of the network itself"
         ) from error
 
 
 def _derivative(task: Task) -> AbstractContextManager[None]:
-    """A fixed surrogate has derivatives of its own, a twin needs one for its Heaviside units."""
+    """A fixed surrogate has derivatives of its own, the network in training needs one for its Heaviside units."""
     return straight_through() if task.surrogate is None else nullcontext()
 
 

@@ -21,7 +21,6 @@ from glr_dist.engine.async_evaluation import refuse_without_split, spectated
 from glr_dist.engine.checks import set_up
 from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Clock, Driver, Progress
-from glr_dist.engine.rows import Twin
 from glr_dist.engine.task import Task
 from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.errors import UserError
@@ -163,7 +162,7 @@ def _train(
     if config.evaluate_every:
         refuse_without_split(task)
     meta = run_meta(config, task, own_model=own_model, own_loss=loss is not None)
-    first, clock, twin = 0, Clock(), Twin(task.augment)
+    first, clock = 0, Clock()
     if resumed is None:
         run_dir = run_dir or new_run_name("run")
         refuse_taken(run_dir)
@@ -175,7 +174,6 @@ def _train(
         if point is not None:
             checkpoint = load_checkpoint(point)
             restore(checkpoint, meta, model, optimizer, schedule)
-            twin = Twin(task.augment, checkpoint.training)
             before, first, clock = checkpoint.meta, checkpoint.step, Clock(**checkpoint.meta["clock"])
         if before is not None:  # decided once for a run: the two ways may differ in the last bit
             task = dataclasses.replace(task, fold=before["fold"])
@@ -203,7 +201,6 @@ def _train(
             checkpoint_every=config.checkpoint_every,
             first_step=first,
             clock=clock,
-            twin=twin,
             evaluate_every=config.evaluate_every,
             look=look,
         )

@@ -21,7 +21,6 @@ from glr_dist.data.source import DataSource
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.replay import Replayer, device_of
-from glr_dist.engine.rows import Supply
 from glr_dist.errors import UserError
 
 _SEED_BITS = 53  # whole numbers that JSON readers of any language keep
@@ -158,7 +157,7 @@ def _differences(replayer: Replayer, evaluator: Evaluator, positions: Set[int]) 
         return []
     journalled = replayer.journal.of_step(replayer.step)
     units = [unit for position, unit in enumerate(journalled) if position in positions]
-    evaluated = evaluator.evaluate(replayer.parameters(), units, Supply(twin=replayer.twin()))
+    evaluated = evaluator.evaluate(replayer.parameters(), units)
     found = []
     for unit, losses in zip(units, evaluated, strict=True):
         if not np.array_equal(losses, journalled[unit]):

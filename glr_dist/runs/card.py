@@ -115,7 +115,7 @@ def refuse_other_surrogate(theirs: Mapping[str, Any], ours: Mapping[str, Any], p
     if was == found:
         return
     if then is None:
-        raise UserError(f"{place}: its adversarial rows were made on its own twin; leave --surrogate out")
+        raise UserError(f"{place}: its adversarial rows were made on the network itself; leave --surrogate out")
     if now is None:
         raise UserError(f"{place}: its adversarial rows were made on another network; give --surrogate {then['place']}")
     raise UserError(

@@ -10,31 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from small_runs import JOINT, STEPS, crews_watched, outcome, small_task, train_small
 
 from glr_dist.engine.actors import arrived
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
-from glr_dist.engine.rows import BlockRows, Supply
 from glr_dist.engine.task import flat_parameters
 from glr_dist.workers.pool import RayPool
 
 FGSM = {"augment.attack": "fgsm", "augment.epsilon": 0.2}
 SURROGATE = "put the checkpoint's place here"
 RUNS: dict[str, dict[str, Any]] = {
-    "twin": FGSM,
-    "refreshed": FGSM | {"augment.refresh": 5, "augment.jitter": 0.1},
+    "itself": FGSM,
+    "jittered": FGSM | {"augment.jitter": 0.1},
     "pgd": JOINT | {"augment.attack": "pgd", "augment.steps": 3},
     "surrogate": FGSM | {"augment.surrogate": SURROGATE},
-    "bp": FGSM | {"method": "bp", "model.activation": "tanh", "augment.refresh": 3},
+    "bp": FGSM | {"method": "bp", "model.activation": "tanh"},
 }
 CREWS = [  # run, evaluators, reconstructors, generators
-    ("twin", 2, 1, 0),
-    ("twin", 2, 1, 1),
-    ("twin", 0, 0, 1),
-    ("refreshed", 2, 0, 0),
-    ("refreshed", 1, 1, 2),
+    ("itself", 2, 1, 0),
+    ("itself", 2, 1, 1),
+    ("itself", 0, 0, 1),
+    ("jittered", 2, 0, 0),
+    ("jittered", 1, 1, 2),
     ("pgd", 1, 1, 1),
     ("surrogate", 1, 0, 1),
     ("surrogate", 2, 1, 1),
@@ -107,12 +105,10 @@ def test_the_runs_differ_from_each_other_and_from_clean_ones(
     assert len(set(digests)) == len(RUNS) + 1
 
 
-@pytest.mark.parametrize("name", ["twin", "refreshed"])
+@pytest.mark.parametrize("name", ["itself", "jittered"])
 def test_killed_generators_change_nothing(
     name: str, in_process: Callable[[str], dict[str, Any]], tmp_path: Path, ray_session: None
 ) -> None:
-    """One dies between steps, with the next step's rows made or in the making where it works ahead."""
-
     def kill_one(progress: Progress) -> None:
         if progress.step in (3, 7):
             pool = crews[0].generation.generators
@@ -137,31 +133,15 @@ def test_rows_whose_maker_died_are_made_where_they_are_needed(ray_session: None,
         generators = crews[0].generation.generators
         if progress.step == 1 and generators is not None:
             actor = generators._workers[0].actor
-            made.extend(ray.get(actor.work.remote((block, Supply()), parameters)))
+            made.extend(ray.get(actor.work.remote((block,), parameters)))
 
     with crews_watched() as crews:
         train_small(tmp_path / "run", FGSM | {"steps": 2} | engine(0, 0, 1), show=keep)
-    elsewhere: Any = ray.remote(num_cpus=0)(arrived)
+    elsewhere: Any = ray.remote(num_cpus=0)(lambda refs: arrived(refs[0]))
     deadline = time.monotonic() + 60
-    while (supply := ray.get(elsewhere.remote(Supply(made=made[0], twin=ray.put(parameters))))).made is not None:
+    while ray.get(elsewhere.remote(made)) is not None:
         assert time.monotonic() < deadline  # the run is over, its generator is gone, and soon what it made
         time.sleep(0.2)
-    assert torch.equal(BlockRows(task).of(parameters + 1, block, supply)[0], BlockRows(task).of(parameters, block)[0])
-
-
-def test_generators_work_a_step_ahead_where_they_can(ray_session: None, tmp_path: Path) -> None:
-    """Between steps, what is under way are the next step's blocks, but before a refresh."""
-    under_way: list[int] = []
-
-    def look(progress: Progress) -> None:
-        pool = crews[0].generation.generators
-        assert pool is not None
-        under_way.append(len(pool._open))
-
-    with crews_watched() as crews:
-        train_small(tmp_path / "run", RUNS["refreshed"] | engine(1, 0, 1), show=look)
-    refreshes = {step for step in range(1, STEPS + 1) if step % 5 == 0}
-    assert under_way == [0 if step in refreshes else 4 for step in range(1, STEPS + 1)]
 
 
 def test_rows_never_come_to_the_driver(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,9 +157,8 @@ def test_rows_never_come_to_the_driver(ray_session: None, tmp_path: Path, monkey
             answers.append(answer[1])
         return answer
 
-    def never(supply: Supply) -> Supply:
-        assert supply.made is None, "rows in the driver"
-        return supply
+    def never(rows: Any) -> None:
+        assert rows is None, "rows in the driver"
 
     monkeypatch.setattr(RayPool, "_settle", watched)
     monkeypatch.setattr("glr_dist.engine.crew.arrived", never)

@@ -85,7 +85,7 @@ def test_what_cannot_be_is_refused(config: Any, message: str) -> None:
 
 def test_an_option_that_the_optimizer_lacks_is_refused() -> None:
     config = OptimizerConfig(name="sgd", options={"momentun": 0.9})
-    with pytest.raises(UserError, match="options.momentun: sgd has no such argument; did you mean 'momentum'"):
+    with pytest.raises(UserError, match=r"options\.momentun: sgd has no such argument; did you mean 'momentum'"):
         build_optimizer(config, [nn.Parameter(torch.zeros(1))])
 
 

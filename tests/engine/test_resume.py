@@ -29,8 +29,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "zero-one-joint-cosine": JOINT | {"loss": "zero-one", "schedule.name": "cosine", "noise.source": "generator"},
     "es-nadam-step": ES | {"optimizer.name": "nadam", "schedule.name": "step", "schedule.every": 3},
     "straight-through-rmsprop": {"method": "straight-through", "optimizer.name": "rmsprop"},
-    "augmented-between-refreshes": {"augment.attack": "fgsm", "augment.refresh": 5, "augment.jitter": 0.1},
-    "augmented-bp": {"method": "bp", "model.activation": "relu", "augment.attack": "pgd", "augment.refresh": 4},
+    "augmented": {"augment.attack": "fgsm", "augment.jitter": 0.1},
+    "augmented-bp": {"method": "bp", "model.activation": "relu", "augment.attack": "pgd"},
     "epochs": {"batch": 640, "units.rows": 160, "estimator.copies": 4},  # one step an epoch
 }
 

@@ -15,9 +15,8 @@ from torch.nn.functional import cross_entropy
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.batches import Block
 from glr_dist.engine.checks import make_task
-from glr_dist.engine.config import AugmentConfig
 from glr_dist.engine.replay import replay
-from glr_dist.engine.rows import BlockRows, Supply, Twin, augmented_rows
+from glr_dist.engine.rows import BlockRows, augmented_rows
 from glr_dist.engine.task import Task, block_rows, flat_parameters
 from glr_dist.engine.verify import verify
 from glr_dist.errors import UserError
@@ -131,9 +130,8 @@ def test_rows_are_a_function_of_block_and_parameters_whatever_was_asked_before(k
     found = [rows.of(values, block)[0] for values, block in asked]
     found[2].zero_()  # a network may work in place on what it is given
     assert torch.equal(found[3], fresh)
-    assert torch.equal(rows.of(others, one, Supply(twin=parameters))[0], fresh)
     assert not torch.equal(found[1], fresh)
-    assert torch.equal(rows.of(others, other, Supply(made=(fresh.numpy(), np.arange(8))))[0], fresh)
+    assert torch.equal(rows.of(others, other, (fresh.numpy(), np.arange(8)))[0], fresh)
 
 
 def test_pgd_goes_further_than_fgsm_and_stays_in_the_ball(surrogate: Path) -> None:
@@ -148,25 +146,6 @@ def test_pgd_goes_further_than_fgsm_and_stays_in_the_ball(surrogate: Path) -> No
         assert float((x - clean).abs().max()) <= 0.1 + 1e-6
         losses[attack] = cross_entropy(task.surrogate.model(x), labels).item()
     assert losses["pgd"] > losses["fgsm"]
-
-
-def test_the_twin_is_the_network_of_the_latest_refresh() -> None:
-    config = AugmentConfig(attack="fgsm", refresh=3)
-    twin, resumed = Twin(config), None
-    found = []
-    for step in range(8):
-        if step == 5:
-            resumed = Twin(config, twin.state_dict())
-        values = twin.at(step, np.full(2, step, np.float32))
-        assert values is not None
-        found.append(values[0])
-        if resumed is not None:
-            np.testing.assert_array_equal(resumed.at(step, np.full(2, step, np.float32)), values)
-    assert found == [0, 0, 0, 3, 3, 3, 6, 6]
-    for other in ({"refresh": 1}, {"surrogate": "somewhere"}, {"attack": "", "refresh": 3}):
-        keeper = Twin(AugmentConfig(**({"attack": "fgsm"} | other)))
-        assert keeper.at(0, np.zeros(2, np.float32)) is None
-        assert keeper.state_dict() == {}
 
 
 def test_a_block_that_is_saturated_stays_as_it_is() -> None:
@@ -221,12 +200,7 @@ def accuracy(model: nn.Module, x: Tensor, labels: Tensor) -> float:
         ({"augment.share": 1.5}, r"augment.share = 1.5: must be from 0 to 1"),
         ({"augment.jitter": -1.0}, r"augment.jitter = -1.0: must be from 0 to 1"),
         ({"augment.part": 0.0}, r"augment.part = 0.0: must be above 0, at most 1"),
-        ({"augment.refresh": 0}, r"augment.refresh = 0: must be at least 1"),
         ({"augment.surrogate": "run"}, r"augment.surrogate = 'run': nothing is attacked; add --augment fgsm"),
-        (
-            FGSM | {"augment.surrogate": "run", "augment.refresh": 2},
-            r"augment.refresh = 2: a surrogate from a checkpoint",
-        ),
         ({"engine.generators": 1}, r"engine.generators = 1: makes adversarial rows, and there are none; add --augment"),
         (FGSM | {"engine.generators": -1}, r"engine.generators = -1: must be at least 0"),
     ],
@@ -260,7 +234,7 @@ def test_what_cannot_go_together_is_refused(surrogate: Path, tmp_path: Path) -> 
         small_task(FGSM | {"augment.surrogate": str(tmp_path / "own")})
 
 
-def test_a_network_that_no_twin_helps_is_refused() -> None:
+def test_a_network_that_no_derivative_helps_is_refused() -> None:
     class Signs(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -295,9 +269,9 @@ def test_a_run_is_held_to_its_surrogate(surrogate: Path, tmp_path: Path) -> None
         resume_small(tmp_path / "run", overrides={"augment.surrogate": str(other)})
     with pytest.raises(UserError, match=r"rows were made on another network; give --surrogate .*first"):
         resume_small(tmp_path / "run", overrides={"augment.surrogate": ""})
-    train_small(tmp_path / "twin", FGSM, seconds=0.0)
-    with pytest.raises(UserError, match=r"rows were made on its own twin; leave --surrogate out"):
-        resume_small(tmp_path / "twin", overrides={"augment.surrogate": str(moved)})
+    train_small(tmp_path / "itself", FGSM, seconds=0.0)
+    with pytest.raises(UserError, match=r"rows were made on the network itself; leave --surrogate out"):
+        resume_small(tmp_path / "itself", overrides={"augment.surrogate": str(moved)})
     resume_small(tmp_path / "run", overrides={"augment.surrogate": str(moved)})
     assert outcome(tmp_path / "run")["weights"] == outcome(tmp_path / "whole")["weights"]
     with pytest.raises(UserError, match=r"--surrogate: there is no checkpoint at .*first"):
