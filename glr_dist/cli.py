@@ -13,12 +13,16 @@ import click
 
 from glr_dist import __version__
 from glr_dist.commands.attack import attack
-from glr_dist.commands.cluster import check, jobs, submit
-from glr_dist.commands.data import data, presets
+from glr_dist.commands.check import check
+from glr_dist.commands.data import data
 from glr_dist.commands.evaluate import evaluate
-from glr_dist.commands.replay import replay, verify
+from glr_dist.commands.jobs import jobs
+from glr_dist.commands.presets import presets
+from glr_dist.commands.replay import replay
+from glr_dist.commands.submit import submit
 from glr_dist.commands.terminal import INTERRUPTED
 from glr_dist.commands.train import train
+from glr_dist.commands.verify import verify
 from glr_dist.errors import UserError
 
 

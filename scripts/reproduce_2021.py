@@ -23,7 +23,7 @@ import click
 from table_recipe import Say, Training, cell, markdown, run_command, train_all
 
 from glr_dist.attacks.config import AttackConfig
-from glr_dist.commands.evaluation_options import job_display
+from glr_dist.commands.display import job_display
 from glr_dist.commands.terminal import absolute, say
 from glr_dist.errors import UserError, nearest
 from glr_dist.robustness.evaluation import evaluate_robustness, open_data

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glr_dist.commands.evaluation_options import actors, attack_configs, attack_options, data_options, job_display
+from glr_dist.commands.options import actors, attack_configs, attack_options, data_options, json_option
 from glr_dist.commands.terminal import INTERRUPTED, absolute, import_from_here, say
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @data_options
 @click.option("--out", metavar="DIR", help="The set's new folder, or a URI.  [default: attacks/RUN-ATTACK/eps-E]")
 @click.option("--workers", type=click.IntRange(min=-1), default=-1, help="Actors; 0: in this process; -1: all CPUs.")
-@click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
+@json_option
 def attack(
     surrogate: str,
     name: str,
@@ -45,7 +45,7 @@ def attack(
     Writes one set of samples for each --epsilon, for `glr-dist evaluate --samples`.
     """
     import_from_here()
-    from glr_dist.commands.summary import show_table
+    from glr_dist.commands.display import job_display, show_table
     from glr_dist.robustness.evaluation import attack_set, open_data
     from glr_dist.robustness.selection import Selection
     from glr_dist.robustness.subjects import open_subject

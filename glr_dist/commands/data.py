@@ -1,4 +1,4 @@
-"""The commands ``glr-dist data`` and ``glr-dist presets``: what there is to train on, and how."""
+"""The group ``glr-dist data``: data sets as folders of shards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def data() -> None:
 @click.option("--shards", type=int, default=8, show_default=True, help="Training shards.")
 def prepare(source: str, out: str, data_root: str, shards: int) -> None:
     """Write SOURCE (digits, mnist, fashion-mnist, cifar10, or a folder with train/CLASS/IMAGE) as shards in OUT."""
-    from glr_dist.commands.summary import file_size, show_table
+    from glr_dist.commands.display import file_size, show_table
     from glr_dist.data.prepare import prepare as write
 
     report = write(source, out, root=data_root, shards=shards)
@@ -32,16 +32,3 @@ def prepare(source: str, out: str, data_root: str, shards: int) -> None:
     }
     show_table(f"Prepared {report['name']}", rows)
     click.echo(f"train on it: glr-dist train --set data.name=parquet --data-root {shlex.quote(report['out'])}")
-
-
-@click.command(short_help="List the presets, or print one.")
-@click.argument("name", required=False)
-def presets(name: str | None) -> None:
-    """List the presets; with NAME, print its TOML, to start a file of your own from."""
-    from glr_dist.commands.summary import show_table
-    from glr_dist.config import preset_names, preset_text
-
-    if name is not None:
-        click.echo(preset_text(name), nl=False)
-        return
-    show_table("Presets", {known: preset_text(known).splitlines()[0].lstrip("# ") for known in preset_names()})

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glr_dist.commands.evaluation_options import actors, attack_configs, attack_options, data_options, job_display
+from glr_dist.commands.options import actors, attack_configs, attack_options, data_options, json_option
 from glr_dist.commands.terminal import INTERRUPTED, absolute, import_from_here, json_line, say
 from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
     from glr_dist.robustness.findings import Findings
+    from glr_dist.robustness.measurement import Evaluation
 
 _REPORT = {"report.json", "report.md", "pictures"}
 
@@ -44,7 +45,7 @@ _REPORT = {"report.json", "report.md", "pictures"}
 )
 @click.option("--generators", type=click.IntRange(min=1), default=1, help="Generation actors, for surrogates.")
 @click.option("--out", metavar="DIR", help="Write report.json, report.md and pictures there.")
-@click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
+@json_option
 def evaluate(checkpoints: Sequence[str], as_json: bool, **options: Any) -> None:
     """Measure CHECKPOINTs, each a checkpoint's folder or a run's (its newest checkpoint).
 
@@ -96,17 +97,35 @@ def _refuse_idle_sizes(options: Mapping[str, Any]) -> None:
 
 
 def _measure(checkpoint: str, options: Mapping[str, Any], as_json: bool) -> None:
-    from glr_dist.commands.summary import evaluation_rows, show_table
+    from glr_dist.commands.display import show_table
     from glr_dist.robustness.measurement import evaluate as measure
 
     names = ("dataset", "data_root", "split", "votes", "trust_model")
     result = measure(checkpoint, **{name: options[name] for name in names}, say=say)
-    show_table("Evaluated", evaluation_rows(result), to_stderr=as_json)
+    show_table("Evaluated", _rows(result), to_stderr=as_json)
     if as_json:
         click.echo(json_line({key: value for key, value in dataclasses.asdict(result).items() if value is not None}))
 
 
+def _rows(result: Evaluation) -> dict[str, Any]:
+    """An evaluation as the lines of a table."""
+    from glr_dist.commands.display import percent
+
+    rows = {
+        "checkpoint": result.checkpoint,
+        "data": f"{result.dataset}, {result.split}, {result.n:,} examples",
+        "accuracy": percent(result.accuracy),
+        f"loss ({result.loss_name})": f"{result.loss:.4f}",
+    }
+    if result.votes is not None:
+        assert result.noisy_loss is not None
+        rows[f"accuracy, {result.votes} noisy votes"] = percent(result.noisy_accuracy)
+        rows["loss, noisy"] = f"{result.noisy_loss:.4f}"
+    return rows | {"params_sha256": f"{result.params_sha256[:12]}..."}
+
+
 def _findings(checkpoints: Sequence[str], options: Mapping[str, Any]) -> Findings:
+    from glr_dist.commands.display import job_display
     from glr_dist.robustness.evaluation import evaluate_robustness, open_data
     from glr_dist.robustness.selection import Selection
     from glr_dist.robustness.subjects import open_subjects

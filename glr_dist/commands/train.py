@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glr_dist.commands.run_options import DEFAULT_PRESET, config_overrides, run_options, settings_option
+from glr_dist.commands.options import DEFAULT_PRESET, config_overrides, json_option, run_options, settings_option
 from glr_dist.commands.terminal import INTERRUPTED, import_from_here, json_line, say
 from glr_dist.errors import UserError
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option("--trust-model", is_flag=True, help="With --resume: import the model.factory that the run names.")
 @click.option("--tensorboard", is_flag=True, default=None, help="Write TensorBoard event files too.")
 @settings_option
-@click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
+@json_option
 def train(
     preset: str | None,
     resumed: str | None,
@@ -62,8 +62,7 @@ def train(
                     f"{name} {value}: --resume takes the config and the folder of the run; leave {name} out"
                 )
     import_from_here()
-    from glr_dist.commands.progress import progress_display
-    from glr_dist.commands.summary import show_table, train_rows
+    from glr_dist.commands.display import progress_display, show_table
     from glr_dist.engine.session import new_run_name
 
     run = resumed or run_dir or new_run_name(Path(preset or DEFAULT_PRESET).stem)
@@ -76,10 +75,30 @@ def train(
     except KeyboardInterrupt:
         say(_how_to_go_on(run))
         sys.exit(INTERRUPTED)
-    show_table("Trained", train_rows(result), to_stderr=as_json)
+    show_table("Trained", _rows(result), to_stderr=as_json)
     click.echo(f"run: {result.run}", err=as_json)
     if as_json:
         click.echo(json_line(dataclasses.asdict(result)))
+
+
+def _rows(result: TrainResult) -> dict[str, Any]:
+    """A finished run as the lines of a table."""
+    from glr_dist.commands.display import file_size, percent
+
+    workers = str(result.workers) if result.workers else "in this process"
+    return {
+        "run": Path(result.run).name,
+        "checkpoint": Path(result.checkpoint).name,
+        "steps": f"{result.steps:,}",
+        "seconds": f"{result.seconds:.1f}",
+        "workers": f"{workers} ({result.workers_lost} lost)" if result.workers_lost else workers,
+        "validation accuracy": percent(result.validation_accuracy),
+        "test accuracy": percent(result.test_accuracy),
+        "noisy forward passes": f"{result.noisy_forwards:,} ({result.noisy_forwards_per_second:,.0f} a second)",
+        "bytes up": file_size(result.bytes_up),
+        "bytes down": file_size(result.bytes_down),
+        "params_sha256": f"{result.params_sha256[:12]}...",
+    }
 
 
 def _start(

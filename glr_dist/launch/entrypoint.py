@@ -111,7 +111,7 @@ def _replaced(arguments: Sequence[str], parameter: click.Parameter, old: str, ne
 
 
 def _new_run(preset: str | None) -> str:
-    from glr_dist.commands.run_options import DEFAULT_PRESET
+    from glr_dist.commands.options import DEFAULT_PRESET
     from glr_dist.engine.session import new_run_name
 
     return new_run_name(Path(preset or DEFAULT_PRESET).stem)

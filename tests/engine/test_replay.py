@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from small_runs import CONV, ES, JOINT, STEPS, digits, resume_small, small_task, train_small
 from torch import nn
 
-from glr_dist.commands import replay as replay_commands
+from glr_dist.cli import main
 from glr_dist.core import losses as core_losses
 from glr_dist.core.activations import Heaviside
 from glr_dist.data.arrays import ArrayDataset
@@ -69,7 +69,7 @@ def one_loss_changed(row: JournalRow) -> JournalRow:
 
 def command(name: str, *arguments: str) -> tuple[int, dict[str, Any], str]:
     """Exit code, the JSON object and standard error."""
-    result = CliRunner().invoke(getattr(replay_commands, name), [*arguments, "--json"], catch_exceptions=False)
+    result = CliRunner().invoke(main, [name, *arguments, "--json"])
     return result.exit_code, json.loads(result.stdout.splitlines()[-1]), result.stderr
 
 

@@ -100,9 +100,6 @@ def test_no_job_shows_the_token(ended: dict[str, Ended]) -> None:
 
 def _jobs(cluster: str, *arguments: str) -> Result:
     """``glr-dist jobs``, in this process."""
-    from glr_dist.commands.cluster import jobs
-
-    main.add_command(jobs)
     return CliRunner().invoke(main, ["jobs", "--address", cluster, *arguments])
 
 

@@ -76,7 +76,7 @@ def test_a_training_that_fails_says_why(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_command_of_a_training_makes_its_config(tmp_path: Path) -> None:
-    from glr_dist.commands.run_options import config_overrides
+    from glr_dist.commands.options import config_overrides
     from glr_dist.config import load_config
 
     command = digits(3).command(tmp_path, "somewhere")

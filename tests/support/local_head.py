@@ -14,13 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_COMMAND = """
-from glr_dist.cli import main
-from glr_dist.commands.cluster import check, jobs, submit
-for command in (check, jobs, submit):
-    main.add_command(command)
-main()
-"""
 _START_SECONDS = 60
 
 
@@ -62,7 +55,7 @@ def start_cli(
     """Within: ``glr-dist`` in a process of its own; a variable that is None is taken out of its environment."""
     changed = {**os.environ, **(env or {})}
     process = subprocess.Popen(
-        [sys.executable, "-c", _COMMAND, *arguments],
+        [sys.executable, "-m", "glr_dist.cli", *arguments],
         cwd=cwd,
         env={key: value for key, value in changed.items() if value is not None},
         stdout=subprocess.PIPE,

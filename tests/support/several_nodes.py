@@ -22,7 +22,6 @@ from click.testing import CliRunner
 from ray.cluster_utils import Cluster
 
 from glr_dist.cli import main
-from glr_dist.commands.cluster import check
 from glr_dist.config import Config, parse_config
 from glr_dist.data.shards import write_shards
 from glr_dist.launch.preflight import preflight
@@ -75,7 +74,6 @@ def main_program(folder: Path) -> dict[str, Any]:
 
 
 def _checked(*arguments: str) -> dict[str, Any]:
-    main.add_command(check)
     data = ("--set", "data.name=parquet", "--set", "data.root=~/shards")
     result = CliRunner().invoke(main, ["check", *data, *arguments])
     return {"code": result.exit_code, "out": result.stdout, "err": result.stderr}

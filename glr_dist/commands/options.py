@@ -1,4 +1,4 @@
-"""What ``glr-dist attack`` and ``glr-dist evaluate`` do alike: their options, their actors and how they show progress."""
+"""The options of all commands, each declared once: what describes a run, samples, an attack, a cluster."""
 
 from __future__ import annotations
 
@@ -9,16 +9,100 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glr_dist.commands.terminal import say
+from glr_dist.commands.terminal import absolute
 from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
     from glr_dist.attacks.config import AttackConfig
 
+DEFAULT_PRESET = "digits-threshold"
 _DEFAULT_EPSILON = 0.1
 _STAND_IN_RESTARTS = 3  # of attacks whose derivative is not the network's own
 _START_SECONDS = 10.0  # for CPUs that are just coming free
-_LINE_SECONDS = 5.0  # between lines where there is no terminal
+_KEYS = {  # option -> config key
+    "data_root": "data.root",
+    "workers": "engine.workers",
+    "reconstructors": "engine.reconstructors",
+    "generators": "engine.generators",
+    "gpus_per_worker": "engine.gpus_per_worker",
+    "augment": "augment.attack",
+    "augment_share": "augment.share",
+    "augment_epsilon": "augment.epsilon",
+    "surrogate": "augment.surrogate",
+    "method": "method",
+    "loss": "loss",
+    "seed": "seed",
+    "steps": "steps",
+    "evaluate_every": "evaluate_every",
+    "journal": "journal",
+    "tensorboard": "tensorboard",
+}
+
+json_option = click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
+address_option = click.option(
+    "--address", metavar="URL", help="The cluster's dashboard.  [default: RAY_ADDRESS, or http://127.0.0.1:8265]"
+)
+settings_option = click.option(
+    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any config key; repeatable."
+)
+
+
+def run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the preset, and the options that say where the data is and who does the work."""
+    for option in (
+        click.option("--gpus-per-worker", type=float, help="GPUs of each worker; may be a fraction."),
+        click.option("--generators", type=int, help="Actors for adversarial rows; 0: made where they are needed."),
+        click.option("--reconstructors", type=int, help="Reconstructor actors; 0: reconstruct in the driver."),
+        click.option("--workers", type=int, help="Evaluators; 0: in this process, without Ray; -1: all CPUs."),
+        click.option(
+            "--data-root", metavar="DIR", help="Folder of the data, as every node sees it; downloaded when left out."
+        ),
+        click.argument("preset", metavar="[PRESET|FILE.toml]", required=False),
+    ):
+        command = option(command)
+    return command
+
+
+def config_overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Config keys and values, from named options and from ``--set``.
+
+    Args:
+        options: by the name of their parameter; None where the option was left out.
+        settings: each "KEY=VALUE".
+
+    Returns:
+        Values by dotted key; the folders of data and surrogate as absolute paths.
+
+    Raises:
+        UserError: a setting is no KEY=VALUE, or its key is given twice.
+    """
+    from glr_dist.settings import override
+
+    found = {_KEYS[option]: value for option, value in options.items() if value is not None}
+    for setting in settings:
+        key, value = override(setting)
+        if key in found:
+            raise UserError(f"--set {setting}: {key} is given twice; leave one out")
+        found[key] = value
+    for key in ("data.root", "augment.surrogate"):
+        if found.get(key) and "://" not in found[key]:
+            found[key] = absolute(found[key])  # the run may be resumed from another folder
+    return found
+
+
+def journal_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the run whose journal it reads, and where what belongs to it lies now."""
+    for option in (
+        json_option,
+        click.option("--trust-model", is_flag=True, help="Import and run the model.factory that the run names."),
+        click.option(
+            "--surrogate", metavar="CHECKPOINT", help="Where its surrogate lies now, if it had one that moved."
+        ),
+        click.option("--data-root", metavar="DIR", help="Folder of the data.  [default: the run's]"),
+        click.argument("run"),
+    ):
+        command = option(command)
+    return command
 
 
 def data_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -127,35 +211,3 @@ def _room(wanted: int) -> int:
             break
         time.sleep(0.2)
     return room
-
-
-@contextmanager
-def job_display() -> Iterator[Callable[[int, int, str], None]]:
-    """Within: a function that shows on standard error how many jobs are done: a bar on a terminal, else lines."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines()
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda done, jobs, last: bar.update(task, completed=done, total=jobs, description=last)
-
-
-def _lines() -> Callable[[int, int, str], None]:
-    began = told = 0.0
-
-    def show(done: int, jobs: int, last: str) -> None:
-        nonlocal began, told
-        now = time.monotonic()
-        if done == 1:  # actors take seconds to start: they don't count
-            began = told = now
-        if done != jobs and now - told < _LINE_SECONDS:
-            return
-        told = now
-        say(f"{done}/{jobs} chunks of samples, {last}; {(now - began) / max(done - 1, 1) * (jobs - done):.0f} s left")
-
-    return show

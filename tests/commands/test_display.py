@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glr_dist.commands.progress import describe, progress_display
+from glr_dist.commands.display import describe, progress_display
 from glr_dist.engine.driver import Progress
 
 

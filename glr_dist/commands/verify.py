@@ -1,0 +1,59 @@
+"""The command ``glr-dist verify``; exit code 1 when a unit differs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import click
+
+from glr_dist.commands.options import journal_options
+from glr_dist.commands.terminal import absolute, say
+
+_SHOWN = 10  # differences told one by one
+
+
+@click.command(short_help="Audit a share of the journalled losses.")
+@click.option("--share", type=float, default=0.05, show_default=True, help="Of the units, in (0, 1].")
+@click.option("--seed", type=int, help="Of the choice of units.  [default: one that nobody can foresee]")
+@journal_options
+def verify(
+    run: str,
+    share: float,
+    seed: int | None,
+    data_root: str | None,
+    surrogate: str | None,
+    trust_model: bool,
+    as_json: bool,
+) -> None:
+    """Evaluate a random share of the units in RUN's journal again and report every loss that differs."""
+    from glr_dist.commands.display import progress_display, show_table
+    from glr_dist.engine.verify import verify as run_verify
+
+    with progress_display() as show:
+        result = run_verify(
+            run,
+            share,
+            seed=seed,
+            data_root=data_root and absolute(data_root),
+            surrogate=surrogate and (surrogate if "://" in surrogate else absolute(surrogate)),
+            trust_model=trust_model,
+            show=show,
+        )
+    rows = {
+        "run": result.run,
+        "steps": f"{result.steps:,}",
+        "units checked": f"{result.checked:,} of {result.units:,} (seed {result.seed})",
+        "units that differ": f"{len(result.differences):,}",
+        "seconds": f"{result.seconds:.1f}",
+    }
+    show_table("Verified", rows, to_stderr=as_json)
+    for difference in result.differences[:_SHOWN]:
+        say(str(difference))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(result)))
+    if result.differences:
+        worst = max(result.differences, key=lambda difference: difference.largest)
+        say(f"Error: {len(result.differences)} of {result.checked} units differ; the worst: {worst}")
+        sys.exit(1)
