@@ -151,7 +151,7 @@ def in_process_contenders() -> list[Contender]:
         model = MLP(INPUTS, (HIDDEN,), CLASSES, "heaviside")
         task = dataclasses.replace(task_for(config, model), fold=fold)
         crew = assemble_crew(task, workers=0, reconstructors=0, gpus=0, threads=1, in_flight=2)
-        contenders.append(Contender(name, trainer_step(crew, model), task.losses_per_step()))
+        contenders.append(Contender(name, trainer_step(crew, model), task.plan.losses_per_step))
     for name, at_once in (("outer products, a loop over copies", False), ("outer products, all copies at once", True)):
         model = MLP(INPUTS, (HIDDEN,), CLASSES, "heaviside")
         contenders.append(Contender(name, outer_product_step(model, COPIES, at_once), 2 * BATCH * COPIES))
@@ -168,7 +168,7 @@ def ray_contenders(workers: int) -> tuple[list[Contender], list[Crew]]:
         crew = assemble_crew(task, workers=count, reconstructors=0, gpus=0, threads=1, in_flight=2)
         crews.append(crew)
         name = f"Ray, {count} evaluator{'s' if count > 1 else ''}"
-        contenders.append(Contender(name, trainer_step(crew, model), task.losses_per_step()))
+        contenders.append(Contender(name, trainer_step(crew, model), task.plan.losses_per_step))
     return contenders, crews
 
 

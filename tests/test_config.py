@@ -53,7 +53,7 @@ def test_every_preset_makes_a_task_on_data_of_its_shape(name: str) -> None:
     task = make_task(config, build_model(config.model, data.shape, 10, 0), data, None)
     kinds = 1 if config.estimator.scheme == "joint" else len(task.sites)
     losses = kinds * config.estimator.copies * config.batch if config.method == "glr" else 0
-    assert task.losses_per_step() == losses
+    assert task.plan.losses_per_step == losses
 
 
 @pytest.mark.parametrize("name", PRESETS)

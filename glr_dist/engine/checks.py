@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from glr_dist.config import Config
+from glr_dist.core.config import NoiseConfig
 from glr_dist.core.losses import Loss, named_loss, zero_one
 from glr_dist.core.passes import folds
 from glr_dist.core.sites import find_sites
@@ -13,8 +14,9 @@ from glr_dist.data.batches import BlockSchedule
 from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource
 from glr_dist.engine.optimization import build_optimizer, build_schedule
+from glr_dist.engine.plan import Plan
 from glr_dist.engine.rows import refuse_without_input_gradient
-from glr_dist.engine.task import Task
+from glr_dist.engine.task import OBSERVERS, Task, trainable_parameters, unit_kinds
 from glr_dist.errors import UserError
 from glr_dist.models.spec import build_model
 from glr_dist.runs.surrogate import load_surrogate
@@ -56,6 +58,11 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
     sites = find_sites(model, data.shape, config.estimator.sites)
     rows = config.units.rows_for(config.batch)
     schedule = BlockSchedule(data.sizes("train"), batch=config.batch, rows=rows, seed=config.seed)
+    trainable = trainable_parameters(model, sites)
+    if not trainable:
+        raise UserError("model: none of its parameters has requires_grad, so there is nothing to train")
+    kinds = unit_kinds(config.method, config.estimator, sites, sum(p.numel() for p in trainable.values()))
+    plan = Plan.of(kinds, schedule, config.units, seed=config.seed, observes=config.method in OBSERVERS)
     task = Task(
         model=model,
         sites=tuple(sites),
@@ -64,17 +71,12 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
         loss=loss or named_loss(config.loss),
         estimator=config.estimator,
         noise=config.noise,
-        units=config.units,
+        plan=plan,
         data=data,
-        schedule=schedule,
-        seed=config.seed,
         augment=config.augment,
         surrogate=load_surrogate(config.augment.surrogate, data) if config.augment.surrogate else None,
     )
-    if not task.trainable:
-        raise UserError("model: none of its parameters has requires_grad, so there is nothing to train")
-    refuse_tight_table(task)
-    task.units_of(0)  # shapes that don't fit say so now
+    refuse_tight_table(task.noise, plan)
     if not task.observes_losses:
         refuse_without_gradient(task)
     if task.augment.attack:
@@ -112,16 +114,15 @@ def refuse_unfit(model: nn.Module, data: DataSource) -> None:
             )
 
 
-def refuse_tight_table(task: Task) -> None:
+def refuse_tight_table(noise: NoiseConfig, plan: Plan) -> None:
     """Refuse a noise table in which units would see nearly the same slice again and again.
 
     Raises:
         UserError: when the table is smaller than a few of the largest units.
     """
-    units, size = task.units_of(0), task.noise.table_size
-    if task.noise.source != "table" or not units:
+    size, largest = noise.table_size, plan.largest_draw
+    if noise.source != "table":
         return
-    largest = max(task.noise_count(unit) for unit in units)
     if size < _UNITS_IN_TABLE * largest:
         raise UserError(
             f"noise.table_size = {size}: the largest work unit draws {largest} values; give at least"

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from glr_dist.engine.actors import actor_starter, arrived, parcels, role_function
-from glr_dist.engine.answers import gradient_fault, losses_fault, reference_fault
-from glr_dist.engine.generation import Generation
-from glr_dist.engine.plan import WorkUnit
+from glr_dist.engine.generation import Generation, reference_fault
+from glr_dist.engine.plan import BlockUnits, Unit, losses_fault
+from glr_dist.engine.reconstructor import gradient_fault
 from glr_dist.engine.rows import BlockRows
-from glr_dist.engine.task import Task, by_block
+from glr_dist.engine.task import Task
 from glr_dist.errors import UserError
 from glr_dist.workers.cluster import spare_room, workers_available
 from glr_dist.workers.pool import Call, LocalPool, Pool, RayPool
@@ -42,7 +42,7 @@ class StepResult:
     """
 
     gradient: np.ndarray
-    units: Sequence[WorkUnit]
+    units: Sequence[Unit]
     losses: Sequence[np.ndarray]
 
 
@@ -75,41 +75,38 @@ class Crew:
             parameters: float32 vector of all parameters.
             step: counted from 0.
         """
-        blocks = self.task.schedule.blocks(step)
-        units = self.task.units_of(step)
+        plan = self.task.plan.step(step)
         pieces = parcels(parameters) if self.actors else []
         parts: dict[int, np.ndarray] = {}
         made: dict[int, Any] = {}
         losses: list[np.ndarray] = []
         if self.task.observes_losses:
-            losses = [_MISSING] * len(units)
-            groups = by_block(units)
+            losses = [_MISSING] * len(plan.units)
             for number, rows in self.generation.of_step(step, pieces):
                 made[number] = rows
-                self._send_units(parameters, pieces, units, groups[number], rows, whole=len(groups) >= self.workers)
-            owner = {position: number for number, group in enumerate(groups) for position in group}
+                self._send_units(parameters, pieces, plan.blocks[number], rows, len(plan.blocks) >= self.workers)
+            owner = {position: block for block in plan.blocks for position in block.positions}
             for positions, returned in self.evaluators.drain():
                 for position, value in zip(positions, returned, strict=True):
                     losses[position] = value
                     self.traffic.up += value.nbytes if self.workers else 0
-                number = owner[positions[0]]
-                group = groups[number]
-                if all(losses[p] is not _MISSING for p in group):
-                    mine = blocks[number], [units[p] for p in group], [losses[p] for p in group], made[number]
-                    self._send(self.reconstructors, number, parameters, pieces, mine, blocks[number].shard)
+                block = owner[positions[0]]
+                if all(losses[p] is not _MISSING for p in block.positions):
+                    mine = block.block, block.units, [losses[p] for p in block.positions], made[block.number]
+                    self._send(self.reconstructors, block.number, parameters, pieces, mine, block.block.shard)
                     if not self.remote:  # while the evaluators are at the other blocks
                         parts |= dict(self.reconstructors.drain())
         else:
-            per_block = by_block(units) or [[] for _ in blocks]
             for number, rows in self.generation.of_step(step, pieces):
-                mine = blocks[number], [units[p] for p in per_block[number]], [], rows
-                self._send(self.reconstructors, number, parameters, pieces, mine, blocks[number].shard)
+                block = plan.blocks[number]
+                mine = block.block, block.units, [], rows
+                self._send(self.reconstructors, number, parameters, pieces, mine, block.block.shard)
         parts |= dict(self.reconstructors.drain())
         total = parts[0].copy()
-        for number in range(1, len(blocks)):
+        for number in range(1, len(plan.blocks)):
             total += parts[number]
-        total /= np.float32(len(blocks) * self.task.schedule.rows)
-        return StepResult(total, units, losses)
+        total /= np.float32(len(plan.blocks) * self.task.plan.schedule.rows)
+        return StepResult(total, plan.units, losses)
 
     @property
     def workers(self) -> int:
@@ -132,19 +129,12 @@ class Crew:
             pool.close()
 
     def _send_units(
-        self,
-        parameters: np.ndarray,
-        pieces: Sequence[Any],
-        units: Sequence[WorkUnit],
-        group: Sequence[int],
-        rows: Any,
-        *,
-        whole: bool,
+        self, parameters: np.ndarray, pieces: Sequence[Any], block: BlockUnits, rows: Any, whole: bool
     ) -> None:
         """One block's units: in one call where there are blocks for every worker, else in a call per unit."""
-        for positions in [group] if whole else [[p] for p in group]:
-            mine = [units[p] for p in positions]
-            self._send(self.evaluators, tuple(positions), parameters, pieces, (mine, rows), mine[0].block.shard)
+        for positions in [tuple(block.positions)] if whole else [(p,) for p in block.positions]:
+            mine = [block.units[p - block.positions.start] for p in positions]
+            self._send(self.evaluators, positions, parameters, pieces, (mine, rows), block.block.shard)
             if self.workers:
                 self.traffic.down += parameters.nbytes + len(pickle.dumps(mine))
 
@@ -200,7 +190,7 @@ def assemble_crew(
         return Crew(task, *_local_pools(task, table))
     import ray
 
-    most = len(task.units_of(0))
+    most = task.plan.units_per_step
     elastic = workers == -1
     workers = workers_available(workers, reconstructors, generators=generators, threads=threads, gpus=gpus, most=most)
     problem_ref, table_ref = ray.put(task), None if table is None else ray.put(table)
@@ -208,14 +198,21 @@ def assemble_crew(
     pools: list[Pool] = []  # evaluators, reconstructors
     parameters = sum(p.numel() for p in task.trainable.values())
     for role, size, local, check in (
-        ("evaluator", workers, local_evaluators, partial(losses_fault, task)),
-        ("reconstructor", reconstructors, local_reconstructors, partial(gradient_fault, parameters)),
+        ("evaluator", workers, local_evaluators, lambda arguments, answer: losses_fault(arguments[0][0], answer)),
+        (
+            "reconstructor",
+            reconstructors,
+            local_reconstructors,
+            lambda arguments, answer: gradient_fault(parameters, answer),
+        ),
     ):
         start = actor_starter(role, problem_ref, table_ref, gpus=gpus, threads=threads)
         room = partial(_room, pools, threads, gpus, most) if elastic and role == "evaluator" else None
         pools.append(RayPool(start, size, in_flight, room, check) if size else local)
     start = actor_starter("generator", problem_ref, None, gpus=0.0, threads=threads)
-    made = RayPool(start, generators, in_flight, None, reference_fault) if generators else None
+    made = (
+        RayPool(start, generators, in_flight, None, lambda _, answer: reference_fault(answer)) if generators else None
+    )
     crew = Crew(task, pools[0], pools[1], made)
     try:
         for pool in crew.actors:

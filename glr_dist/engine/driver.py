@@ -184,13 +184,9 @@ class Driver:
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
-        self.clock.noisy_forwards += self._noisy_forwards(result)
+        self.clock.noisy_forwards += self.task.plan.noisy_forwards_per_step
         self._journal(result)
         self._whole = True
-
-    def _noisy_forwards(self, result: StepResult) -> int:
-        estimator, rows = self.task.estimator, self.task.schedule.rows
-        return sum(unit.draws for unit in result.units) * estimator.signs * rows
 
     def _journal(self, result: StepResult) -> None:
         if self.journal is not None and result.losses:
@@ -199,8 +195,8 @@ class Driver:
                     JournalRow(
                         step=self.step,
                         site=unit.site,
-                        unit=unit.unit,
-                        seed=unit.journalled_seed(self.task.seed),
+                        unit=unit.number,
+                        seed=unit.journalled_seed(self.task.plan.seed),
                         rows=losses.shape[1],
                         losses=losses,
                     )

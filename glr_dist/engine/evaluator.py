@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import groupby
 
 import numpy as np
 import torch
 
 from glr_dist.core.losses import check_losses
 from glr_dist.core.passes import copy_losses, noisy_logits, perturbed_logits
-from glr_dist.engine.plan import ALL_SITES, WorkUnit
+from glr_dist.core.units import ALL_SITES
+from glr_dist.engine.plan import Unit
 from glr_dist.engine.rows import BlockRows, Made
-from glr_dist.engine.task import Task, by_block, load_parameters
+from glr_dist.engine.task import Task, load_parameters
 
 
 class Evaluator:
@@ -29,7 +31,7 @@ class Evaluator:
         self.names = list(task.trainable)
 
     @torch.no_grad()
-    def evaluate(self, parameters: np.ndarray, units: Sequence[WorkUnit], made: Made = None) -> list[np.ndarray]:
+    def evaluate(self, parameters: np.ndarray, units: Sequence[Unit], made: Made = None) -> list[np.ndarray]:
         """The losses of each unit, in the units' order.
 
         Args:
@@ -44,25 +46,24 @@ class Evaluator:
             UserError: when the loss returns a wrong shape or a value that is not finite; names step and unit.
         """
         load_parameters(self.model, parameters)
-        results: list[np.ndarray] = [np.empty(0, np.float32)] * len(units)
-        for positions in by_block(units):
-            x, labels = self.rows.of(parameters, units[positions[0]].block, made)
+        results = []
+        for block, of_block in groupby(units, lambda unit: unit.block):
+            x, labels = self.rows.of(parameters, block, made)
             x, labels = x.to(self.device), labels.to(self.device)
-            for position in positions:
-                results[position] = self._losses(units[position], x, labels)
+            results += [self._losses(unit, x, labels) for unit in of_block]
         return results
 
-    def _losses(self, unit: WorkUnit, x: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    def _losses(self, unit: Unit, x: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
         task = self.task
         noise = task.draw(self.source, unit, self.device)
         parts = []
-        for sign in (1.0, -1.0)[: task.estimator.signs]:
+        for sign in (1.0, -1.0)[: unit.kind.signs]:
             scale = sign * task.noise.scale
             if task.method == "es":
                 logits = perturbed_logits(self.model, noise[ALL_SITES], scale, self.names, x)
             else:
                 logits = noisy_logits(self.model, task.sites, noise, scale, x, fold=task.fold)
             losses = copy_losses(task.loss, logits, labels)
-            check_losses(losses, (unit.draws, task.schedule.rows), str(unit))
+            check_losses(losses, (unit.draws, unit.rows), str(unit))
             parts.append(losses)
         return torch.cat(parts).to("cpu", torch.float32).numpy()

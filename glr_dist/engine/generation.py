@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from glr_dist.engine.plan import described
 from glr_dist.engine.task import Task
 from glr_dist.workers.pool import Call, RayPool
 
@@ -37,7 +38,7 @@ class Generation:
             step: counted from 0.
             pieces: the network's parameters, as `glr_dist.engine.actors.parcels` cut them.
         """
-        blocks = self._task.schedule.blocks(step)
+        blocks = self._task.plan.schedule.blocks(step)
         if self.generators is None:
             for number in range(len(blocks)):
                 yield number, None
@@ -47,3 +48,11 @@ class Generation:
             self.generators.submit(Call(number, ((block,), *needed), block.shard))
         for number, (made,) in self.generators.drain():
             yield number, made
+
+
+def reference_fault(answer: object) -> str | None:
+    """What is wrong with a generator's answer, which should be one object reference, wrapped up; None: nothing."""
+    import ray
+
+    fine = isinstance(answer, tuple) and len(answer) == 1 and isinstance(answer[0], ray.ObjectRef)
+    return None if fine else f"{described(answer)} where a reference to a block's rows belongs"

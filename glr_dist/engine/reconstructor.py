@@ -19,7 +19,7 @@ from glr_dist.core.gradients import (
     weights_gradient,
 )
 from glr_dist.data.batches import Block
-from glr_dist.engine.plan import WorkUnit
+from glr_dist.engine.plan import Unit, described, is_float32
 from glr_dist.engine.rows import BlockRows, Made
 from glr_dist.engine.task import Task, load_parameters
 
@@ -42,7 +42,7 @@ class Reconstructor:
         self,
         parameters: np.ndarray,
         block: Block,
-        units: Sequence[WorkUnit],
+        units: Sequence[Unit],
         losses: Sequence[np.ndarray],
         made: Made = None,
     ) -> np.ndarray:
@@ -65,7 +65,7 @@ class Reconstructor:
         return torch.cat([part.flatten() for part in parts]).to("cpu", torch.float32).numpy()
 
     def _gradient(
-        self, x: Tensor, labels: Tensor, units: Sequence[WorkUnit], losses: Sequence[np.ndarray], where: str
+        self, x: Tensor, labels: Tensor, units: Sequence[Unit], losses: Sequence[np.ndarray], where: str
     ) -> list[Tensor]:
         task, parameters = self.task, self.parameters
         if task.method == "bp":
@@ -88,11 +88,10 @@ class Reconstructor:
             return joint_gradient(model, sites, parameters, noise, estimator, x, every, fold=fold)
         return layerwise_gradient(model, sites, parameters, noise, estimator, x, chunks)
 
-    def _chunks(self, units: Sequence[WorkUnit], losses: Sequence[np.ndarray]) -> dict[int, list[Chunk]]:
-        signs, rows = self.task.estimator.signs, self.task.schedule.rows
+    def _chunks(self, units: Sequence[Unit], losses: Sequence[np.ndarray]) -> dict[int, list[Chunk]]:
         chunks: dict[int, list[Chunk]] = {}
         for position, unit in enumerate(units):
-            shape = (signs, unit.draws, rows)
+            shape = (unit.kind.signs, unit.draws, unit.rows)
             seen = torch.tensor(losses[position]).view(shape) if len(losses) else torch.zeros(shape)
             chunk = Chunk(
                 losses=seen.to(self.device),
@@ -100,3 +99,11 @@ class Reconstructor:
             )
             chunks.setdefault(unit.site, []).append(chunk)
         return chunks
+
+
+def gradient_fault(size: int, answer: object) -> str | None:
+    """What is wrong with a reconstructor's answer, which should be one float32 [size]; None: nothing.
+
+    Its values may be anything: those of a model that diverges are not finite, wherever they are computed.
+    """
+    return None if is_float32(answer, (size,)) else f"{described(answer)} where a gradient of {size} values belongs"

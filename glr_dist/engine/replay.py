@@ -160,7 +160,7 @@ class Replayer:
             refuse_other_surrogate(told, {"surrogate": surrogate_identity(self.task)}, str(self.run))
             self.task = dataclasses.replace(self.task, fold=told["fold"])
         self.table = self.task.make_table()
-        self.journal = JournalledLosses(self.task, self.reader)
+        self.journal = JournalledLosses(self.task.plan, self.reader)
         engine = self.config.engine
         device = device_of(self.run, gpus=bool(engine.gpus_per_worker and engine.reconstructors))
         reconstruct = role_function("reconstructor", self.task, self.table, device)

@@ -108,7 +108,7 @@ def refuse_without_input_gradient(task: Task) -> None:
     Raises:
         UserError: saying what to use instead.
     """
-    rows, augment = task.schedule.rows, task.augment
+    rows, augment = task.plan.schedule.rows, task.augment
     if augment.share and not augment.adversarial(rows):
         raise UserError(
             f"augment.share = {augment.share}: of blocks of {rows} rows that is none; raise it, or units.rows"
@@ -167,4 +167,4 @@ def _jittered(x: Tensor, jitter: float, stream: np.random.PCG64) -> Tensor:
 def _stream(task: Task, block: Block, purpose: int) -> np.random.PCG64:
     """A block's own randomness, from the run's seed."""
     key = (block.epoch, block.shard, block.index, purpose)
-    return np.random.PCG64(seed_of(task.seed, Purpose.ROWS, *key))
+    return np.random.PCG64(seed_of(task.plan.seed, Purpose.ROWS, *key))

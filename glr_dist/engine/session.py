@@ -241,7 +241,7 @@ def _journal(config: Config, task: Task, run: Storage, say: Callable[[str], None
     if not task.observes_losses or config.journal == "off":
         return None
     bits = task.loss is LOSSES["zero-one"]
-    size = estimate_bytes(config.steps, task.losses_per_step(), bits)
+    size = estimate_bytes(config.steps, task.plan.losses_per_step, bits)
     if config.journal == "auto" and size >= _JOURNAL_LIMIT:
         say(f"journal off: it would take up to {size / 1e9:.1f} GB; --journal on writes it all the same")
         return None

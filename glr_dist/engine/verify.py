@@ -117,7 +117,7 @@ def verify(
         raise UserError(
             f"{run_dir}: its loss was given by Python code; give it to glr_dist.engine.verify.verify(loss=...)"
         )
-    steps, per_step = replayer.checked_step(None), len(replayer.task.units_of(0))
+    steps, per_step = replayer.checked_step(None), replayer.task.plan.units_per_step
     chosen = _choose(steps * per_step, share, seed)
     engine = replayer.config.engine
     device = device_of(replayer.run, gpus=bool(engine.gpus_per_worker and engine.workers))
@@ -162,5 +162,5 @@ def _differences(replayer: Replayer, evaluator: Evaluator, positions: Set[int]) 
     for unit, losses in zip(units, evaluated, strict=True):
         if not np.array_equal(losses, journalled[unit]):
             largest = float(np.abs(losses.astype(np.float64) - journalled[unit]).max())
-            found.append(Difference(step=unit.step + 1, site=unit.site, unit=unit.unit, largest=largest))
+            found.append(Difference(step=unit.step + 1, site=unit.site, unit=unit.number, largest=largest))
     return found

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from glr_dist.core.activations import heaviside
 from glr_dist.engine.checks import make_task
 from glr_dist.engine.driver import Progress
-from glr_dist.engine.task import by_block
 from glr_dist.workers import pool as pool_module
 from glr_dist.workers.cluster import spare_room
 from glr_dist.workers.pool import RayPool
@@ -95,7 +94,7 @@ def test_bytes_down_are_each_calls_parameters_and_units(tmp_path: Path, ray_sess
     result = train_small(tmp_path / "run", {"steps": 3, "engine.workers": 2})
     task = small_task()
     parameters = 64 * 12 + 12 + 12 * 10 + 10
-    calls = [[units[i] for i in group] for units in map(task.units_of, range(3)) for group in by_block(units)]
+    calls = [list(block.units) for step in range(3) for block in task.plan.step(step).blocks]
     assert len(calls) == 3 * 4  # a call a block, where there are blocks for every worker
     assert result.bytes_down == len(calls) * 4 * parameters + sum(len(pickle.dumps(call)) for call in calls)
 

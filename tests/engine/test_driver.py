@@ -14,7 +14,7 @@ from glr_dist.engine.crew import assemble_crew
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.engine.reconstructor import Reconstructor
-from glr_dist.engine.task import Task, by_block, flat_parameters
+from glr_dist.engine.task import Task, flat_parameters
 from glr_dist.store import JournalReader, Storage, checkpoint_steps, load_checkpoint, read_metrics
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -47,12 +47,12 @@ def test_evaluating_journalled_units_again_gives_the_same_losses(recorded: tuple
     journal = JournalReader(run)
     assert journal.steps() == range(1, STEPS + 1)
     for step in (0, 1, STEPS - 1):
-        units, rows = task.units_of(step), journal.read(step + 1)
+        units, rows = task.plan.step(step).units, journal.read(step + 1)
         again = evaluator.evaluate(parameters_before(step, task, run), units)
         assert len(rows) == len(units) == len(again)
         for unit, row, losses in zip(units, rows, again, strict=True):
-            assert (row.site, row.unit, row.rows) == (unit.site, unit.unit, 8)
-            assert row.seed == unit.seed(task.seed).generate_state(1, np.uint64)[0]
+            assert (row.site, row.unit, row.rows) == (unit.site, unit.number, 8)
+            assert row.seed == unit.seed(task.plan.seed).generate_state(1, np.uint64)[0]
             assert row.losses.tobytes() == losses.tobytes()
 
 
@@ -61,7 +61,7 @@ def test_the_order_and_company_of_units_change_nothing(recorded: tuple[Storage, 
     task = small_task(RUNS[name])
     evaluator = Evaluator(task, task.make_table())
     parameters = parameters_before(3, task, run)
-    units = task.units_of(3)
+    units = task.plan.step(3).units
     together = evaluator.evaluate(parameters, units)
     alone = [evaluator.evaluate(parameters, [unit])[0] for unit in reversed(units)][::-1]
     assert [losses.tobytes() for losses in together] == [losses.tobytes() for losses in alone]
@@ -77,12 +77,11 @@ def test_initial_parameters_and_journal_give_every_checkpoint(recorded: tuple[St
     optimizer = build_optimizer(config.optimizer, parameters)
     schedule = build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)
     for step, rows in JournalReader(run).iterate(1, STEPS):
-        units, blocks = task.units_of(step - 1), task.schedule.blocks(step - 1)
         flat = flat_parameters(model).numpy()
         total = np.zeros_like(flat)
-        for block, group in zip(blocks, by_block(units), strict=True):
-            losses = [rows[position].losses for position in group]
-            total += reconstructor.block_gradient(flat, block, [units[p] for p in group], losses)
+        for block in task.plan.step(step - 1).blocks:
+            losses = [rows[position].losses for position in block.positions]
+            total += reconstructor.block_gradient(flat, block.block, block.units, losses)
         gradient = torch.from_numpy(total / np.float32(32))
         for p, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
             p.grad = part.view_as(p).clone()
@@ -132,7 +131,8 @@ def test_a_step_is_the_mean_over_the_batch_whatever_the_blocks() -> None:
     task = small_task(keys)
     flat = flat_parameters(task.model).numpy()
     result = assemble_crew(task, **options).gradient(flat, 3)
-    rows = [digits().rows("train", block.shard, task.schedule.row_numbers(block)) for block in task.schedule.blocks(3)]
+    schedule = task.plan.schedule
+    rows = [digits().rows("train", block.shard, schedule.row_numbers(block)) for block in schedule.blocks(3)]
     x, labels = torch.cat([x for x, _ in rows]), torch.cat([y for _, y in rows])
     assert len(x) == 32
     loss = torch.nn.functional.cross_entropy(task.model(x), labels)

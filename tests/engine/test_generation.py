@@ -15,6 +15,7 @@ from small_runs import JOINT, STEPS, crews_watched, outcome, small_task, train_s
 from glr_dist.engine.actors import arrived
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
+from glr_dist.engine.generation import reference_fault
 from glr_dist.engine.task import flat_parameters
 from glr_dist.workers.pool import RayPool
 
@@ -126,7 +127,7 @@ def test_rows_whose_maker_died_are_made_where_they_are_needed(ray_session: None,
 
     task = small_task(FGSM)
     parameters = flat_parameters(task.model).numpy()
-    block = task.schedule.blocks(0)[0]
+    block = task.plan.schedule.blocks(0)[0]
     made: list[Any] = []
 
     def keep(progress: Progress) -> None:
@@ -167,3 +168,12 @@ def test_rows_never_come_to_the_driver(ray_session: None, tmp_path: Path, monkey
     assert len(answers) == STEPS * 4
     assert all(type(answer) is tuple and len(answer) == 1 for answer in answers)
     assert all(isinstance(answer[0], ray.ObjectRef) for answer in answers)
+
+
+def test_a_generators_answer_is_one_reference(ray_session: None) -> None:
+    import ray
+
+    reference = ray.put(1)
+    assert reference_fault((reference,)) is None
+    assert reference_fault([1, 2]) == "a list of 2 where a reference to a block's rows belongs"
+    assert reference_fault((reference, reference)) == "a tuple where a reference to a block's rows belongs"

@@ -113,8 +113,8 @@ def test_three_workers_give_the_same_bits(
 def test_nothing_but_losses_crosses_the_boundary(crossing: dict[str, Any]) -> None:
     task = small_task()
     losses_per_step = 2 * 8 * 32  # sites x copies x examples
-    assert task.losses_per_step() == losses_per_step
-    units = task.units_of(0)
+    assert task.plan.losses_per_step == losses_per_step
+    units = task.plan.step(0).units
     scalars, pickled = 0, 0
     for positions, answer in crossing["answers"]:
         assert type(answer) is list

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -14,70 +17,124 @@ from hypothesis import strategies as st
 from small_runs import CONV, ES, JOINT, small_config, small_task
 
 from glr_dist.config import load_config, preset_names
-from glr_dist.core.config import EstimatorConfig
 from glr_dist.core.noise import GeneratorSource, TableSource
 from glr_dist.core.prediction import voted_accuracy
+from glr_dist.core.units import ALL_SITES, UnitKind
 from glr_dist.data.arrays import ArrayDataset
-from glr_dist.data.batches import Block
+from glr_dist.data.batches import BlockSchedule
 from glr_dist.engine.checks import make_task
 from glr_dist.engine.config import UnitsConfig
-from glr_dist.engine.plan import ALL_SITES, WorkUnit, draw_chunks, step_units
+from glr_dist.engine.plan import Plan, cut, losses_fault
 from glr_dist.errors import UserError
 from glr_dist.models.spec import build_model
+from glr_dist.seeds import Purpose, seed_of
 
 EIGHT_MEGABYTES = 2**21  # float32
 
 
+def kind(draws: int, *, site: int = 0, signs: int = 2, widest: int = 1) -> UnitKind:
+    return UnitKind(site=site, draws=draws, signs=signs, values=1, widest=widest)
+
+
 @given(
-    pairs=st.integers(2, 20_000),
-    antithetic=st.booleans(),
+    draws=st.integers(1, 20_000),
+    signs=st.integers(1, 2),
     most=st.integers(0, 64),
     rows=st.integers(1, 256),
     largest=st.integers(1, 5000),
 )
-def test_chunks_hold_all_draws_in_bounded_pieces(
-    pairs: int, antithetic: bool, most: int, rows: int, largest: int
-) -> None:
-    copies = 2 * pairs
-    estimator = EstimatorConfig(copies=copies, antithetic=antithetic)
+def test_pieces_hold_all_draws_and_are_bounded(draws: int, signs: int, most: int, rows: int, largest: int) -> None:
     units = UnitsConfig(copies=0 if most == 1 else most)
-    chunks = draw_chunks(estimator, units, rows, largest)
-    signs = 2 if antithetic else 1
-    assert signs * sum(chunks) == copies
-    assert all(chunk >= 1 for chunk in chunks)
-    assert max(chunks) - min(chunks) <= 1  # cut evenly
+    pieces = cut(kind(draws, signs=signs, widest=largest), units, rows)
+    assert sum(pieces) == draws
+    assert all(piece >= 1 for piece in pieces)
+    assert max(pieces) - min(pieces) <= 1  # cut evenly
     if units.copies:
-        assert signs * max(chunks) <= units.copies
-        assert (len(chunks) - 1) * (units.copies // signs) < sum(chunks)  # in no more pieces than that takes
-    elif max(chunks) > 1:
-        assert signs * max(chunks) * rows * largest <= max(EIGHT_MEGABYTES, 2 * rows * largest)
+        assert signs * max(pieces) <= units.copies
+        assert (len(pieces) - 1) * (units.copies // signs) < draws  # in no more pieces than that takes
+    elif max(pieces) > 1:
+        assert signs * max(pieces) * rows * largest <= max(EIGHT_MEGABYTES, 2 * rows * largest)
 
 
-def test_hand_counted_chunks() -> None:
-    estimator = EstimatorConfig(copies=10)  # 5 antithetic pairs
-    assert draw_chunks(estimator, UnitsConfig(copies=4), 1, 1) == (2, 2, 1)
-    assert draw_chunks(estimator, UnitsConfig(copies=5), 1, 1) == (2, 2, 1)
-    assert draw_chunks(estimator, UnitsConfig(copies=100), 1, 1) == (5,)
-    assert draw_chunks(EstimatorConfig(copies=10_000), UnitsConfig(), 25, 20) == (1667, 1667, 1666)
+def test_hand_counted_pieces() -> None:
+    pairs = kind(5)
+    assert cut(pairs, UnitsConfig(copies=4), 1) == (2, 2, 1)
+    assert cut(pairs, UnitsConfig(copies=5), 1) == (2, 2, 1)
+    assert cut(pairs, UnitsConfig(copies=100), 1) == (5,)
+    assert cut(kind(5000, widest=20), UnitsConfig(), 25) == (1667, 1667, 1666)
+    shared = UnitKind(site=ALL_SITES, draws=8, signs=1, values=2**19, shared=True, widest=1)
+    assert cut(shared, UnitsConfig(), 2) == (4, 4)  # a member is 2^19 weights, the unit's rows share it
     with pytest.raises(UserError, match=r"units.copies = 1: an antithetic pair is 2 copies; use 2 or more"):
-        draw_chunks(estimator, UnitsConfig(copies=1), 1, 1)
+        cut(pairs, UnitsConfig(copies=1), 1)
 
 
 def test_units_cover_every_block_site_and_draw_once() -> None:
-    blocks = [Block(0, 1, 5), Block(0, 0, 2)]
-    units = step_units(7, blocks, {0: (2, 2, 1), 1: (5,)})
-    assert [(u.block, u.site, u.unit, u.draws) for u in units] == [
-        (blocks[0], 0, 0, 2),
-        (blocks[0], 0, 1, 2),
-        (blocks[0], 0, 2, 1),
-        (blocks[0], 1, 0, 5),
-        (blocks[1], 0, 3, 2),
-        (blocks[1], 0, 4, 2),
-        (blocks[1], 0, 5, 1),
-        (blocks[1], 1, 1, 5),
+    schedule = BlockSchedule([50, 50], batch=20, rows=10, seed=0)
+    kinds = kind(5), kind(2, site=1, signs=1)
+    plan = Plan.of(kinds, schedule, UnitsConfig(copies=4), seed=3, observes=True)
+    step, blocks = plan.step(7), schedule.blocks(7)
+    assert [(u.block, u.site, u.number, u.draws, u.shape, u.values) for u in step.units] == [
+        (blocks[0], 0, 0, 2, (4, 10), 20),
+        (blocks[0], 0, 1, 2, (4, 10), 20),
+        (blocks[0], 0, 2, 1, (2, 10), 10),
+        (blocks[0], 1, 0, 2, (2, 10), 20),
+        (blocks[1], 0, 3, 2, (4, 10), 20),
+        (blocks[1], 0, 4, 2, (4, 10), 20),
+        (blocks[1], 0, 5, 1, (2, 10), 10),
+        (blocks[1], 1, 1, 2, (2, 10), 20),
     ]
-    assert {u.step for u in units} == {7}
-    assert str(units[3]) == "step 7, site 1, unit 0"
+    assert {u.step for u in step.units} == {7}
+    assert str(step.units[3]) == "step 7, site 1, unit 0"
+    assert [(b.number, b.block, b.positions) for b in step.blocks] == [
+        (0, blocks[0], range(4)),
+        (1, blocks[1], range(4, 8)),
+    ]
+    assert [b.units for b in step.blocks] == [step.units[:4], step.units[4:]]
+    assert (plan.units_per_step, plan.noisy_forwards_per_step, plan.losses_per_step, plan.largest_draw) == (
+        8,
+        240,
+        240,
+        20,
+    )
+
+
+def test_a_plan_without_noise_has_blocks_alone() -> None:
+    plan = Plan.of([], BlockSchedule([50], batch=20, rows=10, seed=0), UnitsConfig(), seed=3, observes=False)
+    assert [(b.number, b.units) for b in plan.step(0).blocks] == [(0, ()), (1, ())]
+    assert (plan.units_per_step, plan.noisy_forwards_per_step, plan.losses_per_step, plan.largest_draw) == (0, 0, 0, 0)
+
+
+def test_losses_that_autograd_sees_do_not_come_home() -> None:
+    plan = small_task({"method": "bp-noise", "model.activation": "tanh"}).plan
+    assert plan.noisy_forwards_per_step == 8 * 32  # copies of a batch
+    assert plan.losses_per_step == 0
+
+
+def test_a_plan_is_light_and_needs_no_torch() -> None:
+    assert len(pickle.dumps(small_task().plan)) < 4096
+    code = "import sys, glr_dist.engine.plan; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+SOUND = np.ones((4, 8), np.float32), np.zeros((4, 8), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (list(SOUND), None),
+        (None, "step 0, site 0, unit 0: a NoneType for 2 units"),
+        ([SOUND[0]], "step 0, site 0, unit 0: a list of 1 for 2 units"),
+        ([SOUND[0], SOUND[1].T], "unit 1: float32 of shape (8, 4) where float32 losses of shape (4, 8)"),
+        ([SOUND[0].astype(np.float64), SOUND[1]], "unit 0: float64 of shape (4, 8)"),
+        ([SOUND[0], 0.5], "unit 1: a float where"),
+        ([SOUND[0], SOUND[1] + np.float32("nan")], "unit 1: losses that are not finite"),
+        ([SOUND[0] + np.float32("inf"), SOUND[1]], "unit 0: losses that are not finite"),
+    ],
+)
+def test_what_cannot_be_losses_is_described(answer: Any, fault: str | None) -> None:
+    found = losses_fault(small_task().plan.step(0).units[:2], answer)  # 8 examples and 4 copies a unit
+    assert found is None if fault is None else fault in str(found)
 
 
 @pytest.mark.parametrize("keys", [{}, JOINT, ES, CONV, CONV | JOINT, CONV | ES, {"model.hidden": [2, 4096]}])
@@ -86,35 +143,35 @@ def test_no_tensor_of_a_unit_outgrows_its_bound(keys: dict[str, Any]) -> None:
     task = small_task({"estimator.copies": 10_000, "units.copies": 0, "noise.table_size": 2**23} | keys)
     widths, device = [site.size for site in task.sites], torch.device("cpu")
     source = task.noise_source(task.make_table(), device)
-    for unit in task.units_of(0):
+    units = task.plan.step(0).units
+    for unit in units:
         assert unit.draws * 8 * max(widths[max(unit.site, 0) :]) <= EIGHT_MEGABYTES
-    for site in task.noise_sizes():
-        largest = max((unit for unit in task.units_of(0) if unit.site == site), key=lambda unit: unit.draws)
+    for site in {unit.site for unit in units}:
+        largest = max((unit for unit in units if unit.site == site), key=lambda unit: unit.draws)
         assert sum(eps.numel() for eps in task.draw(source, largest, device).values()) <= EIGHT_MEGABYTES
 
 
 def test_units_do_not_depend_on_who_works() -> None:
-    plain = small_task().units_of(3)
+    plain = small_task().plan.step(3).units
     crowd = {"engine.workers": 7, "engine.reconstructors": 3, "engine.in_flight": 5, "engine.threads": 2}
-    assert small_task(crowd).units_of(3) == plain
-    assert small_task({"seed": 1}).units_of(3) != plain  # the seed chooses the rows
+    assert small_task(crowd).plan.step(3).units == plain
+    assert small_task({"seed": 1}).plan.step(3).units != plain  # the seed chooses the rows
 
 
 def spawn_keys() -> Iterator[tuple[int, ...]]:
-    """Of every sequence that runs of many shapes draw from, some of which have steps and sites with the same numbers."""
-    for step in (0, 1, 2, 1000, 2**31):
-        for site in (ALL_SITES, 0, 1, 2):
-            for unit in (0, 1, 2, 1000):
-                yield WorkUnit(step, site, unit, Block(0, 0, 0), 1).seed(5).spawn_key
-    for epoch in (0, 1, 2, 1000):
-        yield (2**32 - 2, epoch)
-        yield from ((2**32 - 2, epoch, shard + 1) for shard in (0, 1, 2))
-    yield (2**32 - 3,)
-    yield from ((2**32 - 4, batch, vote) for batch in (0, 1, 2, 1000) for vote in (0, 1, 2))
+    """Of all that draws: the units of several steps of every scheme, and every purpose with keys of all lengths in use."""
+    kinds = [kind(3, site=site) for site in (ALL_SITES, 0, 1, 2, 1000)]
+    plan = Plan.of(kinds, BlockSchedule([50], batch=20, rows=10, seed=0), UnitsConfig(copies=2), seed=5, observes=True)
+    for step in (0, 1, 2, 1000, 2**30):
+        yield from (tuple(unit.seed(plan.seed).spawn_key) for unit in plan.step(step).units)
+    for purpose in Purpose.__members__.values():  # an alias too: two purposes of one value
+        for length in range(4):
+            yield from (seed_of(5, purpose, *words).spawn_key for words in product((0, 1, 2, 1000), repeat=length))
 
 
 def test_spawn_keys_never_collide() -> None:
     keys = list(spawn_keys())
+    assert len(keys) == 5 * 2 * 5 * 3 + len(Purpose.__members__) * (1 + 4 + 16 + 64)
     assert len(set(keys)) == len(keys)
     states = {tuple(np.random.SeedSequence(5, spawn_key=key).generate_state(2, np.uint64).tolist()) for key in keys}
     assert len(states) == len(keys)
@@ -133,12 +190,12 @@ def test_a_run_asks_for_each_sequence_once(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(np.random, "SeedSequence", noted)
     task.make_table()
     for step in range(100):  # more than two epochs
-        for unit in task.units_of(step):
-            unit.seed(task.seed)
-        for block in task.schedule.blocks(step):
-            task.schedule.row_numbers(block)
+        for unit in task.plan.step(step).units:
+            unit.seed(task.plan.seed)
+        for block in task.plan.schedule.blocks(step):
+            task.plan.schedule.row_numbers(block)
     source, batches = GeneratorSource("gaussian"), task.data.batches("validation", 50)
-    voted_accuracy(task.model, task.sites, source, 1.0, 3, task.loss, batches, task.seed)
+    voted_accuracy(task.model, task.sites, source, 1.0, 3, task.loss, batches, task.plan.seed)
     assert {seed for seed, _ in used} == {987}
     assert len(used) > 100 * 2 * 2 * 4
     assert len(set(used)) == len(used)
@@ -152,8 +209,8 @@ def test_units_of_a_preset_see_different_slices_of_its_table(preset: str) -> Non
     data = ArrayDataset((np.zeros((2000, 1, side, side), np.uint8), np.arange(2000) % 10), shards=2)
     task = make_task(config, build_model(config.model, data.shape, 10, 0), data, None)
     source = TableSource(config.noise.family, torch.empty(config.noise.table_size))
-    units = [unit for step in range(50) for unit in task.units_of(step)]
-    sizes = [task.noise_count(unit) for unit in units]
+    units = [unit for step in range(50) for unit in task.plan.step(step).units]
+    sizes = [unit.values for unit in units]
     slices = [source.values(unit.seed(0), size) for unit, size in zip(units, sizes, strict=True)]
     starts = [int(values.storage_offset()) for values in slices]
     assert all(start != following for start, following in pairwise(starts))

@@ -21,7 +21,7 @@ from glr_dist.core import losses as core_losses
 from glr_dist.core.activations import Heaviside
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.evaluator import Evaluator
-from glr_dist.engine.plan import WorkUnit
+from glr_dist.engine.plan import Unit
 from glr_dist.engine.replay import replay
 from glr_dist.engine.verify import verify
 from glr_dist.errors import UserError
@@ -155,9 +155,9 @@ def test_a_worker_that_lied_once_is_found(tmp_path: Path, monkeypatch: pytest.Mo
     """The parameters follow from the lie, so that no other unit differs, and the replay is what was trained."""
     honest = Evaluator._losses
 
-    def lying(self: Evaluator, unit: WorkUnit, x: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    def lying(self: Evaluator, unit: Unit, x: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
         losses = honest(self, unit, x, labels)
-        if (unit.step, unit.site, unit.unit) == (6, 0, 5):
+        if (unit.step, unit.site, unit.number) == (6, 0, 5):
             losses = losses - np.float32(0.5)
         return losses
 

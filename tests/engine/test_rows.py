@@ -56,7 +56,7 @@ def made(task: Task, block: Block) -> np.ndarray:
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.3, 2), (0.5, 4), (1.0, 8)])
 def test_the_first_rows_of_a_block_are_those_of_fgsm_by_hand(share: float, count: int) -> None:
     task = small_task(FGSM | {"augment.share": share})
-    block = task.schedule.blocks(3)[1]
+    block = task.plan.schedule.blocks(3)[1]
     clean, labels = block_rows(task, block)
     x = clean.flatten(1).numpy()
     expected = by_hand(flat_parameters(task.model).numpy(), x[:count], labels[:count].numpy(), 0.1)
@@ -68,7 +68,7 @@ def test_the_first_rows_of_a_block_are_those_of_fgsm_by_hand(share: float, count
 
 def test_rows_from_a_fixed_surrogate_are_those_of_its_gradient(surrogate: Path) -> None:
     task = small_task(FGSM | {"augment.surrogate": str(surrogate)})
-    block = task.schedule.blocks(0)[0]
+    block = task.plan.schedule.blocks(0)[0]
     clean, labels = block_rows(task, block)
     network = MLP(64, [20], 10, "relu")
     network.load_state_dict(load_checkpoint(surrogate).weights)
@@ -84,12 +84,12 @@ def test_rows_from_a_fixed_surrogate_are_those_of_its_gradient(surrogate: Path) 
 def test_jitter_is_uniform_on_the_other_rows_alone() -> None:
     task = small_task(FGSM | {"augment.jitter": 0.25, "units.rows": 32})
     assert np.array_equal(
-        made(task, task.schedule.blocks(0)[0])[:16],
-        made(small_task(FGSM | {"units.rows": 32}), task.schedule.blocks(0)[0])[:16],
+        made(task, task.plan.schedule.blocks(0)[0])[:16],
+        made(small_task(FGSM | {"units.rows": 32}), task.plan.schedule.blocks(0)[0])[:16],
     )
     inner = []
     for step in range(40):
-        (block,) = task.schedule.blocks(step)
+        (block,) = task.plan.schedule.blocks(step)
         before = block_rows(task, block)[0].flatten(1).numpy()[16:]
         after = made(task, block)[16:]
         assert after.min() >= 0
@@ -105,7 +105,7 @@ def test_jitter_is_uniform_on_the_other_rows_alone() -> None:
 
 def test_jitter_alone_changes_all_rows() -> None:
     task = small_task({"augment.jitter": 0.1})
-    block = task.schedule.blocks(0)[0]
+    block = task.plan.schedule.blocks(0)[0]
     x = block_rows(task, block)[0].flatten(1).numpy()
     assert (made(task, block) != x).any(1).all()
 
@@ -121,7 +121,7 @@ def test_jitter_alone_changes_all_rows() -> None:
 )
 def test_rows_are_a_function_of_block_and_parameters_whatever_was_asked_before(keys: dict[str, Any]) -> None:
     task = small_task(keys)
-    one, other = task.schedule.blocks(0)[:2]
+    one, other = task.plan.schedule.blocks(0)[:2]
     parameters = flat_parameters(task.model).numpy()
     others = parameters[::-1].copy()
     fresh = BlockRows(task).of(parameters, one)[0]
@@ -140,7 +140,7 @@ def test_pgd_goes_further_than_fgsm_and_stays_in_the_ball(surrogate: Path) -> No
         keys = {"augment.attack": attack, "augment.share": 1.0, "augment.surrogate": str(surrogate)}
         task = small_task(keys | {"units.rows": 32})
         assert task.surrogate is not None
-        (block,) = task.schedule.blocks(0)
+        (block,) = task.plan.schedule.blocks(0)
         clean, labels = block_rows(task, block)
         x = augmented_rows(task, block, task.surrogate.model)[0]
         assert float((x - clean).abs().max()) <= 0.1 + 1e-6
@@ -150,7 +150,7 @@ def test_pgd_goes_further_than_fgsm_and_stays_in_the_ball(surrogate: Path) -> No
 
 def test_a_block_that_is_saturated_stays_as_it_is() -> None:
     task = small_task(FGSM)
-    block = task.schedule.blocks(0)[0]
+    block = task.plan.schedule.blocks(0)[0]
     with torch.no_grad():
         for p in task.model.parameters():
             p.fill_(100.0)  # every pre-activation is far from 0

@@ -39,7 +39,7 @@ def gradient(keys: dict[str, Any], step: int = 0) -> tuple[Tensor, nn.Module, Te
     task = small_task(keys)
     crew = assemble_crew(task, workers=0, reconstructors=0, gpus=0.0, threads=1, in_flight=1)
     found = crew.gradient(flat_parameters(task.model).numpy(), step).gradient
-    schedule = task.schedule
+    schedule = task.plan.schedule
     rows = [digits().rows("train", b.shard, schedule.row_numbers(b)) for b in schedule.blocks(step)]
     x, labels = (torch.cat(part) for part in zip(*rows, strict=True))
     return torch.from_numpy(found), task.model, x, labels
