@@ -1,11 +1,8 @@
 """Accuracies with 95% intervals: over the samples of one network, or over networks that differ in their seed.
 
-One network, k of n samples right (Wilson, 1927), with z the normal's 97.5% quantile:
-
-    (k + z^2/2  +-  z * sqrt(k (n-k) / n + z^2/4)) / (n + z^2)
-
-S networks (Student, 1908): mean +- t * sd / sqrt(S), with t of S-1 degrees of freedom, cut to [0, 1]. It tells how far
-another seed may land on the same samples; it does not know of the samples' own sampling noise.
+One network: Wilson's interval (1927) of k right among n samples. S networks: Student's (1908), mean +- t * sd / sqrt(S)
+with t of S-1 degrees of freedom, cut to [0, 1]; it tells how far another seed may land on the same samples, and does not
+know of the samples' own sampling noise.
 
 n: samples. S: seeds.
 """
@@ -17,46 +14,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy import stats
 
 from glr_dist.robustness.findings import Mask
 
 OVER_SAMPLES = "Wilson, over samples"
 OVER_SEEDS = "Student's t, over seeds"
-_TWO_SIDED = 0.975
-
-
-def wilson(right: int, count: int) -> tuple[float, float]:
-    """The 95% interval of a share of independent samples.
-
-    Args:
-        right: how many were right.
-        count: of how many, at least 1.
-
-    Returns:
-        Its ends, in [0, 1].
-    """
-    assert 0 <= right <= count and count > 0
-    z = float(ndtri(_TWO_SIDED))
-    middle = right + z * z / 2
-    half = z * math.sqrt(right * (count - right) / count + z * z / 4)
-    total = count + z * z
-    return max(0.0, (middle - half) / total), min(1.0, (middle + half) / total)
-
-
-def student(values: Sequence[float]) -> tuple[float, float]:
-    """The 95% interval of the mean of accuracies, one a seed.
-
-    Args:
-        values: [S], at least 2.
-
-    Returns:
-        Its ends, cut to [0, 1].
-    """
-    assert len(values) > 1
-    half = float(stdtrit(len(values) - 1, _TWO_SIDED)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    mean = float(np.mean(values))
-    return max(0.0, mean - half), min(1.0, mean + half)
+_LEVEL = 0.95
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
@@ -65,16 +29,14 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     Args:
         values: [S], at least 1.
     """
-    several = len(values) > 1
-    low, high = student(values) if several else (None, None)
-    return {
-        "seeds": len(values),
-        "mean": float(np.mean(values)),
-        "sd": float(np.std(values, ddof=1)) if several else None,
-        "low": low,
-        "high": high,
-        "interval": OVER_SEEDS if several else None,
-    }
+    seeds, mean = len(values), float(np.mean(values))
+    if seeds == 1:
+        return {"seeds": 1, "mean": mean, "sd": None, "low": None, "high": None, "interval": None}
+    sd = float(np.std(values, ddof=1))
+    # stats.t.interval gives NaN where all values are equal
+    half = float(stats.t.ppf((1 + _LEVEL) / 2, seeds - 1)) * sd / math.sqrt(seeds)
+    low, high = max(0.0, mean - half), min(1.0, mean + half)
+    return {"seeds": seeds, "mean": mean, "sd": sd, "low": low, "high": high, "interval": OVER_SEEDS}
 
 
 def accuracy(masks: Sequence[Mask], among: Mask | None = None) -> dict[str, Any] | None:
@@ -92,6 +54,6 @@ def accuracy(masks: Sequence[Mask], among: Mask | None = None) -> dict[str, Any]
         return None
     found = {"samples": int(counted[0].size), **over_seeds([float(mask.mean()) for mask in counted])}
     if len(counted) == 1:
-        found["low"], found["high"] = wilson(int(counted[0].sum()), int(counted[0].size))
-        found["interval"] = OVER_SAMPLES
+        low, high = stats.binomtest(int(counted[0].sum()), counted[0].size).proportion_ci(_LEVEL, method="wilson")
+        found |= {"low": float(low), "high": float(high), "interval": OVER_SAMPLES}
     return found

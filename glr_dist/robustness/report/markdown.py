@@ -5,32 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from glr_dist.robustness.report.reading import Report, mean, percent
 from glr_dist.robustness.report.verdicts import red_line
 
-Report = Mapping[str, Any]
-
 _HOLDS = {True: "holds", False: "**fails**", None: "not measured"}
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share for people to read; "-" where there is none."""
-    return "-" if share is None else f"{100 * share:.{digits}f}%"
-
-
-def interval(found: Mapping[str, Any] | None) -> str:
-    """The 95% interval of an accuracy of the report, with an s where it is over seeds."""
-    if found is None or found["low"] is None:
-        return "-"
-    over = " s" if found["seeds"] > 1 else ""
-    return f"{100 * found['low']:.1f} to {100 * found['high']:.1f}{over}"
-
-
-def mean(found: Mapping[str, Any] | None) -> str:
-    """The mean of an accuracy of the report, with its standard deviation over the seeds if there are several."""
-    if found is None:
-        return "-"
-    spread = "" if found["sd"] is None else f" (sd {100 * found['sd']:.1f})"
-    return percent(found["mean"]) + spread
 
 
 def as_markdown(report: Report, pictures: Sequence[tuple[str, str]] = ()) -> str:
@@ -80,6 +58,14 @@ def _table(titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines)
 
 
+def _interval(found: Mapping[str, Any] | None) -> str:
+    """The 95% interval of an accuracy of the report, with an s where it is over seeds."""
+    if found is None or found["low"] is None:
+        return "-"
+    over = " s" if found["seeds"] > 1 else ""
+    return f"{100 * found['low']:.1f} to {100 * found['high']:.1f}{over}"
+
+
 def _warnings(report: Report) -> list[str]:
     """The checks that failed, in a box that GitHub shows in red."""
     failed = [f"> **{_cell(red_line(verdict))}**" for verdict in report["verdicts"] if verdict["holds"] is False]
@@ -102,7 +88,7 @@ def _models(report: Report) -> str:
         prints = ", ".join(network["sha256"][:12] for network in entry["networks"])
         clean = entry["clean"]
         told = [_cell(entry[trait]) for trait in traits]
-        rows.append([_cell(entry["model"]), *told, seeds, mean(clean), interval(clean), prints])
+        rows.append([_cell(entry["model"]), *told, seeds, mean(clean), _interval(clean), prints])
     return _table(["model", *traits, "seeds", "clean", "95%", "SHA-256"], rows)
 
 
@@ -132,7 +118,7 @@ def _worst(report: Report) -> str:
             clean[entry["model"]]["seeds"],
             mean(clean[entry["model"]]),
             f"{entry['epsilon']:g}",
-            *(mean(entry["worst"]), interval(entry["worst"]), mean(entry["exact"]), interval(entry["exact"])),
+            *(mean(entry["worst"]), _interval(entry["worst"]), mean(entry["exact"]), _interval(entry["exact"])),
             percent(entry["undecided"]),
         ]
         for entry in report["worst"]
@@ -162,7 +148,7 @@ def _attack_row(row: Mapping[str, Any], norm: str) -> list[str]:
         *(_cell(row[trait]) for trait in ("model", "method", "loss", "activation")),
         *(str(everything["seeds"]), norm, f"{row['epsilon']:g}", _attack_name(row), row["knowledge"]),
         *(_cell(row["library"]) or "-", str(row["restarts"]), f"{row['queries']:g}", used),
-        *(mean(everything), interval(everything), str(everything["samples"])),
+        *(mean(everything), _interval(everything), str(everything["samples"])),
         *("<br>".join(others) or "-", percent(row["undecided"])),
         *(str(row["without_gradient"]), f"{row['seconds']:.1f}"),
     ]
@@ -172,7 +158,7 @@ def _lines(report: Report) -> str:
     rows = [
         [
             *(_cell(line["model"]), line["attack"], line["knowledge"], f"{line['epsilon']:g}", line["sources"]),
-            *(mean(line), interval(line)),
+            *(mean(line), _interval(line)),
         ]
         for line in report["lines"]
         if line["sources"] > 1
@@ -186,7 +172,7 @@ def _corruptions(report: Report) -> str:
     for entry in report["corruptions"]:
         by_severity = {found["severity"]: found for found in entry["severities"]}
         cells = [mean(by_severity.get(severity)) for severity in severities]
-        rows.append([_cell(entry["model"]), entry["corruption"], *cells, mean(entry["mean"]), interval(entry["mean"])])
+        rows.append([_cell(entry["model"]), entry["corruption"], *cells, mean(entry["mean"]), _interval(entry["mean"])])
     return _table(["model", "corruption", *(f"severity {severity}" for severity in severities), "mean", "95%"], rows)
 
 

@@ -23,22 +23,21 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from glr_dist.attacks.config import KNOWLEDGE
 from glr_dist.robustness.findings import Findings, Specimens
+from glr_dist.robustness.report.reading import Report, corruption_means
 from glr_dist.robustness.report.tally import kinds_of, label
 
-Report = Mapping[str, Any]
-
 _DOTS_PER_INCH = 120
-_DASHES: dict[str, Any] = {  # by attack
-    "random-signs": (0, (1, 3)),
-    "fgsm": (0, (6, 2)),
-    "pgd": (0, (3, 1)),
-    "bpda-pgd": (0, (6, 2, 1, 2)),
-    "eot-pgd": (0, (6, 2, 1, 2, 1, 2)),
-    "hopskipjump": (0, (2, 1, 2, 4)),
-    "square": (0, (8, 1, 1, 1)),
-    "exact": "-",
-}
+_DASHES: tuple[Any, ...] = (  # by the attack's place among all; again from the first where there are more
+    (0, (1, 3)),
+    (0, (6, 2)),
+    (0, (3, 1)),
+    (0, (6, 2, 1, 2)),
+    (0, (6, 2, 1, 2, 1, 2)),
+    (0, (2, 1, 2, 4)),
+    (0, (8, 1, 1, 1)),
+)
 _MARKERS = {"none": "x", "transfer": "o", "white-box": "s", "labels": "^", "scores": "v", "exact": "D"}
 
 
@@ -87,8 +86,7 @@ def accuracy_figure(report: Report) -> Figure:
         mine = [line for line in report["lines"] if line["model"] == name]
         for kind in kinds_of(mine):
             points = {line["epsilon"]: line for line in mine if (line["attack"], line["knowledge"]) == kind}
-            style = {"linestyle": _DASHES[kind[0]], "marker": _MARKERS[kind[1]], "markersize": 4, "linewidth": 1}
-            _draw_line(axes, origin | points, f"{name}: {kind[0]}, {kind[1]}", color=colours[name], **style)
+            _draw_line(axes, origin | points, f"{name}: {kind[0]}, {kind[1]}", color=colours[name], **_style(*kind))
         bold = {e["epsilon"]: e["worst"] for e in report["worst"] if e["model"] == name and e["worst"] is not None}
         if bold:
             _draw_line(axes, origin | bold, f"{name}: worst case", color=colours[name], linewidth=3, alpha=0.8)
@@ -140,15 +138,11 @@ def corruption_figure(report: Report) -> Figure:
         report: the content of report.json, with corruptions.
     """
     models = {model["model"]: model["clean"]["mean"] for model in report["models"]}
-    corruptions = list(dict.fromkeys(entry["corruption"] for entry in report["corruptions"]))
-    corruptions.sort(key=lambda name: name == "all")
-    means = {(entry["model"], entry["corruption"]): entry["mean"]["mean"] for entry in report["corruptions"]}
-    values = np.array(
-        [
-            [clean, *(means.get((name, corruption), np.nan) for corruption in corruptions)]
-            for name, clean in models.items()
-        ]
-    )
+    corruptions, means = corruption_means(report)
+    values = np.full((len(models), 1 + len(corruptions)), np.nan)
+    for row, (name, clean) in enumerate(models.items()):
+        found = [means.get((name, corruption), {"mean": np.nan})["mean"] for corruption in corruptions]
+        values[row] = [clean, *found]
     figure = Figure(figsize=(2.5 + 0.75 * values.shape[1], 1.8 + 0.4 * len(models)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")
@@ -161,6 +155,12 @@ def corruption_figure(report: Report) -> Figure:
     figure.colorbar(image, label="accuracy")
     axes.set_title("Accuracy on corrupted samples, %, mean over severities", fontsize="medium")
     return figure
+
+
+def _style(attack: str, knowledge: str) -> dict[str, Any]:
+    """How the line of an attack is drawn; that of the proofs is solid."""
+    dashes = "-" if knowledge == "exact" else _DASHES[list(KNOWLEDGE).index(attack) % len(_DASHES)]
+    return {"linestyle": dashes, "marker": _MARKERS[knowledge], "markersize": 4, "linewidth": 1}
 
 
 def _draw_line(axes: Any, points: Mapping[float, Mapping[str, Any]], name: str, **style: Any) -> None:
@@ -189,17 +189,11 @@ def _colours(names: Sequence[str]) -> dict[str, Any]:
 
 
 def _legend(report: Report, colours: Mapping[str, Any]) -> list[Any]:
-    kinds = kinds_of(report["lines"])
-    styles = [
-        Line2D([], [], color="grey", linewidth=1, linestyle=_DASHES[kind[0]], marker=_MARKERS[kind[1]], markersize=4)
-        for kind in kinds
-    ]
-    for line, (attack, knowledge) in zip(styles, kinds, strict=True):
-        line.set_label(attack if knowledge in ("none", "exact") else f"{attack}, {knowledge}")
+    kinds = {kind: kind[0] if kind[1] in ("none", "exact") else ", ".join(kind) for kind in kinds_of(report["lines"])}
     seeds = any(model["clean"]["seeds"] > 1 for model in report["models"])
     return [
         *(Patch(color=colour, label=name) for name, colour in colours.items()),
-        *styles,
+        *(Line2D([], [], color="grey", label=name, **_style(*kind)) for kind, name in kinds.items()),
         Line2D([], [], color="grey", linewidth=3, label="worst case"),
         Line2D([], [], color="black", linewidth=1, linestyle="--", label="chance"),
         *([Patch(color="grey", alpha=0.2, label="95% over seeds")] if seeds else []),

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from glr_dist.robustness.report.markdown import mean, percent
+from glr_dist.robustness.report.reading import Report, corruption_means, mean, percent
 from glr_dist.robustness.report.tally import kinds_of
 from glr_dist.robustness.report.verdicts import red_line
-
-Report = Mapping[str, Any]
 
 
 def show_report(report: Report, *, to_stderr: bool = False) -> None:
@@ -61,10 +57,8 @@ def accuracy_table(report: Report) -> Table:
 
 def corruption_table(report: Report) -> Table:
     """A row for each network, a column for each corruption: the mean over the severities."""
-    corruptions = list(dict.fromkeys(entry["corruption"] for entry in report["corruptions"]))
-    corruptions.sort(key=lambda name: name == "all")
+    corruptions, means = corruption_means(report)
     table = _table("Accuracy on corrupted samples, mean over severities", ["model", *corruptions])
-    means = {(entry["model"], entry["corruption"]): entry["mean"] for entry in report["corruptions"]}
     for model in report["models"]:
         table.add_row(model["model"], *(mean(means.get((model["model"], name))) for name in corruptions))
     return table

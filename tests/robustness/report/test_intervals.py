@@ -2,43 +2,18 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
-import scipy.stats
 from made_findings import first, mask
 
-from glr_dist.robustness.report.intervals import OVER_SAMPLES, OVER_SEEDS, accuracy, over_seeds, student, wilson
+from glr_dist.robustness.report.intervals import OVER_SAMPLES, OVER_SEEDS, accuracy, over_seeds
 
 
-@pytest.mark.parametrize(
-    ("right", "count"), [(0, 1), (1, 1), (0, 200), (200, 200), (7, 10), (188, 200), (4123, 10_000)]
-)
-def test_wilson_is_scipys(right: int, count: int) -> None:
-    theirs = scipy.stats.binomtest(right, count).proportion_ci(method="wilson")
-    assert wilson(right, count) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
-
-
-def test_wilson_by_hand() -> None:
+def test_one_seed_has_wilsons_interval_over_samples_and_no_spread() -> None:
     """7 of 10 with z = 1.96: (7 + 1.9208 +- 1.96 * sqrt(2.1 + 0.9604)) / 13.8416."""
-    assert wilson(7, 10) == pytest.approx((0.3968, 0.8922), abs=1e-4)
-
-
-@pytest.mark.parametrize("values", [(0.9, 0.92), (0.41, 0.52, 0.47), (0.1, 0.2, 0.3, 0.4, 0.5)])
-def test_student_is_scipys(values: tuple[float, ...]) -> None:
-    theirs = scipy.stats.t.interval(0.95, len(values) - 1, loc=np.mean(values), scale=scipy.stats.sem(values))
-    low, high = (min(1.0, max(0.0, float(end))) for end in theirs)
-    assert student(values) == pytest.approx((low, high), abs=1e-12)
-
-
-def test_an_interval_stays_among_the_shares() -> None:
-    assert student([0.0, 1.0]) == (0.0, 1.0)
-
-
-def test_one_seed_has_an_interval_over_samples_and_no_spread() -> None:
-    found = accuracy([mask("1110")])
+    found = accuracy([mask("1110111010")])
     assert found is not None
-    assert (found["samples"], found["seeds"], found["mean"], found["sd"]) == (4, 1, 0.75, None)
-    assert (found["low"], found["high"]) == wilson(3, 4)
+    assert (found["samples"], found["seeds"], found["mean"], found["sd"]) == (10, 1, 0.7, None)
+    assert (found["low"], found["high"]) == pytest.approx((0.3968, 0.8922), abs=1e-4)
     assert found["interval"] == OVER_SAMPLES
 
 
@@ -50,6 +25,16 @@ def test_seeds_have_the_spread_of_their_accuracies() -> None:
     half = 4.302653 * 0.1 / math.sqrt(3)  # t of 2 degrees of freedom
     assert (found["low"], found["high"]) == pytest.approx((0.6 - half, 0.6 + half), abs=1e-6)
     assert found["interval"] == OVER_SEEDS
+
+
+def test_an_interval_over_seeds_stays_among_the_shares() -> None:
+    found = over_seeds([0.0, 1.0])
+    assert (found["low"], found["high"]) == (0.0, 1.0)
+
+
+def test_seeds_that_agree_have_an_interval_without_width() -> None:
+    found = over_seeds([0.25, 0.25, 0.25])
+    assert (found["sd"], found["low"], found["high"]) == (0.0, 0.25, 0.25)
 
 
 def test_only_the_samples_asked_for_count() -> None:
