@@ -30,7 +30,7 @@ from glr_dist.robustness.evaluation import evaluate_robustness, open_data
 from glr_dist.robustness.report.build import write_report
 from glr_dist.robustness.selection import Selection
 from glr_dist.robustness.subjects import open_subjects
-from glr_dist.store import Storage
+from glr_dist.store.storage import Storage
 
 THRESHOLD, ZERO_ONE = "mnist-2019-threshold", "mnist-2019-zero-one"
 SURROGATE, ADVERSARIAL = "mnist-2019-surrogate", "mnist-2019-adversarial"

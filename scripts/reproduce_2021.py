@@ -30,7 +30,7 @@ from glr_dist.robustness.evaluation import evaluate_robustness, open_data
 from glr_dist.robustness.report.build import write_report
 from glr_dist.robustness.selection import Selection
 from glr_dist.robustness.subjects import open_subjects
-from glr_dist.store import Storage
+from glr_dist.store.storage import Storage
 
 PRESET = "mnist-threshold"
 EPSILON = 0.13

@@ -33,7 +33,9 @@ from glr_dist.config import Config, parse_config
 from glr_dist.engine import session
 from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Progress
-from glr_dist.store import JournalReader, Storage, load_checkpoint
+from glr_dist.store.checkpoint import load_checkpoint
+from glr_dist.store.journal import JournalReader
+from glr_dist.store.storage import Storage
 
 EVALUATORS, RECONSTRUCTORS = 3, 2
 FAULT_SECONDS = 6.0  # mean time between faults

@@ -23,7 +23,7 @@ from glr_dist.commands.terminal import INTERRUPTED, say
 from glr_dist.config import Config, load_config, parse_config
 from glr_dist.errors import UserError
 from glr_dist.runs.run import open_run
-from glr_dist.store import load_checkpoint
+from glr_dist.store.checkpoint import load_checkpoint
 
 PROCESSES = 2
 _TOLD = 20  # last lines of a failed training's log

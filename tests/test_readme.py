@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from glr_dist.store import load_checkpoint
+from glr_dist.store.checkpoint import load_checkpoint
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 

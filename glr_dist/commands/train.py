@@ -135,7 +135,7 @@ def _continue(
 
 
 def _how_to_go_on(run: str) -> str:
-    from glr_dist.store import Storage
+    from glr_dist.store.storage import Storage
 
     storage = Storage.at(run)
     if storage.parent().name == "checkpoints":  # it went back to a checkpoint

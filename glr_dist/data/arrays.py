@@ -1,7 +1,6 @@
 """The user's own arrays as a data set: any feature shape, uint8 or float, in memory.
 
 data = ArrayDataset((x, y), test=(x_test, y_test))        x [n, ...], y [n] class indices
-data = from_torch(MyDataset())                            any torch map-style data set of (x, y) pairs
 """
 
 from __future__ import annotations
@@ -118,59 +117,6 @@ class ArrayDataset:
             An iterator over features float32 [B, ...] and labels int64 [B].
         """
         return in_stored_order(self, split, size)
-
-
-def from_torch(
-    train: Any,
-    test: Any = None,
-    *,
-    validation: float = 0.1,
-    shards: int = 8,
-    classes: Sequence[str] | None = None,
-) -> ArrayDataset:
-    """Read a torch map-style data set of (x, y) pairs into memory.
-
-    Args:
-        train: has `len()` and gives (x, y) by index: x a tensor or array of one shape, y a class index.
-        test: the same for the test split.
-        validation: share of each training shard held out, in [0, 1).
-        shards: number of training shards.
-        classes: class names; by default the data set's own `classes`, else numbers.
-
-    Returns:
-        The data set in memory. Random augmentation is frozen as it came out this once.
-
-    Raises:
-        UserError: naming the item that does not fit.
-    """
-    names = classes if classes is not None else getattr(train, "classes", None)
-    pairs = [
-        None if source is None else _collect(source, split) for split, source in (("train", train), ("test", test))
-    ]
-    assert pairs[0] is not None
-    return ArrayDataset(pairs[0], pairs[1], validation=validation, shards=shards, classes=names)
-
-
-def _collect(source: Any, split: str) -> tuple[Features, list[int]]:
-    """Every item of a map-style data set."""
-    features: list[Features] = []
-    labels: list[int] = []
-    for i in range(len(source)):
-        item = source[i]
-        if not isinstance(item, (tuple, list)) or len(item) != 2:
-            raise UserError(f"{split}, item {i}: found {type(item).__name__}, not a pair (x, y)")
-        x = _as_numpy(item[0])
-        if x.dtype == object or (features and (x.shape, x.dtype) != (features[0].shape, features[0].dtype)):
-            first = f"item 0 is {features[0].dtype} {list(features[0].shape)}" if features else "it is no array"
-            raise UserError(f"{split}, item {i}: x is {x.dtype} {list(x.shape)}, but {first}: transform all alike")
-        features.append(x)
-        try:
-            labels.append(int(item[1]))
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{split}, item {i}: y is {type(item[1]).__name__}, not one class index") from error
-    if not features:
-        raise UserError(f"{split} has no rows: give at least one")
-    return np.stack(features), labels
 
 
 def _as_numpy(values: Any) -> NDArray[Any]:

@@ -5,7 +5,6 @@ config -> shards (prepared into the cache when missing) -> Dataset -> float32 [B
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +50,6 @@ class Dataset:
         self._config = config
         self._cache_bytes = cache_bytes
         self._decoded: OrderedDict[tuple[str, int], _Shard] = OrderedDict()
-        self._lock = threading.Lock()
         channels, height, width = folder.header.shape
         self.name = folder.header.name
         self.shape = (channels, config.resize or height, config.resize or width)
@@ -130,13 +128,12 @@ class Dataset:
     def _shard(self, stored: str, shard: int) -> _Shard:
         """The decoded shard, from memory or from disk; drops those used longest ago."""
         key = (stored, shard)
-        with self._lock:
-            if key not in self._decoded:
-                self._decoded[key] = self._decode(stored, shard)
-                while len(self._decoded) > 1 and self._decoded_bytes() > self._cache_bytes:
-                    self._decoded.popitem(last=False)
-            self._decoded.move_to_end(key)
-            return self._decoded[key]
+        if key not in self._decoded:
+            self._decoded[key] = self._decode(stored, shard)
+            while len(self._decoded) > 1 and self._decoded_bytes() > self._cache_bytes:
+                self._decoded.popitem(last=False)
+        self._decoded.move_to_end(key)
+        return self._decoded[key]
 
     def _decoded_bytes(self) -> int:
         return sum(shard.images.nbytes + shard.labels.nbytes for shard in self._decoded.values())

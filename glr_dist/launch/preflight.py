@@ -19,7 +19,8 @@ from glr_dist.data.dataset import Dataset, open_dataset
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.launch import probe
-from glr_dist.store.storage import TEMP, Storage
+from glr_dist.store.local import TEMP
+from glr_dist.store.storage import Storage
 
 ANSWER_SECONDS = 120.0  # a first import of torch from a network disk is slow; so is a download of the data
 _OBSERVING = ("glr", "es")  # the methods whose evaluators send losses home; the others have none

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
-from types import TracebackType
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,20 +27,9 @@ from glr_dist.store.journal_file import (
 )
 from glr_dist.store.storage import Storage
 
-__all__ = [
-    "JournalError",
-    "JournalReader",
-    "JournalRow",
-    "JournalWriter",
-    "estimate_bytes",
-    "truncate_journal",
-]
-
 BLOCK_BYTES = 8 * 2**20
-STEP_OVERHEAD, BLOCK_OVERHEAD = (
-    24,
-    6144,
-)  # bytes beside the losses: seeds and indices; Parquet's headers and footer
+STEP_OVERHEAD = 24  # bytes beside a step's losses: seeds and indices
+BLOCK_OVERHEAD = 6144  # and beside a file's: Parquet's headers and footer
 
 
 class JournalError(UserError):
@@ -119,12 +107,6 @@ class JournalWriter:
             self._queue.put(None)
             self._thread.join()
 
-    def __enter__(self) -> JournalWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.close()
-
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
@@ -186,15 +168,6 @@ class JournalReader:
             found = f"it has {have[0]} to {have[-1]}" if have else "it is empty: was the run made with --journal off?"
             raise JournalError(f"the journal of {self._run} lacks step {step}; {found}")
         return rows
-
-    def iterate(self, first: int, last: int) -> Iterator[tuple[int, list[JournalRow]]]:
-        """Every step from `first` to `last`, both included, with its rows; each file is read once.
-
-        Raises:
-            JournalError: a step is missing, or a file is damaged.
-        """
-        for step in range(first, last + 1):
-            yield step, self.read(step)
 
     def _load(self, block: Block) -> dict[int, list[JournalRow]]:
         """A block's rows by step; the last one stays open."""

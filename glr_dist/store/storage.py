@@ -7,12 +7,9 @@ is committed there by its last file. Temporary names start with `.tmp-` and are 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +20,10 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from glr_dist.errors import UserError
+from glr_dist.store.local import TEMP, beside, put_in_place, remove, sync_folder, write_synced
+from glr_dist.store.places import absolute, is_uri
 
-TEMP = ".tmp-"
 OBJECT_STORES = ("s3", "gcs", "abfs")  # folders are only a part of the name there
-RENAME_EXCHANGE = 2  # linux/fs.h
-AT_FDCWD = -100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +51,8 @@ class Storage:
             UserError: no file system answers to that URI.
         """
         text = str(place)
-        if not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
-            text = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100,PTH111  Path would keep ".."
+        if not is_uri(text):
+            text = absolute(text or ".")
             return cls(fs=pafs.LocalFileSystem(), root=text, uri=text)
         try:
             fs, root = pafs.FileSystem.from_uri(text)
@@ -141,14 +137,14 @@ class Storage:
                 return
             final = self.path(path)
             final.parent.mkdir(parents=True, exist_ok=True)
-            temp = _beside(final)
+            temp = beside(final)
             try:
-                _write_synced(temp, data)
+                write_synced(temp, data)
                 os.replace(temp, final)  # noqa: PTH105  the tests stop it here
             except BaseException:
                 temp.unlink(missing_ok=True)
                 raise
-            _sync_folder(final.parent)
+            sync_folder(final.parent)
 
     def write_folder(self, path: str, files: Mapping[str, bytes]) -> None:
         """Write a folder of files as a whole, in place of one of the same name.
@@ -173,7 +169,7 @@ class Storage:
         """Delete a file or a folder with all in it; nothing to delete is fine."""
         with self.explained(path, "delete"):
             if self.local:
-                _remove(self.path(path))
+                remove(self.path(path))
                 return
             kind = self.fs.get_file_info(self._full(path)).type
             if kind == pafs.FileType.Directory:
@@ -192,7 +188,7 @@ class Storage:
             with self.explained(folder, "clean"):
                 for entry in self.path(folder).glob(f"{TEMP}*"):
                     if not name or entry.name.endswith(f"-{name}"):
-                        _remove(entry)
+                        remove(entry)
 
     @contextmanager
     def explained(self, path: str, verb: str) -> Iterator[None]:
@@ -237,65 +233,18 @@ class Storage:
         """Write the files into a temporary folder and put it in its place."""
         final = self.path(path)
         final.parent.mkdir(parents=True, exist_ok=True)
-        temp = _beside(final)
+        temp = beside(final)
         try:
             temp.mkdir()
             for name, data in files.items():
-                _write_synced(temp / name, data)
-            _sync_folder(temp)
-            _put_in_place(temp, final)
-            _sync_folder(final.parent)
+                write_synced(temp / name, data)
+            sync_folder(temp)
+            put_in_place(temp, final)
+            sync_folder(final.parent)
         finally:
-            _remove(temp)  # after an exchange, it is the former folder that is here
+            remove(temp)  # after an exchange, it is the former folder that is here
 
 
 def _redacted(uri: str) -> str:
     """A URI without its user and password; also where a slash in the password was not written as %2F."""
     return re.sub(r"(?<=://)([^/@]*:(?!\d+/)[^?]*|[^/@]*)@", "", uri)
-
-
-def _beside(final: Path) -> Path:
-    """A temporary name on the same file system."""
-    return final.with_name(f"{TEMP}{secrets.token_hex(4)}-{final.name}")
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _put_in_place(temp: Path, final: Path) -> None:
-    """Rename a folder over another; with a short gap where the kernel cannot exchange names."""
-    if not final.exists():
-        temp.rename(final)
-    elif not _exchange(temp, final):
-        aside = _beside(final)
-        final.rename(aside)
-        temp.rename(final)
-        _remove(aside)
-
-
-def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one step; False where the system has no such call."""
-    call = getattr(ctypes.CDLL(None), "renameat2", None)
-    if call is None:
-        return False
-    return bool(call(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)

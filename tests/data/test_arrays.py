@@ -7,9 +7,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
 
-from glr_dist.data.arrays import ArrayDataset, from_torch
+from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 
@@ -72,18 +71,6 @@ def test_a_pickled_copy_gives_the_same_rows() -> None:
     assert collect(pickle.loads(pickle.dumps(data)), "train")[0].equal(collect(data, "train")[0])
 
 
-def test_a_torch_data_set_becomes_one() -> None:
-    train, test = TensorDataset(X.bfloat16(), Y), TensorDataset(X[:4].bfloat16(), Y[:4])
-    direct = ArrayDataset((X.bfloat16(), Y), (X[:4].bfloat16(), Y[:4]))
-    assert from_torch(train, test).fingerprint == direct.fingerprint
-
-
-def test_a_torch_data_sets_class_names_are_kept() -> None:
-    source = TensorDataset(X, Y)
-    source.classes = ["a", "b", "c"]  # type: ignore[attr-defined]
-    assert from_torch(source).classes == ("a", "b", "c")
-
-
 NAN = X.clone()
 NAN[12, 0, 1] = float("nan")
 
@@ -127,18 +114,3 @@ def test_test_arrays_are_checked_too() -> None:
 def test_options_that_cannot_be_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         ArrayDataset((X, Y), **options)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("items", "message"),
-    [
-        ([(X[0], 0), (X[1], 1), X[2]], "item 2: found Tensor, not a pair"),
-        ([(X[0], 0), (X[1, :1], 1)], r"item 1: x is float32 \[1, 2\], but item 0 is float32 \[2, 2\]"),
-        ([(X[0], "cat")], "item 0: y is str"),
-        ([(object(), 1)], "item 0: x is object"),
-        ([], "train has no rows"),
-    ],
-)
-def test_torch_items_that_do_not_fit_are_named(items: list[object], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        from_torch(items)

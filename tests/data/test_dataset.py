@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -140,18 +139,6 @@ def test_decoded_shards_stay_below_the_bound_and_the_oldest_goes_first(folder: P
     tiny = Dataset(open_shards(folder), DataConfig(), cache_bytes=1)
     list(tiny.batches("train", 20))
     assert len(tiny._decoded) == 1
-
-
-def test_threads_read_the_same_rows(folder: Path) -> None:
-    data = Dataset(open_shards(folder), DataConfig(), cache_bytes=1)
-    expected = numbers(data, "train")
-    found: list[list[int]] = []
-    threads = [threading.Thread(target=lambda: found.append(numbers(data, "train"))) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [expected] * 4
 
 
 def test_a_machine_without_the_prepared_shards_prepares_its_own(

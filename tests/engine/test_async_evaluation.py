@@ -23,7 +23,7 @@ from glr_dist.engine.async_evaluation import Spectator
 from glr_dist.engine.driver import Progress
 from glr_dist.errors import UserError
 from glr_dist.models.networks import MLP
-from glr_dist.store import load_checkpoint
+from glr_dist.store.checkpoint import load_checkpoint
 
 KEYS = {"evaluate_every": 3, "augment.epsilon": 0.15}
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from glr_dist.core.activations import Heaviside
 from glr_dist.errors import UserError
-from glr_dist.store import load_checkpoint
+from glr_dist.store.checkpoint import load_checkpoint
 
 
 def own_model(outputs: int = 10, inputs: int = 64) -> nn.Sequential:

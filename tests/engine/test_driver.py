@@ -15,7 +15,10 @@ from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.engine.reconstructor import Reconstructor
 from glr_dist.engine.task import Task, flat_parameters
-from glr_dist.store import JournalReader, Storage, checkpoint_steps, load_checkpoint, read_metrics
+from glr_dist.store.checkpoint import checkpoint_steps, load_checkpoint
+from glr_dist.store.journal import JournalReader
+from glr_dist.store.metrics import read_metrics
+from glr_dist.store.storage import Storage
 
 RUNS: dict[str, dict[str, Any]] = {
     "layerwise": {},
@@ -76,7 +79,9 @@ def test_initial_parameters_and_journal_give_every_checkpoint(recorded: tuple[St
     reconstructor = Reconstructor(task, task.make_table())
     optimizer = build_optimizer(config.optimizer, parameters)
     schedule = build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)
-    for step, rows in JournalReader(run).iterate(1, STEPS):
+    journal = JournalReader(run)
+    for step in range(1, STEPS + 1):
+        rows = journal.read(step)
         flat = flat_parameters(model).numpy()
         total = np.zeros_like(flat)
         for block in task.plan.step(step - 1).blocks:

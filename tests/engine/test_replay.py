@@ -25,8 +25,11 @@ from glr_dist.engine.plan import Unit
 from glr_dist.engine.replay import replay
 from glr_dist.engine.verify import verify
 from glr_dist.errors import UserError
-from glr_dist.store import JournalReader, JournalRow, Storage, load_checkpoint, params_sha256, read_metrics
-from glr_dist.store.journal_file import FOLDER, encode, list_blocks, write_block
+from glr_dist.store.checkpoint import load_checkpoint, params_sha256
+from glr_dist.store.journal import JournalReader
+from glr_dist.store.journal_file import FOLDER, JournalRow, encode, list_blocks, write_block
+from glr_dist.store.metrics import read_metrics
+from glr_dist.store.storage import Storage
 
 MOMENTUM = {"optimizer.name": "sgd", "optimizer.options": {"momentum": 0.9}, "schedule.name": "one-cycle"}
 RUNS: dict[str, dict[str, Any]] = {

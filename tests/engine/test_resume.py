@@ -20,7 +20,8 @@ from glr_dist.core.losses import cross_entropy
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.driver import Progress
 from glr_dist.errors import UserError
-from glr_dist.store import Storage, checkpoint_steps, load_checkpoint
+from glr_dist.store.checkpoint import checkpoint_steps, load_checkpoint
+from glr_dist.store.storage import Storage
 
 MOMENTUM = {"optimizer.name": "sgd", "optimizer.lr": 0.1, "optimizer.options": {"momentum": 0.9, "nesterov": True}}
 RUNS: dict[str, dict[str, Any]] = {

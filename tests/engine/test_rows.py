@@ -22,7 +22,7 @@ from glr_dist.engine.verify import verify
 from glr_dist.errors import UserError
 from glr_dist.models.networks import MLP
 from glr_dist.runs.surrogate import load_surrogate
-from glr_dist.store import load_checkpoint
+from glr_dist.store.checkpoint import load_checkpoint
 
 FGSM = {"augment.attack": "fgsm", "augment.epsilon": 0.1}
 BP = {"method": "bp", "model.activation": "relu"}

@@ -18,7 +18,7 @@ from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.crew import assemble_crew
 from glr_dist.engine.task import flat_parameters
 from glr_dist.errors import UserError
-from glr_dist.store import load_checkpoint, params_sha256
+from glr_dist.store.checkpoint import load_checkpoint, params_sha256
 
 LEARN = {
     "steps": 200,

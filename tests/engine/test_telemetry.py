@@ -18,7 +18,8 @@ from small_runs import STEPS, crews_watched, resume_small, train_small
 from glr_dist.engine import telemetry
 from glr_dist.engine.driver import Clock, Progress
 from glr_dist.errors import UserError
-from glr_dist.store import Storage, read_metrics
+from glr_dist.store.metrics import read_metrics
+from glr_dist.store.storage import Storage
 from glr_dist.workers.pool import RayPool
 
 LOSSES_PER_STEP = 2 * 8 * 32  # sites x copies x examples

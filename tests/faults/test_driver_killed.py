@@ -19,7 +19,8 @@ from small_runs import outcome, small_toml
 
 from glr_dist.config import load_config
 from glr_dist.engine.session import train
-from glr_dist.store import Storage, checkpoint_steps, load_checkpoint
+from glr_dist.store.checkpoint import checkpoint_steps, load_checkpoint
+from glr_dist.store.storage import Storage
 
 KILLS = 6
 MOST_KILLS = 12  # a kill may come after the file it was meant for is in its place

@@ -14,7 +14,7 @@ from small_runs import outcome, small_toml
 
 from glr_dist.config import load_config
 from glr_dist.engine.session import train
-from glr_dist.store import load_checkpoint
+from glr_dist.store.checkpoint import load_checkpoint
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ from glr_dist.cli import main
 from glr_dist.errors import UserError
 from glr_dist.launch import jobs
 from glr_dist.launch.jobs import exit_code
-from glr_dist.store import Storage, checkpoint_steps
+from glr_dist.store.checkpoint import checkpoint_steps
+from glr_dist.store.storage import Storage
 
 pytestmark = pytest.mark.ray
 NET = """

@@ -9,7 +9,10 @@ import pytest
 from small_runs import train_small
 
 from glr_dist.runs.rewind import rewind
-from glr_dist.store import JournalError, JournalReader, Storage, checkpoint_steps, read_metrics
+from glr_dist.store.checkpoint import checkpoint_steps
+from glr_dist.store.journal import JournalError, JournalReader
+from glr_dist.store.metrics import read_metrics
+from glr_dist.store.storage import Storage
 
 
 @pytest.fixture(scope="module")

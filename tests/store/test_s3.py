@@ -15,7 +15,10 @@ from glr_dist.config import Config, parse_config
 from glr_dist.engine.replay import replay
 from glr_dist.errors import UserError
 from glr_dist.robustness.measurement import evaluate
-from glr_dist.store import JournalReader, Storage, checkpoint_steps, load_checkpoint, read_metrics
+from glr_dist.store.checkpoint import checkpoint_steps, load_checkpoint
+from glr_dist.store.journal import JournalReader
+from glr_dist.store.metrics import read_metrics
+from glr_dist.store.storage import Storage
 
 STEPS = 6
 SECRET = "not/a+secret"

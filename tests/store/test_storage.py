@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from glr_dist.errors import UserError
-from glr_dist.store.storage import Storage, _exchange
+from glr_dist.store.local import exchange
+from glr_dist.store.storage import Storage
 
 
 def test_what_is_written_is_read(folder: Storage) -> None:
@@ -48,7 +49,7 @@ def test_a_folder_replaces_one_of_its_name(folder: Storage) -> None:
 def test_a_folder_replaces_another_where_names_cannot_be_exchanged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("glr_dist.store.storage._exchange", lambda one, other: False)
+    monkeypatch.setattr("glr_dist.store.local.exchange", lambda one, other: False)
     folder = Storage.at(tmp_path)
     folder.write_folder("step", {"one": b"1", "gone": b"2"})
     folder.write_folder("step", {"one": b"3"})
@@ -62,7 +63,7 @@ def test_a_folder_is_replaced_without_a_moment_when_its_name_is_gone(
     folder = Storage.at(tmp_path)
     folder.write_folder("step", {"one": b"1"})
     (tmp_path / "other").mkdir()
-    if not _exchange(tmp_path / "step", tmp_path / "other"):
+    if not exchange(tmp_path / "step", tmp_path / "other"):
         pytest.skip("this system cannot exchange two names")
     monkeypatch.delattr(Path, "rename")
     folder.write_folder("step", {"one": b"2"})

@@ -21,7 +21,10 @@ from glr_dist.engine.crew import Crew
 from glr_dist.engine.session import TrainResult
 from glr_dist.engine.task import Task
 from glr_dist.models.spec import build_model
-from glr_dist.store import JournalReader, Storage, load_checkpoint, read_metrics
+from glr_dist.store.checkpoint import load_checkpoint
+from glr_dist.store.journal import JournalReader
+from glr_dist.store.metrics import read_metrics
+from glr_dist.store.storage import Storage
 
 STEPS = 12
 SMALL: dict[str, Any] = {

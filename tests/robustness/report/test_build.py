@@ -11,7 +11,7 @@ from made_findings import card, findings, mask, outcome, rich_findings
 
 from glr_dist.robustness.findings import CorruptionOutcome, Findings
 from glr_dist.robustness.report.build import build_report, write_report
-from glr_dist.store import Storage
+from glr_dist.store.storage import Storage
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from made_findings import card, findings, first, outcome, rich_findings
 
 from glr_dist.robustness.report.build import build_report, write_report
 from glr_dist.robustness.report.markdown import as_markdown
-from glr_dist.store import Storage
+from glr_dist.store.storage import Storage
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,62 @@
+"""Files and folders of this machine put in place as a whole: written under another name, synced, renamed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+TEMP = ".tmp-"
+RENAME_EXCHANGE = 2  # linux/fs.h
+AT_FDCWD = -100
+
+
+def beside(final: Path) -> Path:
+    """A temporary name on the same file system."""
+    return final.with_name(f"{TEMP}{secrets.token_hex(4)}-{final.name}")
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file's bytes to the disk itself."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link, or a folder with all in it; nothing there is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def put_in_place(temp: Path, final: Path) -> None:
+    """Rename a folder over another; with a short gap where the kernel cannot exchange names."""
+    if not final.exists():
+        temp.rename(final)
+    elif not exchange(temp, final):
+        aside = beside(final)
+        final.rename(aside)
+        temp.rename(final)
+        remove(aside)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the system has no such call."""
+    call = getattr(ctypes.CDLL(None), "renameat2", None)
+    if call is None:
+        return False
+    return bool(call(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0)
