@@ -8,7 +8,8 @@ which the fifth is MNIST-C's.
 The geometric ones look each pixel's value up at ``centre + A (position - centre) + shift``, bilinearly, 0 outside the
 image. Positions are (row, column).
 
-B images, C channels, H rows, W columns; everything in [0, 1]; what leaves the range is clipped by the caller.
+B images, C channels, H rows, W columns. Each takes images [B, C, H, W] in [0, 1], a severity from 1 to 5 and a generator per
+image, and returns the same shape; what leaves [0, 1] is clipped by the caller.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage import feature
 
 Images = NDArray[np.float64]
 
@@ -36,16 +36,7 @@ _EDGE_SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 
 
 def shot(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
-    """Photon noise: Poisson counts, the fewer photons a white pixel has the stronger.
-
-    Args:
-        images: [B, C, H, W].
-        severity: 1 to 5.
-        rngs: one per image.
-
-    Returns:
-        [B, C, H, W], 0 or more; may exceed 1.
-    """
+    """Photon noise: Poisson counts, the fewer photons a white pixel has the stronger."""
     photons = _PHOTONS[severity - 1]
     counts = [rng.poisson(image * photons) for image, rng in zip(images, rngs, strict=True)]
     return np.stack(counts) / photons
@@ -56,76 +47,32 @@ def shear(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
 
     A shear angle c is what it was in the scikit-image of 2019: the column moves by ``sin c`` of the row, and the row
     shrinks by ``cos c``.
-
-    Args:
-        images: [B, C, H, W].
-        severity: 1 to 5.
-        rngs: one per image.
-
-    Returns:
-        [B, C, H, W].
     """
     angles = [_SHEARS[severity - 1] * _sign(rng) for rng in rngs]
     return _look_up(images, [((math.cos(c), 0.0), (-math.sin(c), 1.0)) for c in angles])
 
 
 def scale(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
-    """Shrink about the centre; nothing is random.
-
-    Args:
-        images: [B, C, H, W].
-        severity: 1 to 5.
-        rngs: not used.
-
-    Returns:
-        [B, C, H, W].
-    """
+    """Shrink about the centre; nothing is random."""
     factor = 1.0 / _SIZES[severity - 1]
     return _look_up(images, [((factor, 0.0), (0.0, factor))] * len(images))
 
 
 def rotate(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
-    """Rotate about the centre, clockwise or anticlockwise at random.
-
-    Args:
-        images: [B, C, H, W].
-        severity: 1 to 5.
-        rngs: one per image.
-
-    Returns:
-        [B, C, H, W].
-    """
+    """Rotate about the centre, clockwise or anticlockwise at random."""
     angles = [_ANGLES[severity - 1] * _sign(rng) for rng in rngs]
     return _look_up(images, [((math.cos(c), math.sin(c)), (-math.sin(c), math.cos(c))) for c in angles])
 
 
 def translate(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
-    """Shift along both axes by the same share of the side, each up or down at random.
-
-    Args:
-        images: [B, C, H, W].
-        severity: 1 to 5.
-        rngs: one per image.
-
-    Returns:
-        [B, C, H, W].
-    """
+    """Shift along both axes by the same share of the side, each up or down at random."""
     rows, columns = (_SHIFTS[severity - 1] * side / _SIDE for side in images.shape[2:])
     shifts = [(rows * _sign(rng), columns * _sign(rng)) for rng in rngs]
     return _look_up(images, [((1.0, 0.0), (0.0, 1.0))] * len(images), shifts)
 
 
 def brightness(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
-    """Raise the value of hue-saturation-value, which is the largest channel; hue and saturation stay.
-
-    Args:
-        images: [B, C, H, W].
-        severity: 1 to 5.
-        rngs: not used.
-
-    Returns:
-        [B, C, H, W].
-    """
+    """Raise the value of hue-saturation-value, which is the largest channel; hue and saturation stay."""
     value = images.max(axis=1, keepdims=True)
     raised = np.minimum(value + _BRIGHTER[severity - 1], 1.0)
     black = value == 0.0
@@ -134,15 +81,9 @@ def brightness(images: Images, severity: int, rngs: Iterable[Generator]) -> Imag
 
 
 def stripe(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
-    """Invert the columns at either side, which leaves a stripe in the middle; nothing is random.
+    """Invert columns at either side, which leaves a stripe in the middle; nothing is random.
 
-    Args:
-        images: [B, C, H, W].
-        severity: 1 to 5: so many twentieths of the width at either side, rounded up to whole columns.
-        rngs: not used.
-
-    Returns:
-        [B, C, H, W].
+    So many twentieths of the width as the severity says, rounded up to whole columns.
     """
     columns = images.shape[3]
     width = -(-columns * severity // _STRIPE_SHARE)
@@ -151,16 +92,12 @@ def stripe(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
 
 
 def canny_edges(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
-    """Blend with the image's edges (Canny, 1986), channel by channel; severity 5: the edges alone. Nothing is random.
+    """Blend with the image's edges (Canny, 1986), channel by channel; nothing is random.
 
-    Args:
-        images: [B, C, H, W].
-        severity: 1 to 5: so many fifths of the edges.
-        rngs: not used.
-
-    Returns:
-        [B, C, H, W].
+    So many fifths of the edges as the severity says: 5 leaves the edges alone.
     """
+    from skimage import feature  # an extra: see `corruption.Corruption.needs`
+
     share = _EDGE_SHARES[severity - 1]
     edges = [[feature.canny(plane) for plane in image] for image in images]  # type: ignore[no-untyped-call]
     return (1.0 - share) * images + share * np.array(edges, dtype=np.float64)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from glr_dist.attacks.config import AttackConfig
 from glr_dist.attacks.exact.network import threshold_network
 from glr_dist.attacks.input_gradient import input_gradient
-from glr_dist.corruptions.corruption import CORRUPTIONS
+from glr_dist.corruptions.corruption import known_corruption
 from glr_dist.data.source import DataSource
-from glr_dist.errors import UserError, nearest
+from glr_dist.errors import UserError
 from glr_dist.robustness.examination import Clean, Corrupted, Direct, Job, Line, Stored
 from glr_dist.robustness.generation import Order
 from glr_dist.robustness.sample_set import SampleSet
@@ -86,8 +86,7 @@ def refuse_unfit(
     if surrogates and not any(attack.knowledge == "gradient" for attack in attacks):
         raise UserError("--surrogate: is for attacks that follow its gradient; give --attack fgsm or --attack pgd")
     for name in corruptions:
-        if name not in CORRUPTIONS:
-            raise UserError(f"--corruption {name!r}: unknown; {nearest(name, CORRUPTIONS)}")
+        known_corruption(name)
     if votes < 0:
         raise UserError(f"--votes {votes}: must be 0 or more")
     if votes:
