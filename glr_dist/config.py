@@ -63,14 +63,20 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
+    @property
+    def observes(self) -> bool:
+        """Whether the method lives on losses that evaluators send home; else on autograd."""
+        from glr_dist.methods.method import named_method
+
+        return named_method(self.method).observes
+
     def check(self) -> None:
         """Raise UserError naming the first key whose value can't be."""
         from glr_dist.core.losses import named_loss  # here, since torch takes seconds to import
-        from glr_dist.engine.task import METHODS
+        from glr_dist.methods.method import named_method
 
-        if self.method not in METHODS:
-            raise UserError(f"method = {self.method!r}: unknown; {nearest(self.method, METHODS)}")
-        named_loss(self.loss)  # says if there is none
+        named_method(self.method)  # says if there is none
+        named_loss(self.loss)
         if self.journal not in JOURNAL_CHOICES:
             raise UserError(f"journal = {self.journal!r}: unknown; {nearest(self.journal, JOURNAL_CHOICES)}")
         for name, least in (

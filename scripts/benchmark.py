@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from glr_dist.config import Config
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
+from glr_dist.core.parameters import flat_parameters
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.checks import make_task
 from glr_dist.engine.config import UnitsConfig
 from glr_dist.engine.crew import Crew, assemble_crew
-from glr_dist.engine.task import Task, flat_parameters
+from glr_dist.engine.task import Task
 from glr_dist.models.networks import MLP
 
 INPUTS, HIDDEN, CLASSES, BATCH, COPIES = 784, 50, 10, 128, 64

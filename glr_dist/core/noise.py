@@ -15,6 +15,7 @@ for any z that float32 holds, where ``exp(log f - log F)`` loses all its digits 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glr_dist.core.config import NoiseConfig
 from glr_dist.errors import UserError
 
 _ALIGNMENT = 16  # table slices start at multiples of 16 float32, one cache line
@@ -165,3 +167,19 @@ class TableSource:
         offsets = room // _ALIGNMENT + 1
         start = int(seed.generate_state(1, np.uint64)[0] % np.uint64(offsets)) * _ALIGNMENT
         return self.table[start : start + count]
+
+
+def noise_source(noise: NoiseConfig, table: np.ndarray | None, device: torch.device) -> NoiseSource:
+    """The source that a worker on ``device`` draws from.
+
+    Args:
+        noise: family and kind of source.
+        table: the run's table, float32 [table_size]; it may be read-only. None: a generator, whatever the config says.
+        device: where the noise is wanted.
+    """
+    if noise.source == "generator" or table is None:
+        return GeneratorSource(noise.family, str(device))
+    with warnings.catch_warnings():
+        # the table lies read-only in the object store, and nobody writes to it
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return TableSource(noise.family, torch.from_numpy(table).to(device))

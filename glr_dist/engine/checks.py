@@ -7,7 +7,8 @@ from torch import nn
 
 from glr_dist.config import Config
 from glr_dist.core.config import NoiseConfig
-from glr_dist.core.losses import Loss, named_loss, zero_one
+from glr_dist.core.losses import Loss, named_loss
+from glr_dist.core.parameters import trainable_parameters
 from glr_dist.core.passes import folds
 from glr_dist.core.sites import find_sites
 from glr_dist.data.batches import BlockSchedule
@@ -16,8 +17,9 @@ from glr_dist.data.source import DataSource
 from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.engine.plan import Plan
 from glr_dist.engine.rows import refuse_without_input_gradient
-from glr_dist.engine.task import OBSERVERS, Task, trainable_parameters, unit_kinds
+from glr_dist.engine.task import Task
 from glr_dist.errors import UserError
+from glr_dist.methods.method import named_method
 from glr_dist.models.spec import build_model
 from glr_dist.runs.surrogate import load_surrogate
 
@@ -61,13 +63,14 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
     trainable = trainable_parameters(model, sites)
     if not trainable:
         raise UserError("model: none of its parameters has requires_grad, so there is nothing to train")
-    kinds = unit_kinds(config.method, config.estimator, sites, sum(p.numel() for p in trainable.values()))
-    plan = Plan.of(kinds, schedule, config.units, seed=config.seed, observes=config.method in OBSERVERS)
+    method = named_method(config.method)
+    kinds = method.kinds(sites, sum(p.numel() for p in trainable.values()), config.estimator)
+    plan = Plan.of(kinds, schedule, config.units, seed=config.seed, observes=method.observes)
     task = Task(
         model=model,
         sites=tuple(sites),
         fold=folds(model, sites, data.shape),
-        method=config.method,
+        method=method,
         loss=loss or named_loss(config.loss),
         estimator=config.estimator,
         noise=config.noise,
@@ -77,8 +80,7 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
         surrogate=load_surrogate(config.augment.surrogate, data) if config.augment.surrogate else None,
     )
     refuse_tight_table(task.noise, plan)
-    if not task.observes_losses:
-        refuse_without_gradient(task)
+    task.method.refuse(task.net(torch.device("cpu")), len(data.classes))
     if task.augment.attack:
         refuse_without_input_gradient(task)
     return task
@@ -128,21 +130,3 @@ def refuse_tight_table(noise: NoiseConfig, plan: Plan) -> None:
             f"noise.table_size = {size}: the largest work unit draws {largest} values; give at least"
             f" {_UNITS_IN_TABLE * largest}, or lower units.copies or units.rows"
         )
-
-
-def refuse_without_gradient(task: Task) -> None:
-    """Refuse a control that needs derivatives for a network or loss that has none, instead of training half of it."""
-    if task.loss is zero_one:
-        raise UserError(f"method = {task.method!r}: the 0-1 loss has no gradient; use --set loss=cross-entropy")
-    if task.method != "straight-through" and any(site.binary for site in task.sites):
-        raise UserError(
-            f"method = {task.method!r}: Heaviside units have no gradient; use --set model.activation=relu,"
-            " or --method straight-through"
-        )
-    classes = len(task.data.classes)
-    probe = task.loss(torch.zeros((2, classes), requires_grad=True), torch.zeros(2, dtype=torch.int64))
-    if not isinstance(probe, torch.Tensor) or tuple(probe.shape) != (2,):
-        found = tuple(probe.shape) if isinstance(probe, torch.Tensor) else type(probe).__name__
-        raise UserError(f"loss: returned {found} for 2 examples; a loss must return one value per example, shape (2,)")
-    if not probe.requires_grad:
-        raise UserError(f"method = {task.method!r}: the loss has no gradient; use --method glr or es")

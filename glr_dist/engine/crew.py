@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,8 +12,8 @@ import numpy as np
 
 from glr_dist.engine.actors import actor_starter, arrived, parcels, role_function
 from glr_dist.engine.generation import Generation, reference_fault
-from glr_dist.engine.plan import BlockUnits, Unit, losses_fault
-from glr_dist.engine.reconstructor import gradient_fault
+from glr_dist.engine.plan import BlockUnits, StepPlan, Unit, losses_fault
+from glr_dist.engine.reconstructor import BlockGradient
 from glr_dist.engine.rows import BlockRows
 from glr_dist.engine.task import Task
 from glr_dist.errors import UserError
@@ -39,11 +39,13 @@ class StepResult:
         gradient: float32 [D] over the trainable parameters, mean over the batch.
         units: the step's units.
         losses: their losses, float32 [K, R] each, by position; empty for methods that observe none.
+        loss: the mean loss that the step learnt from, over copies and examples; None where nobody saw it.
     """
 
     gradient: np.ndarray
     units: Sequence[Unit]
     losses: Sequence[np.ndarray]
+    loss: float | None
 
 
 class Crew:
@@ -77,10 +79,10 @@ class Crew:
         """
         plan = self.task.plan.step(step)
         pieces = parcels(parameters) if self.actors else []
-        parts: dict[int, np.ndarray] = {}
+        parts: dict[int, BlockGradient] = {}
         made: dict[int, Any] = {}
         losses: list[np.ndarray] = []
-        if self.task.observes_losses:
+        if self.task.method.observes:
             losses = [_MISSING] * len(plan.units)
             for number, rows in self.generation.of_step(step, pieces):
                 made[number] = rows
@@ -102,11 +104,12 @@ class Crew:
                 mine = block.block, block.units, [], rows
                 self._send(self.reconstructors, number, parameters, pieces, mine, block.block.shard)
         parts |= dict(self.reconstructors.drain())
-        total = parts[0].copy()
+        total = parts[0].values.copy()
         for number in range(1, len(plan.blocks)):
-            total += parts[number]
-        total /= np.float32(len(plan.blocks) * self.task.plan.schedule.rows)
-        return StepResult(total, plan.units, losses)
+            total += parts[number].values
+        batch = len(plan.blocks) * self.task.plan.schedule.rows
+        total /= np.float32(batch)
+        return StepResult(total, plan.units, losses, _mean_loss(plan, losses, parts, batch))
 
     @property
     def workers(self) -> int:
@@ -154,6 +157,16 @@ class Crew:
             pool.submit(Call(key, (parameters, *others, arrived(rows)), shard))
 
 
+def _mean_loss(
+    plan: StepPlan, losses: Sequence[np.ndarray], parts: Mapping[int, BlockGradient], batch: int
+) -> float | None:
+    """Over all that evaluators sent, or over what the reconstructors saw by themselves."""
+    if losses:
+        return sum(float(value.sum(dtype=np.float64)) for value in losses) / sum(value.size for value in losses)
+    seen = [loss for block in plan.blocks if (loss := parts[block.number].loss) is not None]
+    return sum(seen) / batch if seen else None
+
+
 _MISSING = np.empty(0, np.float32)
 
 
@@ -182,7 +195,7 @@ def assemble_crew(
         UserError: when the cluster has not what is asked for, actors don't start in time, or the noise source
             would differ between their devices.
     """
-    if not task.observes_losses:
+    if not task.method.observes:
         workers = 0
     _refuse_mixed_devices(task, on_gpus={bool(gpus and workers), bool(gpus and reconstructors)})
     table = task.make_table()
@@ -196,19 +209,14 @@ def assemble_crew(
     problem_ref, table_ref = ray.put(task), None if table is None else ray.put(table)
     local_evaluators, local_reconstructors = _local_pools(task, table)
     pools: list[Pool] = []  # evaluators, reconstructors
-    parameters = sum(p.numel() for p in task.trainable.values())
-    for role, size, local, check in (
+    size = sum(p.numel() for p in task.trainable.values())
+    for role, actors, local, check in (
         ("evaluator", workers, local_evaluators, lambda arguments, answer: losses_fault(arguments[0][0], answer)),
-        (
-            "reconstructor",
-            reconstructors,
-            local_reconstructors,
-            lambda arguments, answer: gradient_fault(parameters, answer),
-        ),
+        ("reconstructor", reconstructors, local_reconstructors, lambda _, answer: BlockGradient.fault(answer, size)),
     ):
         start = actor_starter(role, problem_ref, table_ref, gpus=gpus, threads=threads)
         room = partial(_room, pools, threads, gpus, most) if elastic and role == "evaluator" else None
-        pools.append(RayPool(start, size, in_flight, room, check) if size else local)
+        pools.append(RayPool(start, actors, in_flight, room, check) if actors else local)
     start = actor_starter("generator", problem_ref, None, gpus=0.0, threads=threads)
     made = (
         RayPool(start, generators, in_flight, None, lambda _, answer: reference_fault(answer)) if generators else None
@@ -225,7 +233,7 @@ def assemble_crew(
 
 def _refuse_mixed_devices(task: Task, on_gpus: set[bool]) -> None:
     """Evaluators and reconstructors must find the same noise; a generator's depends on the kind of device."""
-    if task.observes_losses and task.noise.source == "generator" and len(on_gpus) > 1:
+    if task.method.observes and task.noise.source == "generator" and len(on_gpus) > 1:
         raise UserError(
             "noise.source = 'generator': evaluators and reconstructors would draw different noise, one on GPUs and the other"
             " on the CPU; use noise.source = 'table', or give both GPUs: --workers 1 or more and --reconstructors 1 or more"

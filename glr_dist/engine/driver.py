@@ -9,15 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from glr_dist.core.parameters import flat_parameters
 from glr_dist.core.prediction import EVALUATION_BATCH, Accuracy, clean_accuracy
 from glr_dist.engine.crew import Crew, StepResult
 from glr_dist.engine.interrupts import held_interrupts
 from glr_dist.engine.optimization import assign_gradient
-from glr_dist.engine.task import Task, flat_parameters
+from glr_dist.engine.task import Task
 from glr_dist.store.checkpoint import save_checkpoint
 from glr_dist.store.events import EventWriter
 from glr_dist.store.journal import JournalWriter
@@ -212,10 +212,8 @@ class Driver:
             self.events.close()
 
     def _record(self, result: StepResult, steps: int) -> float | None:
-        """Metrics, validation and checkpoint when they are due; returns the step's mean noisy loss."""
-        count = sum(value.size for value in result.losses)
-        loss = sum(float(value.sum(dtype=np.float64)) for value in result.losses) / count if count else None
-        record: dict[str, Any] = {"step": self.step, "loss": loss, "lr": self.lr}
+        """Metrics, validation and checkpoint when they are due; returns the step's mean loss."""
+        record: dict[str, Any] = {"step": self.step, "loss": result.loss, "lr": self.lr}
         if self.step == steps or (self.validate_every and self.step % self.validate_every == 0):
             self.validation = self.measure("validation")
             if self.validation is not None:
@@ -232,7 +230,7 @@ class Driver:
             self.checkpoint()
         if looked_at:
             self._look(self.checkpoint_path)
-        return loss
+        return result.loss
 
     def _progress(self, steps: int, loss: float | None, seconds_per_step: float) -> Progress:
         return Progress(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -10,11 +9,11 @@ import numpy as np
 import torch
 
 from glr_dist.core.losses import check_losses
-from glr_dist.core.passes import copy_losses, noisy_logits, perturbed_logits
-from glr_dist.core.units import ALL_SITES
+from glr_dist.core.noise import noise_source
+from glr_dist.core.parameters import load_parameters
 from glr_dist.engine.plan import Unit
 from glr_dist.engine.rows import BlockRows, Made
-from glr_dist.engine.task import Task, load_parameters
+from glr_dist.engine.task import Task
 
 
 class Evaluator:
@@ -26,9 +25,8 @@ class Evaluator:
         self.task = task
         self.rows = rows or BlockRows(task)
         self.device = torch.device(device)
-        self.model = copy.deepcopy(task.model).to(self.device)
-        self.source = task.noise_source(table, self.device)
-        self.names = list(task.trainable)
+        self.net = task.net(self.device)
+        self.source = noise_source(task.noise, table, self.device)
 
     @torch.no_grad()
     def evaluate(self, parameters: np.ndarray, units: Sequence[Unit], made: Made = None) -> list[np.ndarray]:
@@ -45,25 +43,19 @@ class Evaluator:
         Raises:
             UserError: when the loss returns a wrong shape or a value that is not finite; names step and unit.
         """
-        load_parameters(self.model, parameters)
+        load_parameters(self.net.model, parameters)
         results = []
         for block, of_block in groupby(units, lambda unit: unit.block):
-            x, labels = self.rows.of(parameters, block, made)
-            x, labels = x.to(self.device), labels.to(self.device)
+            x, labels = (part.to(self.device) for part in self.rows.of(parameters, block, made))
             results += [self._losses(unit, x, labels) for unit in of_block]
         return results
 
     def _losses(self, unit: Unit, x: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-        task = self.task
-        noise = task.draw(self.source, unit, self.device)
+        noise, signs = self.task.draw(self.source, unit, self.device), unit.kind.signs
+        copies, rows = unit.shape
         parts = []
-        for sign in (1.0, -1.0)[: unit.kind.signs]:
-            scale = sign * task.noise.scale
-            if task.method == "es":
-                logits = perturbed_logits(self.model, noise[ALL_SITES], scale, self.names, x)
-            else:
-                logits = noisy_logits(self.model, task.sites, noise, scale, x, fold=task.fold)
-            losses = copy_losses(task.loss, logits, labels)
-            check_losses(losses, (unit.draws, unit.rows), str(unit))
+        for sign in (1.0, -1.0)[:signs]:
+            losses = self.task.method.losses(self.net, noise, sign, x, labels)
+            check_losses(losses, (copies // signs, rows), str(unit))
             parts.append(losses)
         return torch.cat(parts).to("cpu", torch.float32).numpy()

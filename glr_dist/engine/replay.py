@@ -19,6 +19,7 @@ from torch import nn
 
 from glr_dist.config import Config, parse_config
 from glr_dist.core.losses import Loss
+from glr_dist.core.parameters import flat_parameters
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
 from glr_dist.engine.actors import role_function
@@ -27,7 +28,6 @@ from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.journalled import JournalledLosses
 from glr_dist.engine.optimization import assign_gradient
-from glr_dist.engine.task import OBSERVERS, flat_parameters
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
 from glr_dist.runs.card import (
@@ -231,7 +231,7 @@ def device_of(run: Storage, *, gpus: bool) -> str:
 
 
 def _refuse_empty(run: Storage, config: Config, reader: JournalReader) -> None:
-    if config.method not in OBSERVERS:
+    if not config.observes:
         raise UserError(
             f"{run}: method = {config.method!r} observes no losses: nothing is journalled, nothing to replay"
         )

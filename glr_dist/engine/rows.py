@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from glr_dist.attacks.attack import check_images, fgsm, pgd
 from glr_dist.attacks.input_gradient import NoGradientError
 from glr_dist.core.activations import straight_through
+from glr_dist.core.parameters import load_parameters
 from glr_dist.data.batches import Block
-from glr_dist.engine.task import Task, block_rows, load_parameters
+from glr_dist.engine.task import Task
 from glr_dist.errors import UserError
 from glr_dist.seeds import Purpose, seed_of
 
@@ -59,7 +60,7 @@ class BlockRows:
             UserError: for inputs outside [0, 1].
         """
         if not self._task.augment.active:
-            return block_rows(self._task, block)
+            return self._task.rows(block)
         if made is not None:
             return torch.tensor(made[0]), torch.tensor(
                 made[1]
@@ -91,7 +92,7 @@ def augmented_rows(task: Task, block: Block, network: nn.Module) -> Rows:
     Raises:
         UserError: for inputs outside [0, 1].
     """
-    x, labels = block_rows(task, block)
+    x, labels = task.rows(block)
     augment = task.augment
     count = augment.adversarial(len(x))
     if count:

@@ -238,7 +238,7 @@ def _run_and_checkpoint(place: str | Path) -> tuple[Storage, Storage | None]:
 
 
 def _journal(config: Config, task: Task, run: Storage, say: Callable[[str], None]) -> JournalWriter | None:
-    if not task.observes_losses or config.journal == "off":
+    if not task.method.observes or config.journal == "off":
         return None
     bits = task.loss is LOSSES["zero-one"]
     size = estimate_bytes(config.steps, task.plan.losses_per_step, bits)
@@ -259,7 +259,7 @@ def new_run_name(name: str) -> str:
 def _crew(config: Config, task: Task, place: str) -> Iterator[Crew]:
     """The run's crew, on a cluster that has passed its checks."""
     engine = config.engine
-    workers = engine.workers if task.observes_losses else 0
+    workers = engine.workers if task.method.observes else 0
     actors = workers or engine.reconstructors or engine.generators
     connected_here = connect() if actors or config.evaluate_every else False
     try:

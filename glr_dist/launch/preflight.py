@@ -23,7 +23,6 @@ from glr_dist.store.local import TEMP
 from glr_dist.store.storage import Storage
 
 ANSWER_SECONDS = 120.0  # a first import of torch from a network disk is slow; so is a download of the data
-_OBSERVING = ("glr", "es")  # the methods whose evaluators send losses home; the others have none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +110,7 @@ def problems(reports: Sequence[NodeReport], config: Config) -> list[str]:
     """All that is wrong, of single nodes and of all together, a line each."""
     found = [f"node {report.node}: {problem}" for report in reports for problem in report.problems]
     engine = config.engine
-    workers = abs(engine.workers) if config.method in _OBSERVING else 0  # -1 needs room for one at least
+    workers = abs(engine.workers) if config.observes else 0  # -1 needs room for one at least
     room = sum(report.room for report in reports)
     if engine.generators:  # they need CPUs alone, also those of nodes without GPUs
         room = min(room, sum(int(report.cpus // engine.threads) for report in reports) - engine.generators)
@@ -130,7 +129,7 @@ def problems(reports: Sequence[NodeReport], config: Config) -> list[str]:
 
 def _mixed_noise(reports: Sequence[NodeReport], config: Config, workers: int) -> list[str]:
     """Whether evaluators and reconstructors could draw different noise from one seed."""
-    if config.noise.source != "generator" or config.method not in _OBSERVING:
+    if config.noise.source != "generator" or not config.observes:
         return []
     engine = config.engine
     fix = "use --set noise.source=table"

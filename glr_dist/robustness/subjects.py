@@ -29,13 +29,13 @@ from glr_dist.core.passes import noisy_logits, split_noise
 from glr_dist.core.sites import Site, find_sites
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
+from glr_dist.methods.method import named_method
 from glr_dist.models.config import ModelConfig
 from glr_dist.robustness.findings import Identity, Mask, ModelCard
 from glr_dist.runs.network import checkpoint_model, note_other_content, refuse_misfit, run_config
 from glr_dist.store.checkpoint import Checkpoint, load_checkpoint
 
 _VOTE_KEY = 0x766F7465  # sets a prediction's noise apart from all else of the same seed
-_NOISY = ("glr", "bp-noise", "es")  # methods that train with noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +91,7 @@ def open_subject(
     described = meta["model"]
     activation = described["activation"] if described["kind"] != "factory" else "own"
     architecture = _architecture(ModelConfig(**described), meta["shape"], len(meta["classes"]))
-    noise = NoiseConfig(**meta["noise"]) if meta["method"] in _NOISY else None
+    noise = NoiseConfig(**meta["noise"]) if named_method(meta["method"]).noises != "nothing" else None
     return Subject(
         name=name or f"{meta['method']} {activation} {meta['loss']} {architecture}",
         checkpoint=checkpoint.place,

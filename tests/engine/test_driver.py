@@ -10,11 +10,12 @@ import pytest
 import torch
 from small_runs import ES, JOINT, STEPS, digits, small_config, small_task, train_small
 
+from glr_dist.core.parameters import flat_parameters
 from glr_dist.engine.crew import assemble_crew
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.engine.reconstructor import Reconstructor
-from glr_dist.engine.task import Task, flat_parameters
+from glr_dist.engine.task import Task
 from glr_dist.store.checkpoint import checkpoint_steps, load_checkpoint
 from glr_dist.store.journal import JournalReader
 from glr_dist.store.metrics import read_metrics

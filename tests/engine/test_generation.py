@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from small_runs import JOINT, STEPS, crews_watched, outcome, small_task, train_small
 
+from glr_dist.core.parameters import flat_parameters
 from glr_dist.engine.actors import arrived
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.generation import reference_fault
-from glr_dist.engine.task import flat_parameters
 from glr_dist.workers.pool import RayPool
 
 FGSM = {"augment.attack": "fgsm", "augment.epsilon": 0.2}

@@ -16,8 +16,8 @@ import torch
 from small_runs import CONV, ES, JOINT, STEPS, crews_watched, outcome, small_task, train_small
 
 from glr_dist.core.losses import cross_entropy
+from glr_dist.core.parameters import flat_parameters
 from glr_dist.engine.driver import Progress
-from glr_dist.engine.task import flat_parameters
 from glr_dist.workers.pool import RayPool
 
 RUNS: dict[str, dict[str, Any]] = {

@@ -12,12 +12,13 @@ from small_runs import digits, outcome, resume_small, small_config, small_task, 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from glr_dist.core.parameters import flat_parameters
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.batches import Block
 from glr_dist.engine.checks import make_task
 from glr_dist.engine.replay import replay
 from glr_dist.engine.rows import BlockRows, augmented_rows
-from glr_dist.engine.task import Task, block_rows, flat_parameters
+from glr_dist.engine.task import Task
 from glr_dist.engine.verify import verify
 from glr_dist.errors import UserError
 from glr_dist.models.networks import MLP
@@ -57,7 +58,7 @@ def made(task: Task, block: Block) -> np.ndarray:
 def test_the_first_rows_of_a_block_are_those_of_fgsm_by_hand(share: float, count: int) -> None:
     task = small_task(FGSM | {"augment.share": share})
     block = task.plan.schedule.blocks(3)[1]
-    clean, labels = block_rows(task, block)
+    clean, labels = task.rows(block)
     x = clean.flatten(1).numpy()
     expected = by_hand(flat_parameters(task.model).numpy(), x[:count], labels[:count].numpy(), 0.1)
     found = made(task, block)
@@ -69,7 +70,7 @@ def test_the_first_rows_of_a_block_are_those_of_fgsm_by_hand(share: float, count
 def test_rows_from_a_fixed_surrogate_are_those_of_its_gradient(surrogate: Path) -> None:
     task = small_task(FGSM | {"augment.surrogate": str(surrogate)})
     block = task.plan.schedule.blocks(0)[0]
-    clean, labels = block_rows(task, block)
+    clean, labels = task.rows(block)
     network = MLP(64, [20], 10, "relu")
     network.load_state_dict(load_checkpoint(surrogate).weights)
     leaf = clean[:4].clone().requires_grad_()
@@ -90,7 +91,7 @@ def test_jitter_is_uniform_on_the_other_rows_alone() -> None:
     inner = []
     for step in range(40):
         (block,) = task.plan.schedule.blocks(step)
-        before = block_rows(task, block)[0].flatten(1).numpy()[16:]
+        before = task.rows(block)[0].flatten(1).numpy()[16:]
         after = made(task, block)[16:]
         assert after.min() >= 0
         assert after.max() <= 1
@@ -106,7 +107,7 @@ def test_jitter_is_uniform_on_the_other_rows_alone() -> None:
 def test_jitter_alone_changes_all_rows() -> None:
     task = small_task({"augment.jitter": 0.1})
     block = task.plan.schedule.blocks(0)[0]
-    x = block_rows(task, block)[0].flatten(1).numpy()
+    x = task.rows(block)[0].flatten(1).numpy()
     assert (made(task, block) != x).any(1).all()
 
 
@@ -141,7 +142,7 @@ def test_pgd_goes_further_than_fgsm_and_stays_in_the_ball(surrogate: Path) -> No
         task = small_task(keys | {"units.rows": 32})
         assert task.surrogate is not None
         (block,) = task.plan.schedule.blocks(0)
-        clean, labels = block_rows(task, block)
+        clean, labels = task.rows(block)
         x = augmented_rows(task, block, task.surrogate.model)[0]
         assert float((x - clean).abs().max()) <= 0.1 + 1e-6
         losses[attack] = cross_entropy(task.surrogate.model(x), labels).item()
@@ -155,7 +156,7 @@ def test_a_block_that_is_saturated_stays_as_it_is() -> None:
         for p in task.model.parameters():
             p.fill_(100.0)  # every pre-activation is far from 0
     x, _ = BlockRows(task).of(flat_parameters(task.model).numpy(), block)
-    assert torch.equal(x, block_rows(task, block)[0])
+    assert torch.equal(x, task.rows(block)[0])
 
 
 def test_training_on_them_makes_a_network_more_robust(surrogate: Path, tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 import glr_dist
 from glr_dist.core.losses import cross_entropy
+from glr_dist.core.parameters import flat_parameters
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.crew import assemble_crew
-from glr_dist.engine.task import flat_parameters
 from glr_dist.errors import UserError
 from glr_dist.store.checkpoint import load_checkpoint, params_sha256
 
@@ -172,24 +172,6 @@ def test_losses_gone_wrong_in_an_actor_are_told_in_the_same_line(tmp_path: Path,
     assert "returned inf; losses must be finite" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert type(caught.value) is UserError
-
-
-@pytest.mark.parametrize(
-    ("keys", "loss", "message"),
-    [
-        ({"method": "bp"}, None, "method = 'bp': Heaviside units have no gradient; use --set model.activation=relu"),
-        ({"method": "bp-noise"}, None, "method = 'bp-noise': Heaviside units have no gradient"),
-        (RELU | {"loss": "zero-one"}, None, "method = 'bp': the 0-1 loss has no gradient"),
-        ({"method": "straight-through", "loss": "zero-one"}, None, "the 0-1 loss has no gradient"),
-        (RELU, mean_loss, r"loss: returned \(\) for 2 examples; a loss must return one value per example"),
-        (RELU, lambda logits, labels: 1.0, "loss: returned float for 2 examples"),
-        (RELU, lambda logits, labels: (logits.argmax(1) != labels).float(), "the loss has no gradient; use --method"),
-    ],
-)
-def test_controls_refuse_what_has_no_gradient(keys: dict[str, Any], loss: Any, message: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=message):
-        train_small(tmp_path / "run", keys, loss=loss)
-    assert not (tmp_path / "run").exists()
 
 
 def test_an_optimizer_that_blows_up_is_told(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_a_reconstructor_that_answers_wrongly_is_replaced(
 ) -> None:
     def harm(progress: Progress) -> None:
         if progress.step == 4:
-            afflict(pools(crews[0])[1]._workers[0], lambda gradient: gradient[1:])
+            afflict(pools(crews[0])[1]._workers[0], lambda found: replace(found, values=found.values[1:]))
 
     with crews_watched() as crews:
         result = train_small(tmp_path / "run", TWO_AND_ONE, show=harm)

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glr_dist.core import gradients
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
-from glr_dist.core.gradients import Chunk, weights_gradient
 from glr_dist.core.losses import Loss, zero_one
 from glr_dist.core.noise import GeneratorSource, NoiseSource, TableSource
-from glr_dist.core.passes import copy_losses, perturbed_logits
+from glr_dist.core.sites import find_sites
+from glr_dist.core.units import ALL_SITES
+from glr_dist.methods import method as methods
+from glr_dist.methods.method import Net, Observed, named_method
 
 SEEDS, REPEATS, COPIES, SCALE, LIMIT = 100, 60, 6, 0.4, 4.0
 X = torch.tensor([[0.7, -0.4, 1.0], [-0.2, 0.5, 0.3]])
@@ -48,26 +49,28 @@ def source_of(kind: str, family: str, seed: int) -> NoiseSource:
 
 
 def estimates(family: str, kind: str, antithetic: bool, baseline: str, loss: Loss) -> Tensor:
-    """[SEEDS, 8]: per seed the mean of REPEATS estimates of COPIES members each, in two chunks."""
+    """[SEEDS, 8]: per seed the mean of REPEATS estimates of COPIES members each, in two units."""
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
     config = EstimatorConfig(copies=COPIES, antithetic=antithetic, baseline=baseline)
     signs = (1.0, -1.0) if antithetic else (1.0,)
     draws = COPIES // len(signs)
+    noise, sites = NoiseConfig(family=family, scale=SCALE), find_sites(model, (3,))
+    net = Net.of(model, sites, loss=loss, noise=noise, estimator=config)
+    (kind,) = named_method("es").kinds(sites, SIZE, config)
     rows = []
     for seed in range(SEEDS):
         values = source_of(kind, family, seed).values(np.random.SeedSequence(seed), REPEATS * draws * SIZE)
         eps = values.view(REPEATS * draws, SIZE)
         with torch.no_grad():
-            logits = [perturbed_logits(model, eps, sign * SCALE, ["weight", "bias"], X) for sign in signs]
-        losses = torch.stack([copy_losses(loss, one, LABELS) for one in logits])
+            losses = torch.stack([named_method("es").losses(net, {ALL_SITES: eps}, sign, X, LABELS) for sign in signs])
         total = torch.zeros(SIZE)
         for one in range(0, REPEATS * draws, draws):
-            chunks = [
-                Chunk(losses=losses[:, part], noise=partial(dict, [(-1, eps[part])]))
+            units = [
+                Observed(kind=kind, losses=losses[:, part], noise=partial(dict, [(ALL_SITES, eps[part])]))
                 for part in (slice(one, one + 1), slice(one + 1, one + draws))
             ]
-            parts = weights_gradient(list(model.parameters()), NoiseConfig(family=family, scale=SCALE), config, chunks)
+            parts = named_method("es").gradient(net, X, LABELS, units, "here").parts
             total += torch.cat([part.flatten() for part in parts])
         rows.append(total / REPEATS)
     return torch.stack(rows).double()
@@ -104,6 +107,6 @@ def test_a_wrong_baseline_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def leave_one_out(losses: Tensor, baseline: str) -> Tensor:
         return losses - (losses.sum((0, 1)) - losses) / (losses.shape[0] * losses.shape[1] - 1)
 
-    monkeypatch.setattr(gradients, "advantages", leave_one_out)
+    monkeypatch.setattr(methods, "advantages", leave_one_out)
     found = estimates("gaussian", "table", True, "leave-out", quadratic)
     assert standard_errors_off(found, exact_gradient(clean, "gaussian")) > LIMIT

@@ -1,4 +1,4 @@
-"""Gradients of a block against the per-copy textbook sums of `textbook`, and the controls against autograd.
+"""The likelihood-ratio gradient of a block, by both schemes, against the per-copy textbook sums of `textbook`.
 
 Losses are random numbers: these sums hold for any losses.
 """
@@ -6,27 +6,19 @@ Losses are random numbers: these sums hold for any losses.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
-import torch.nn.functional as F
-from textbook import CASES, Case, chain, step
-from torch import Tensor, nn
+from textbook import CASES, Case, step
+from torch import Tensor
 
-from glr_dist.core.activations import straight_through
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
-from glr_dist.core.gradients import (
-    Chunk,
-    backprop_gradient,
-    joint_gradient,
-    layerwise_gradient,
-    noisy_backprop_gradient,
-)
 from glr_dist.core.losses import cross_entropy
-from glr_dist.core.passes import copy_losses, folds, noisy_logits
+from glr_dist.core.passes import folds
 from glr_dist.core.sites import find_sites
-from glr_dist.errors import UserError
+from glr_dist.core.units import ALL_SITES
+from glr_dist.methods.method import Net, Observed, named_method
 
 ROWS, PAIRS, SCALE = 3, 4, 0.7
 
@@ -61,20 +53,17 @@ def kept(values: Mapping[int, Tensor]) -> Callable[[], Mapping[int, Tensor]]:
 def found_gradient(
     b: Block, scheme: str, settings: EstimatorConfig, parts: Sequence[int], fold: bool = False
 ) -> list[Tensor]:
-    """Through the code under test, the copies split in chunks of ``parts`` draws."""
-    sites = find_sites(b.case.model, b.case.shape)
-    noise, parameters = NoiseConfig(family="gaussian", scale=SCALE), list(b.case.model.parameters())
-    losses = b.losses.split(list(parts), dim=1)
-
-    def chunks(indices: Sequence[int]) -> list[Chunk]:
-        pieces = zip(losses, *(b.eps[i].split(list(parts)) for i in indices), strict=True)
-        return [Chunk(losses=piece[0], noise=kept(dict(zip(indices, piece[1:], strict=True)))) for piece in pieces]
-
-    if scheme == "joint":
-        every = chunks(range(len(sites)))
-        return joint_gradient(b.case.model, sites, parameters, noise, settings, b.x, every, fold=fold)
-    groups = {i: chunks([i]) for i in range(len(sites))}
-    return layerwise_gradient(b.case.model, sites, parameters, noise, settings, b.x, groups)
+    """Through the code under test, the copies split in units of ``parts`` draws."""
+    sites, method = find_sites(b.case.model, b.case.shape), named_method("glr")
+    estimator, noise = replace(settings, scheme=scheme), NoiseConfig(family="gaussian", scale=SCALE)
+    net = Net.of(b.case.model, sites, fold=fold, loss=cross_entropy, noise=noise, estimator=estimator)
+    units = []
+    for kind in method.kinds(sites, 0, estimator):
+        noised = b.eps if kind.site == ALL_SITES else {kind.site: b.eps[kind.site]}
+        cut = {i: eps.split(list(parts)) for i, eps in noised.items()}
+        for number, losses in enumerate(b.losses.split(list(parts), dim=1)):
+            units.append(Observed(kind=kind, losses=losses, noise=kept({i: eps[number] for i, eps in cut.items()})))
+    return method.gradient(net, b.x, torch.zeros(ROWS), units, "here").parts
 
 
 def bit_score(z: Tensor, bit: Tensor) -> Tensor:
@@ -160,68 +149,3 @@ def test_a_gradient_leaves_the_parameters_and_their_grad_fields_alone() -> None:
     found_gradient(b, "joint", config(True), [PAIRS])
     found_gradient(b, "layerwise", config(True), [PAIRS])
     assert all(torch.equal(a, p) and p.grad is None for a, p in zip(before, b.case.model.parameters(), strict=True))
-
-
-def test_backprop_is_autograd_and_zero_before_a_step() -> None:
-    model, x, labels = chain().model, torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1])
-    found = backprop_gradient(model, list(model.parameters()), cross_entropy, x, labels, "here")
-    assert all(not part.any() for part in found[:4])
-    F.cross_entropy(model(x), labels, reduction="sum").backward()
-    assert_same(found[4:], [p.grad for p in list(model.parameters())[4:] if p.grad is not None])
-
-
-def test_straight_through_reaches_every_layer() -> None:
-    torch.manual_seed(0)
-    model, x, labels = chain().model, torch.randn(50, 3), torch.ones(50, dtype=torch.long)
-    with straight_through():
-        found = backprop_gradient(model, list(model.parameters()), cross_entropy, x, labels, "here")
-    assert all(part.any() for part in found)
-
-
-@pytest.mark.parametrize("antithetic", [True, False], ids=["pairs", "single"])
-def test_noisy_backprop_is_the_mean_of_autograd_over_copies(antithetic: bool) -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 2))
-    sites, x, labels = find_sites(model, (3,)), torch.randn(ROWS, 3), torch.tensor([0, 1, 1])
-    eps = {0: torch.randn(PAIRS, ROWS, 4), 1: torch.randn(PAIRS, ROWS, 2)}
-    signs = (1, -1) if antithetic else (1,)
-    losses = torch.stack(
-        [copy_losses(cross_entropy, noisy_logits(model, sites, eps, s * SCALE, x), labels) for s in signs]
-    )
-    chunks = [
-        Chunk(losses=losses[:, part].detach(), noise=kept({i: e[part] for i, e in eps.items()}))
-        for part in (slice(0, 1), slice(1, PAIRS))
-    ]
-    parameters = list(model.parameters())
-    copies = len(signs) * PAIRS
-    found = noisy_backprop_gradient(model, sites, parameters, cross_entropy, SCALE, x, labels, chunks, copies, "here")
-    for s in signs:
-        for p in range(PAIRS):
-            h = torch.sigmoid(model[0](x) + s * SCALE * eps[0][p])
-            logits = model[2](h) + s * SCALE * eps[1][p]
-            (F.cross_entropy(logits, labels, reduction="sum") / copies).backward()
-    assert_same(found, [p.grad for p in parameters if p.grad is not None])
-
-
-@pytest.mark.parametrize(
-    ("loss", "message"),
-    [
-        (
-            lambda logits, labels: cross_entropy(logits, labels) * float("nan"),
-            r"^loss: here returned nan; losses must be",
-        ),
-        (F.cross_entropy, r"^loss: here returned shape \(\) for 3 examples"),
-    ],
-    ids=["nan", "mean"],
-)
-def test_autograd_of_losses_that_cannot_be_names_where(loss: Callable[[Tensor, Tensor], Tensor], message: str) -> None:
-    model = nn.Sequential(nn.Linear(3, 4), nn.Sigmoid(), nn.Linear(4, 2))
-    parameters, x, labels = list(model.parameters()), torch.randn(ROWS, 3), torch.tensor([0, 1, 1])
-    with pytest.raises(UserError, match=message):
-        backprop_gradient(model, parameters, loss, x, labels, "here")
-    sites, chunk = (
-        find_sites(model, (3,)),
-        Chunk(losses=torch.zeros(2, 1, ROWS), noise=kept({1: torch.randn(1, ROWS, 2)})),
-    )
-    with pytest.raises(UserError, match=message):
-        noisy_backprop_gradient(model, sites, parameters, loss, SCALE, x, labels, [chunk], 2, "here")

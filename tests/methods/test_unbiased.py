@@ -21,14 +21,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glr_dist.core import gradients
 from glr_dist.core.activations import heaviside
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
-from glr_dist.core.gradients import Chunk, joint_gradient, layerwise_gradient
 from glr_dist.core.losses import cross_entropy, zero_one
 from glr_dist.core.noise import GeneratorSource, NoiseSource, TableSource
 from glr_dist.core.passes import copy_losses, noisy_logits, split_noise
 from glr_dist.core.sites import Site, find_sites
+from glr_dist.core.units import ALL_SITES
+from glr_dist.methods import method as methods
+from glr_dist.methods.method import Net, Observed, named_method
 
 SEEDS = 100
 ROWS = 60  # of each seed
@@ -82,7 +83,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Observed:
+class Passes:
     """The noisy passes of a setting: for each work group (all sites, or one), its chunks of (noise, logits [S, P, R, 2])."""
 
     setting: Setting
@@ -112,13 +113,13 @@ def unit_noise(
     return {i: torch.stack([part[i] for part in parts], dim=2).flatten(1, 2) for i in indices}
 
 
-def observe(setting: Setting, first_seed: int = 0, rows: int = ROWS) -> Observed:
+def observe(setting: Setting, first_seed: int = 0, rows: int = ROWS) -> Passes:
     """Run all noisy passes of a setting, each unit's copies in two unequal chunks."""
     seeds = range(first_seed, first_seed + SEEDS)
     model = SeededNetwork(setting.net)
     sites = find_sites(model, (len(model.net.x),))
     x = torch.tensor(model.net.x).repeat(rows * SEEDS, 1)
-    units = {0: list(range(len(sites)))} if setting.scheme == "joint" else {i: [i] for i in range(len(sites))}
+    units = {ALL_SITES: list(range(len(sites)))} if setting.scheme == "joint" else {i: [i] for i in range(len(sites))}
     chunks = (1, 2) if setting.antithetic else (2, 4)
     largest = max(chunks) * rows * sum(site.size for site in sites)
     every = dict(zip(seeds, sources(setting, largest, seeds), strict=True))
@@ -132,10 +133,10 @@ def observe(setting: Setting, first_seed: int = 0, rows: int = ROWS) -> Observed
                 scale = SCALE[setting.family]
                 logits = [noisy_logits(model, sites, eps, sign * scale, x) for sign in signs]
                 groups[key].append((eps, torch.stack(logits)))
-    return Observed(setting=setting, model=model, sites=sites, x=x, rows=rows, groups=groups)
+    return Passes(setting=setting, model=model, sites=sites, x=x, rows=rows, groups=groups)
 
 
-def estimates(seen: Observed, loss: str, baseline: str, conditioning: bool) -> list[Tensor]:
+def estimates(seen: Passes, loss: str, baseline: str, conditioning: bool) -> list[Tensor]:
     """Each parameter's estimates [SEEDS, ...], each a mean over its seed's rows."""
     setting = seen.setting
     config = EstimatorConfig(
@@ -143,23 +144,18 @@ def estimates(seen: Observed, loss: str, baseline: str, conditioning: bool) -> l
     )  # fmt: skip
     config.check()
     noise = NoiseConfig(family=setting.family, scale=SCALE[setting.family], source=setting.source)
-    labels = torch.full((len(seen.x),), LABEL)
-    chunks = {
-        key: [
-            Chunk(
-                losses=torch.stack([copy_losses(LOSSES[loss], one_sign, labels) for one_sign in logits]),
-                noise=lambda eps=eps: eps,  # type: ignore[misc]
-            )
-            for eps, logits in units
-        ]
-        for key, units in seen.groups.items()
-    }
-    parameters = list(seen.model.parameters())
-    if setting.scheme == "joint":
-        sums = joint_gradient(seen.model, seen.sites, parameters, noise, config, seen.x, chunks[0])
-    else:
-        sums = layerwise_gradient(seen.model, seen.sites, parameters, noise, config, seen.x, chunks)
-    return [total / seen.rows for total in sums]
+    labels, method = torch.full((len(seen.x),), LABEL), named_method("glr")
+    units = [
+        Observed(
+            kind=kind,
+            losses=torch.stack([copy_losses(LOSSES[loss], one_sign, labels) for one_sign in logits]),
+            noise=lambda eps=eps: eps,  # type: ignore[misc]
+        )
+        for kind in method.kinds(seen.sites, 0, config)
+        for eps, logits in seen.groups[kind.site]
+    ]
+    net = Net.of(seen.model, seen.sites, loss=LOSSES[loss], noise=noise, estimator=config)
+    return [total / seen.rows for total in method.gradient(net, seen.x, labels, units, "here").parts]
 
 
 @cache
@@ -168,10 +164,10 @@ def reference(setting: Setting, loss: str) -> list[Tensor]:
     return exact.exact_gradient(net, setting.scheme, loss, LABEL, setting.family, SCALE[setting.family])
 
 
-def standard_errors_off(seen: Observed, loss: str, baseline: str, conditioning: bool) -> float:
+def standard_errors_off(seen: Passes, loss: str, baseline: str, conditioning: bool) -> float:
     """How far the worst component's mean over seeds is off, in its own standard errors; measured again if beyond LIMIT."""
 
-    def measure(seen: Observed) -> float:
+    def measure(seen: Passes) -> float:
         estimated = estimates(seen, loss, baseline, conditioning)
         flat = torch.cat([e.double().flatten(1) for e in estimated], dim=1)  # [SEEDS, D]
         want = torch.cat([t.flatten() for t in reference(seen.setting, loss)])
@@ -183,7 +179,7 @@ def standard_errors_off(seen: Observed, loss: str, baseline: str, conditioning: 
 
 
 @pytest.fixture(scope="module")
-def seen(request: pytest.FixtureRequest) -> Observed:
+def seen(request: pytest.FixtureRequest) -> Passes:
     """The noisy passes of a setting, shared by the tests that estimate from them."""
     return observe(request.param)
 
@@ -205,7 +201,7 @@ def settings(nets: Sequence[str], schemes: Sequence[str] = ("layerwise", "joint"
 @pytest.mark.parametrize("baseline", ["leave-out", "none"])
 @pytest.mark.parametrize("conditioning", [True, False], ids=["conditioned", "plain"])
 @pytest.mark.parametrize("loss", list(LOSSES))
-def test_mean_is_the_enumerated_gradient(seen: Observed, loss: str, conditioning: bool, baseline: str) -> None:
+def test_mean_is_the_enumerated_gradient(seen: Passes, loss: str, conditioning: bool, baseline: str) -> None:
     assert [site.binary for site in seen.sites] == [True, True, False]
     assert standard_errors_off(seen, loss, baseline, conditioning) < LIMIT
 
@@ -213,7 +209,7 @@ def test_mean_is_the_enumerated_gradient(seen: Observed, loss: str, conditioning
 @pytest.mark.parametrize("seen", settings(INTEGRATED), indirect=True)
 @pytest.mark.parametrize("baseline", ["leave-out", "none"])
 @pytest.mark.parametrize("loss", list(LOSSES))
-def test_mean_is_the_integrated_gradient(seen: Observed, loss: str, baseline: str) -> None:
+def test_mean_is_the_integrated_gradient(seen: Passes, loss: str, baseline: str) -> None:
     assert not any(site.binary for site in seen.sites)  # conditioning is on, and must not apply
     assert standard_errors_off(seen, loss, baseline, True) < LIMIT
 
@@ -233,14 +229,14 @@ def inflated_mean(losses: Tensor, baseline: str) -> Tensor:
 @pytest.mark.parametrize("seen", settings(ENUMERATED[:1], antithetic=True), indirect=True)
 @pytest.mark.parametrize("wrong", [leave_one_out, inflated_mean])
 @pytest.mark.parametrize("loss", list(LOSSES))
-def test_a_wrong_baseline_is_caught(seen: Observed, loss: str, wrong: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gradients, "advantages", wrong)
+def test_a_wrong_baseline_is_caught(seen: Passes, loss: str, wrong: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(methods, "advantages", wrong)
     assert standard_errors_off(seen, loss, "leave-out", False) > LIMIT
 
 
 @pytest.mark.parametrize("seen", settings(ENUMERATED[:1]), indirect=True)
 @pytest.mark.parametrize("loss", list(LOSSES))
-def test_conditioning_lowers_the_variance(seen: Observed, loss: str) -> None:
+def test_conditioning_lowers_the_variance(seen: Passes, loss: str) -> None:
     plain = estimates(seen, loss, "leave-out", False)
     conditioned = estimates(seen, loss, "leave-out", True)
     for with_scores, with_bits in zip(plain[:4], conditioned[:4], strict=True):  # the two hidden layers

@@ -1,0 +1,35 @@
+"""A network's parameters as one flat vector, as they travel, and which of them are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from glr_dist.core.sites import Site
+
+
+def trainable_parameters(model: nn.Module, sites: Sequence[Site]) -> dict[str, nn.Parameter]:
+    """The parameters that belong to a site and want a gradient, by name in the model's order; the others stay."""
+    modules = dict(model.named_modules())
+    layers = (modules[site.module] for site in sites)
+    owned = {id(p) for layer in layers for p in layer.parameters(recurse=False) if p.requires_grad}
+    return {name: p for name, p in model.named_parameters() if id(p) in owned}
+
+
+def flat_parameters(model: nn.Module) -> Tensor:
+    """All parameters as one float32 vector in the model's order, detached, on the CPU."""
+    return torch.cat([p.detach().float().flatten().cpu() for p in model.parameters()])
+
+
+@torch.no_grad()
+def load_parameters(model: nn.Module, flat: np.ndarray) -> None:
+    """Copy a flat vector into the model's own parameter tensors (never alias the object store's memory)."""
+    fresh = torch.tensor(flat, device=next(model.parameters()).device)
+    start = 0
+    for p in model.parameters():
+        p.copy_(fresh[start : start + p.numel()].view_as(p))
+        start += p.numel()
+    assert start == fresh.numel(), f"{fresh.numel()} values for {start} parameters"

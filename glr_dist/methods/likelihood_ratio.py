@@ -1,0 +1,51 @@
+"""Method ``glr``: gradients from losses under noise on the neurons, by one of several schemes.
+
+Peng, Xiao, Heidergott, Hong and Lam, 2022, "A new likelihood ratio method for training artificial neural networks".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from glr_dist.core.config import EstimatorConfig
+from glr_dist.core.passes import SiteNoise, copy_losses, noisy_logits
+from glr_dist.core.sites import Site
+from glr_dist.core.units import UnitKind
+from glr_dist.methods.joint import joint_gradient, joint_kinds
+from glr_dist.methods.layerwise import layerwise_gradient, layerwise_kinds
+from glr_dist.methods.method import Gradient, Method, Net, Observed, register
+
+_KINDS: dict[str, Callable[[Sequence[Site], EstimatorConfig], list[UnitKind]]] = {
+    "layerwise": layerwise_kinds,
+    "joint": joint_kinds,
+}
+_GRADIENTS: dict[str, Callable[[Net, Tensor, Sequence[Observed]], list[Tensor]]] = {
+    "layerwise": layerwise_gradient,
+    "joint": joint_gradient,
+}
+
+
+class LikelihoodRatio(Method):
+    """The likelihood-ratio gradient; ``estimator.scheme`` says which sites are noised together."""
+
+    name = "glr"
+    observes = True
+    noises = "neurons"
+
+    def kinds(self, sites: Sequence[Site], parameters: int, estimator: EstimatorConfig) -> list[UnitKind]:
+        """Those of the scheme."""
+        return _KINDS[estimator.scheme](sites, estimator)
+
+    def losses(self, net: Net, noise: SiteNoise, sign: float, x: Tensor, labels: Tensor) -> Tensor:
+        """Of noisy passes, [P, R]."""
+        logits = noisy_logits(net.model, net.sites, noise, sign * net.noise.scale, x, fold=net.fold)
+        return copy_losses(net.loss, logits, labels)
+
+    def gradient(self, net: Net, x: Tensor, labels: Tensor, units: Sequence[Observed], where: str) -> Gradient:
+        """That of the scheme."""
+        return Gradient(_GRADIENTS[net.estimator.scheme](net, x, units))
+
+
+register(LikelihoodRatio())

@@ -1,0 +1,189 @@
+"""What a training method is, and the table of all methods; nobody outside this room compares their names.
+
+A method says which units a step consists of, what an evaluator computes for one of them, and how losses and noise become
+the gradient of a block of examples. All gradients are *sums* over the block's rows, one tensor per trainable parameter:
+the crew adds the blocks up in their order and divides by the batch. Copies come in pieces, one per unit, so memory is
+bounded by the largest piece.
+
+Shapes: S signs, P draws, K copies, R rows (examples), N a site's outputs, D trainable parameters, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from glr_dist.core.config import EstimatorConfig, NoiseConfig
+from glr_dist.core.estimator import advantages
+from glr_dist.core.losses import Loss
+from glr_dist.core.parameters import trainable_parameters
+from glr_dist.core.passes import SiteNoise
+from glr_dist.core.sites import Site
+from glr_dist.core.units import UnitKind
+from glr_dist.errors import UserError, nearest
+
+Noised = Literal["neurons", "weights", "nothing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Net:
+    """A network on one device, with all that says how it is trained.
+
+    Attributes:
+        model: at the parameters of the step.
+        sites: its noise sites.
+        fold: whether `glr_dist.core.passes.folds` lets copies be rows of a larger batch.
+        loss: per-example loss.
+        noise: family and scale.
+        estimator: copies, baseline, conditioning, scheme.
+        trained: the parameters that get a gradient, by name in the model's order.
+    """
+
+    model: nn.Module
+    sites: Sequence[Site]
+    fold: bool
+    loss: Loss
+    noise: NoiseConfig
+    estimator: EstimatorConfig
+    trained: dict[str, nn.Parameter]
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        sites: Sequence[Site],
+        *,
+        fold: bool = False,
+        loss: Loss,
+        noise: NoiseConfig,
+        estimator: EstimatorConfig,
+    ) -> Net:
+        """A network with those parameters to train that belong to a site."""
+        trained = trainable_parameters(model, sites)
+        return cls(model=model, sites=sites, fold=fold, loss=loss, noise=noise, estimator=estimator, trained=trained)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """The trained ones."""
+        return list(self.trained.values())
+
+    def autograd(self, total: Tensor) -> list[Tensor]:
+        """D total / d parameters, zeros where the graph does not reach: a Heaviside unit's derivative is 0."""
+        return list(torch.autograd.grad(total, self.parameters, allow_unused=True, materialize_grads=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """One unit as a gradient needs it.
+
+    Attributes:
+        kind: what was noised.
+        losses: float32 [S, P, R]; zeros for methods that observe none.
+        noise: draws the unit's noise again: {site index: [P, R, *N]}, or {ALL_SITES: [P, D]} for noise on the weights.
+    """
+
+    kind: UnitKind
+    losses: Tensor
+    noise: Callable[[], SiteNoise]
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What a block of examples gives.
+
+    Attributes:
+        parts: the gradient of its summed loss, one tensor per trained parameter.
+        loss: the summed loss itself, of methods that see it on the way and have no evaluators to send it.
+    """
+
+    parts: list[Tensor]
+    loss: float | None = None
+
+
+class Method(Protocol):
+    """A training method; inherit from it to be given what most have in common.
+
+    Attributes:
+        name: as ``--method`` has it.
+        observes: whether it lives on losses of noisy passes, which evaluators send home; else on autograd.
+        noises: what its training noise moves.
+    """
+
+    name: ClassVar[str]
+    observes: ClassVar[bool]
+    noises: ClassVar[Noised]
+
+    def kinds(self, sites: Sequence[Site], parameters: int, estimator: EstimatorConfig) -> list[UnitKind]:
+        """The kinds of unit that every block of examples gets; none for methods without noise.
+
+        Args:
+            sites: the network's.
+            parameters: how many are trained.
+            estimator: copies, pairs, scheme.
+        """
+        ...
+
+    def losses(self, net: Net, noise: SiteNoise, sign: float, x: Tensor, labels: Tensor) -> Tensor:
+        """What an evaluator computes for one sign of a unit's draws: the losses [P, R]. Needs no derivative.
+
+        Args:
+            net: the network.
+            noise: the unit's standard noise, as in `Observed`.
+            sign: 1, or -1 for the other copy of each antithetic pair.
+            x: the block's inputs [R, ...].
+            labels: [R].
+        """
+        raise AssertionError(f"method {self.name!r} observes no losses")
+
+    def gradient(self, net: Net, x: Tensor, labels: Tensor, units: Sequence[Observed], where: str) -> Gradient:
+        """The gradient of a block's summed loss.
+
+        Args:
+            net: at the parameters that the losses were observed at.
+            x: the block's inputs [R, ...].
+            labels: [R].
+            units: the block's, in their order.
+            where: the block, for messages.
+
+        Raises:
+            UserError: when losses that are computed here have a wrong shape or are not finite.
+        """
+        ...
+
+    def refuse(self, net: Net, classes: int) -> None:
+        """Refuse a network or loss that the method can't train.
+
+        Raises:
+            UserError: saying what to use instead.
+        """
+        return
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(method: Method) -> None:
+    """Let configs name a method."""
+    METHODS[method.name] = method
+
+
+def named_method(name: str) -> Method:
+    """The method of that name.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    if name not in METHODS:
+        raise UserError(f"method = {name!r}: unknown; {nearest(name, METHODS)}")
+    return METHODS[name]
+
+
+def with_advantages(units: Sequence[Observed], baseline: str) -> list[tuple[Tensor, Observed]]:
+    """Each unit with its advantages [S, P, R]; the baseline is taken over all of them."""
+    every = advantages(torch.cat([unit.losses for unit in units], dim=1), baseline)
+    parts = every.split([unit.losses.shape[1] for unit in units], dim=1)
+    return list(zip(parts, units, strict=True))
