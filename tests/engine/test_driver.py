@@ -87,7 +87,7 @@ def test_initial_parameters_and_journal_give_every_checkpoint(recorded: tuple[St
         total = np.zeros_like(flat)
         for block in task.plan.step(step - 1).blocks:
             losses = [rows[position].losses for position in block.positions]
-            total += reconstructor.block_gradient(flat, block.block, block.units, losses)
+            total += reconstructor.block_gradient(flat, block.block, block.units, losses).values
         gradient = torch.from_numpy(total / np.float32(32))
         for p, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
             p.grad = part.view_as(p).clone()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from small_runs import CONV, ES, JOINT, small_config, small_task
 
 from glr_dist.config import load_config, preset_names
-from glr_dist.core.noise import GeneratorSource, TableSource
+from glr_dist.core.noise import GeneratorSource, TableSource, noise_source
 from glr_dist.core.prediction import voted_accuracy
 from glr_dist.core.units import ALL_SITES, UnitKind
 from glr_dist.data.arrays import ArrayDataset
@@ -142,7 +142,7 @@ def test_no_tensor_of_a_unit_outgrows_its_bound(keys: dict[str, Any]) -> None:
     """Behind the noise there is a row per copy, so a wide layer behind a narrow one counts too."""
     task = small_task({"estimator.copies": 10_000, "units.copies": 0, "noise.table_size": 2**23} | keys)
     widths, device = [site.size for site in task.sites], torch.device("cpu")
-    source = task.noise_source(task.make_table(), device)
+    source = noise_source(task.noise, task.make_table(), device)
     units = task.plan.step(0).units
     for unit in units:
         assert unit.draws * 8 * max(widths[max(unit.site, 0) :]) <= EIGHT_MEGABYTES
