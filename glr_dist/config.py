@@ -22,6 +22,7 @@ from glr_dist.models.config import ModelConfig
 from glr_dist.settings import build, put
 
 JOURNAL_CHOICES = ("auto", "on", "off")
+PLACES = ("data.root", "data.cache", "augment.surrogate")  # keys that hold a path or a URI
 _RETIRED = (("augment", "refresh", 1),)  # table, key, the value that it has in configs of older runs
 
 

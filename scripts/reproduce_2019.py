@@ -25,11 +25,12 @@ from table_recipe import Say, Training, cell, markdown, run_command, train_all
 from glr_dist.attacks.config import AttackConfig
 from glr_dist.commands.display import job_display
 from glr_dist.commands.options import actors
-from glr_dist.commands.terminal import absolute, say
+from glr_dist.commands.terminal import say
 from glr_dist.robustness.evaluation import evaluate_robustness, open_data
 from glr_dist.robustness.report.build import write_report
 from glr_dist.robustness.selection import Selection
 from glr_dist.robustness.subjects import open_subjects
+from glr_dist.store.places import absolute
 from glr_dist.store.storage import Storage
 
 THRESHOLD, ZERO_ONE = "mnist-2019-threshold", "mnist-2019-zero-one"

@@ -11,18 +11,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glr_dist.commands.options import actors, attack_configs, attack_options, data_options, json_option
-from glr_dist.commands.terminal import INTERRUPTED, absolute, import_from_here, say
+from glr_dist.commands.terminal import INTERRUPTED, import_from_here, say
+from glr_dist.launch.place import PLACE
 
 if TYPE_CHECKING:
     from glr_dist.attacks.config import AttackConfig
 
 
 @click.command(short_help="Make adversarial samples on a network and store them.")
-@click.argument("surrogate")
+@click.argument("surrogate", type=PLACE)
 @click.option("--attack", "name", metavar="NAME", default="fgsm", show_default=True, help="fgsm, pgd, bpda-pgd, ...")
 @attack_options
 @data_options
-@click.option("--out", metavar="DIR", help="The set's new folder, or a URI.  [default: attacks/RUN-ATTACK/eps-E]")
+@click.option(
+    "--out", type=PLACE, metavar="DIR", help="The set's new folder, or a URI.  [default: attacks/RUN-ATTACK/eps-E]"
+)
 @click.option("--workers", type=click.IntRange(min=-1), default=-1, help="Actors; 0: in this process; -1: all CPUs.")
 @json_option
 def attack(
@@ -51,7 +54,7 @@ def attack(
     from glr_dist.robustness.subjects import open_subject
 
     configs = attack_configs([name], epsilons, settings)
-    data = open_data(surrogate, dataset, None if data_root is None else absolute(data_root))
+    data = open_data(surrogate, dataset, data_root)
     network = open_subject(surrogate, data, trust_model=trust_model)
     selection = Selection(split=split, count=count, seed=seed)
     sets = []

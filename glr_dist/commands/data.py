@@ -6,6 +6,9 @@ import shlex
 
 import click
 
+from glr_dist.data.config import NAMES
+from glr_dist.launch.place import PLACE, Place
+
 
 @click.group()
 def data() -> None:
@@ -13,9 +16,15 @@ def data() -> None:
 
 
 @data.command(short_help="Write a data set as Parquet shards.")
-@click.argument("source")
-@click.argument("out")
-@click.option("--data-root", metavar="DIR", default="", help="Folder of a named set's files; downloaded when left out.")
+@click.argument("source", type=Place(lambda source: "" if source in NAMES else source))
+@click.argument("out", type=PLACE)
+@click.option(
+    "--data-root",
+    type=PLACE,
+    metavar="DIR",
+    default="",
+    help="Folder of a named set's files; downloaded when left out.",
+)
 @click.option("--shards", type=int, default=8, show_default=True, help="Training shards.")
 def prepare(source: str, out: str, data_root: str, shards: int) -> None:
     """Write SOURCE (digits, mnist, fashion-mnist, cifar10, or a folder with train/CLASS/IMAGE) as shards in OUT."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glr_dist.commands.options import actors, attack_configs, attack_options, data_options, json_option
-from glr_dist.commands.terminal import INTERRUPTED, absolute, import_from_here, json_line, say
+from glr_dist.commands.terminal import INTERRUPTED, import_from_here, json_line, say
 from glr_dist.errors import UserError
+from glr_dist.launch.place import PLACE, Place
 
 if TYPE_CHECKING:
     from glr_dist.robustness.findings import Findings
@@ -24,10 +25,21 @@ _REPORT = {"report.json", "report.md", "pictures"}
 
 
 @click.command(short_help="Measure checkpoints: accuracy and loss, and what is left of it under attack.")
-@click.argument("checkpoints", metavar="[NAME=]CHECKPOINT...", nargs=-1, required=True)
+@click.argument(
+    "checkpoints",
+    type=Place(lambda text: name_and_place(text)[1]),
+    metavar="[NAME=]CHECKPOINT...",
+    nargs=-1,
+    required=True,
+)
 @click.option("--attack", "attacks", metavar="NAME", multiple=True, help="fgsm, pgd, bpda-pgd, exact, ...; repeatable.")
 @click.option(
-    "--surrogate", "surrogates", metavar="CHECKPOINT", multiple=True, help="fgsm, pgd: made on it; repeatable."
+    "--surrogate",
+    "surrogates",
+    type=PLACE,
+    metavar="CHECKPOINT",
+    multiple=True,
+    help="fgsm, pgd: made on it; repeatable.",
 )
 @attack_options
 @click.option(
@@ -36,7 +48,9 @@ _REPORT = {"report.json", "report.md", "pictures"}
     type=click.FloatRange(min=0),
     help="exact: most seconds per sample.  [default: 60]",
 )
-@click.option("--samples", metavar="DIR", multiple=True, help="A set that `glr-dist attack` stored; repeatable.")
+@click.option(
+    "--samples", type=PLACE, metavar="DIR", multiple=True, help="A set that `glr-dist attack` stored; repeatable."
+)
 @click.option("--corruption", "corruptions", metavar="NAME", multiple=True, help="gaussian, ..., or all; repeatable.")
 @click.option("--votes", type=click.IntRange(min=0), default=0, help="Also with noise: the vote of N noisy passes.")
 @data_options
@@ -44,7 +58,7 @@ _REPORT = {"report.json", "report.md", "pictures"}
     "--workers", type=click.IntRange(min=-1), default=-1, help="Evaluation actors; 0: in this process; -1: all CPUs."
 )
 @click.option("--generators", type=click.IntRange(min=1), default=1, help="Generation actors, for surrogates.")
-@click.option("--out", metavar="DIR", help="Write report.json, report.md and pictures there.")
+@click.option("--out", type=PLACE, metavar="DIR", help="Write report.json, report.md and pictures there.")
 @json_option
 def evaluate(checkpoints: Sequence[str], as_json: bool, **options: Any) -> None:
     """Measure CHECKPOINTs, each a checkpoint's folder or a run's (its newest checkpoint).
@@ -53,8 +67,6 @@ def evaluate(checkpoints: Sequence[str], as_json: bool, **options: Any) -> None:
     there is a report; checkpoints with the same NAME= are seeds of one network.
     """
     import_from_here()
-    if options["data_root"] is not None:
-        options["data_root"] = absolute(options["data_root"])
     _refuse_idle_sizes(options)
     if _plain(checkpoints, options):
         _measure(checkpoints[0], options, as_json)

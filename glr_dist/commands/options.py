@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from glr_dist.commands.terminal import absolute
 from glr_dist.errors import UserError
+from glr_dist.launch.place import KEPT_PLACE, PLACE, Config, Place
+from glr_dist.store.places import dated
 
 if TYPE_CHECKING:
     from glr_dist.attacks.config import AttackConfig
@@ -39,11 +41,29 @@ _KEYS = {  # option -> config key
 }
 
 json_option = click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
+data_root_option = click.option(
+    "--data-root", type=KEPT_PLACE, metavar="DIR", help="Folder of the data.  [default: the run's]"
+)
 address_option = click.option(
     "--address", metavar="URL", help="The cluster's dashboard.  [default: RAY_ADDRESS, or http://127.0.0.1:8265]"
 )
+
+
+def _place_set(setting: str) -> str:
+    """The place that a ``--set KEY=VALUE`` names; "" if its key is about something else."""
+    from glr_dist.config import PLACES
+
+    key, _, value = setting.partition("=")
+    return value.strip() if key.strip() in PLACES else ""
+
+
 settings_option = click.option(
-    "--set", "settings", metavar="KEY=VALUE", multiple=True, help="Any config key; repeatable."
+    "--set",
+    "settings",
+    type=Place(_place_set, kept=True),
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any config key; repeatable.",
 )
 
 
@@ -55,12 +75,20 @@ def run_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--reconstructors", type=int, help="Reconstructor actors; 0: reconstruct in the driver."),
         click.option("--workers", type=int, help="Evaluators; 0: in this process, without Ray; -1: all CPUs."),
         click.option(
-            "--data-root", metavar="DIR", help="Folder of the data, as every node sees it; downloaded when left out."
+            "--data-root",
+            type=KEPT_PLACE,
+            metavar="DIR",
+            help="Folder of the data, as every node sees it; downloaded when left out.",
         ),
-        click.argument("preset", metavar="[PRESET|FILE.toml]", required=False),
+        click.argument("preset", type=Config(), metavar="[PRESET|FILE.toml]", required=False),
     ):
         command = option(command)
     return command
+
+
+def new_run(preset: str | None) -> str:
+    """The folder of a run whose user named none."""
+    return dated(f"runs/{Path(preset or DEFAULT_PRESET).stem}")
 
 
 def config_overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
@@ -71,7 +99,7 @@ def config_overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dic
         settings: each "KEY=VALUE".
 
     Returns:
-        Values by dotted key; the folders of data and surrogate as absolute paths.
+        Values by dotted key.
 
     Raises:
         UserError: a setting is no KEY=VALUE, or its key is given twice.
@@ -84,9 +112,6 @@ def config_overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dic
         if key in found:
             raise UserError(f"--set {setting}: {key} is given twice; leave one out")
         found[key] = value
-    for key in ("data.root", "augment.surrogate"):
-        if found.get(key) and "://" not in found[key]:
-            found[key] = absolute(found[key])  # the run may be resumed from another folder
     return found
 
 
@@ -96,10 +121,13 @@ def journal_options(command: Callable[..., None]) -> Callable[..., None]:
         json_option,
         click.option("--trust-model", is_flag=True, help="Import and run the model.factory that the run names."),
         click.option(
-            "--surrogate", metavar="CHECKPOINT", help="Where its surrogate lies now, if it had one that moved."
+            "--surrogate",
+            type=KEPT_PLACE,
+            metavar="CHECKPOINT",
+            help="Where its surrogate lies now, if it had one that moved.",
         ),
-        click.option("--data-root", metavar="DIR", help="Folder of the data.  [default: the run's]"),
-        click.argument("run"),
+        data_root_option,
+        click.argument("run", type=PLACE),
     ):
         command = option(command)
     return command
@@ -112,7 +140,7 @@ def data_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."),
         click.option("--count", type=int, help="So many samples, chosen by the seed.  [default: all]"),
         click.option("--split", type=click.Choice(["test", "validation", "train"]), default="test", show_default=True),
-        click.option("--data-root", metavar="DIR", help="Folder of the data.  [default: the run's]"),
+        data_root_option,
         click.option(
             "--dataset", metavar="NAME", help="digits, mnist, fashion-mnist, cifar10, parquet.  [default: the run's]"
         ),

@@ -9,7 +9,7 @@ import sys
 import click
 
 from glr_dist.commands.options import journal_options
-from glr_dist.commands.terminal import absolute, say
+from glr_dist.commands.terminal import say
 
 
 @click.command(short_help="Rebuild a step's parameters from the journal.")
@@ -26,8 +26,8 @@ def replay(
         result = run_replay(
             run,
             to,
-            data_root=data_root and absolute(data_root),
-            surrogate=surrogate and (surrogate if "://" in surrogate else absolute(surrogate)),
+            data_root=data_root,
+            surrogate=surrogate,
             trust_model=trust_model,
             show=show,
             say=say,

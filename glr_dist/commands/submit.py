@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
-from glr_dist.commands.options import address_option
+from glr_dist.commands.options import address_option, new_run
 from glr_dist.commands.terminal import say
+from glr_dist.errors import UserError
 
 
 @click.command(
@@ -21,23 +23,25 @@ from glr_dist.commands.terminal import say
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Print the job's log until it ends.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave these files behind; repeatable.")
 @click.argument("arguments", metavar="-- COMMAND [ARGS]...", nargs=-1, type=click.UNPROCESSED)
-def submit(address: str | None, follow: bool, exclude: Sequence[str], arguments: Sequence[str]) -> None:
+@click.pass_context
+def submit(
+    context: click.Context, address: str | None, follow: bool, exclude: Sequence[str], arguments: Sequence[str]
+) -> None:
     """Run COMMAND, such as `train mnist-threshold`, as a job on a Ray cluster where glr-dist is installed.
 
-    The current folder travels with it, without data, runs, caches and hidden files. Relative folders of data and runs
-    become absolute ones, as the cluster sees them. The job's exit code becomes this command's.
+    The current folder travels with it, without data, runs, caches and hidden files. Relative places become
+    absolute ones, as the cluster sees them. The job's exit code becomes this command's.
     """
     from glr_dist.launch.address import job_client
     from glr_dist.launch.entrypoint import make_entrypoint
     from glr_dist.launch.jobs import STOPPED, exit_code, follow_job, reason, submit_job
 
-    folder = Path.cwd()
-    entrypoint = make_entrypoint(arguments, folder)
+    folder, group = Path.cwd(), context.find_root().command
+    assert isinstance(group, click.Group)
+    entrypoint = make_entrypoint(group, arguments, folder, places_of_results)
     client = job_client(address)
     job = submit_job(client, entrypoint, folder, exclude=exclude)
     say(f"job {job}: {shlex.join(entrypoint.command)}")
-    if entrypoint.run:
-        say(f"its run, as the cluster sees it: {entrypoint.run}")
     if not follow:
         click.echo(job)
         return
@@ -49,6 +53,15 @@ def submit(address: str | None, follow: bool, exclude: Sequence[str], arguments:
     why = reason(details)
     say(f"job {job}: {str(details.status).lower()}{': ' + why if why else ''}")
     sys.exit(exit_code(details))
+
+
+def places_of_results(command: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Where the results go of a command that was not told: the job's own folder is deleted with what it wrote."""
+    if command == "train" and not (parameters["run_dir"] or parameters["resumed"]):
+        return {"run_dir": new_run(parameters["preset"])}
+    if command == "attack" and not parameters["out"]:
+        raise UserError("submit -- attack: a job's own folder is deleted with what it wrote; give --out DIR")
+    return {}
 
 
 def _jobs_command(address: str | None) -> str:

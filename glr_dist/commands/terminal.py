@@ -1,10 +1,9 @@
-"""What every command does alike: where lines go, how a result becomes JSON, and what relative paths mean."""
+"""What every command does alike: where lines go, how and a result becomes JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -23,11 +22,6 @@ def json_line(result: Mapping[str, Any]) -> str:
     """One line of strict JSON: numbers that are not finite become null."""
     lost = {key: None for key, value in result.items() if isinstance(value, float) and not math.isfinite(value)}
     return json.dumps({**result, **lost})
-
-
-def absolute(folder: str) -> str:
-    """A folder as seen from the current one, ``~`` expanded; "" stays."""
-    return os.path.abspath(os.path.expanduser(folder)) if folder else ""  # noqa: PTH100,PTH111  Path would keep ".."
 
 
 def import_from_here() -> None:

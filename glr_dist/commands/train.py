@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glr_dist.commands.options import DEFAULT_PRESET, config_overrides, json_option, run_options, settings_option
+from glr_dist.commands.options import (
+    DEFAULT_PRESET,
+    config_overrides,
+    json_option,
+    new_run,
+    run_options,
+    settings_option,
+)
 from glr_dist.commands.terminal import INTERRUPTED, import_from_here, json_line, say
 from glr_dist.errors import UserError
+from glr_dist.launch.place import KEPT_PLACE, PLACE
 
 if TYPE_CHECKING:
     from glr_dist.config import Config
@@ -30,11 +38,16 @@ if TYPE_CHECKING:
 @click.option("--augment-share", type=float, help="Which share, from 0 to 1.")
 @click.option("--augment-epsilon", type=float, help="By how much, in input units.")
 @click.option(
-    "--surrogate", metavar="CHECKPOINT", help="On which network; the one in training, made differentiable, by default."
+    "--surrogate",
+    type=KEPT_PLACE,
+    metavar="CHECKPOINT",
+    help="On which network; the one in training, made differentiable, by default.",
 )
 @click.option("--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop, with a checkpoint, after so long.")
-@click.option("--run-dir", metavar="DIR", help="The run's new folder, or a URI.  [default: runs/PRESET-DATE-TIME]")
-@click.option("--resume", "resumed", metavar="RUN", help="Continue this run instead of starting one.")
+@click.option(
+    "--run-dir", type=PLACE, metavar="DIR", help="The run's new folder, or a URI.  [default: runs/PRESET-DATE-TIME]"
+)
+@click.option("--resume", "resumed", type=PLACE, metavar="RUN", help="Continue this run instead of starting one.")
 @click.option(
     "--evaluate-every", type=int, metavar="N", help="Evaluate every N steps' checkpoint beside the run; 0: none."
 )
@@ -63,9 +76,8 @@ def train(
                 )
     import_from_here()
     from glr_dist.commands.display import progress_display, show_table
-    from glr_dist.engine.session import new_run_name
 
-    run = resumed or run_dir or new_run_name(Path(preset or DEFAULT_PRESET).stem)
+    run = resumed or run_dir or new_run(preset)
     try:
         with progress_display() as show:
             if resumed is None:
@@ -105,10 +117,11 @@ def _start(
     preset: str, overrides: Mapping[str, Any], run: str, seconds: float | None, show: Callable[[Any], None]
 ) -> TrainResult:
     from glr_dist.config import load_config
-    from glr_dist.engine.session import train as run_training
 
     config = load_config(preset, overrides)
     _refuse_idle(overrides, config)
+    from glr_dist.engine.session import train as run_training
+
     return run_training(config=config, run_dir=run, seconds=seconds, show=show, say=say)
 
 

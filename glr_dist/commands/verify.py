@@ -9,7 +9,7 @@ import sys
 import click
 
 from glr_dist.commands.options import journal_options
-from glr_dist.commands.terminal import absolute, say
+from glr_dist.commands.terminal import say
 
 _SHOWN = 10  # differences told one by one
 
@@ -36,8 +36,8 @@ def verify(
             run,
             share,
             seed=seed,
-            data_root=data_root and absolute(data_root),
-            surrogate=surrogate and (surrogate if "://" in surrogate else absolute(surrogate)),
+            data_root=data_root,
+            surrogate=surrogate,
             trust_model=trust_model,
             show=show,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from glr_dist.runs.run import create_run, open_run, refuse_taken
 from glr_dist.store.checkpoint import load_checkpoint, params_sha256
 from glr_dist.store.events import EventWriter, require_tensorboard
 from glr_dist.store.journal import JournalWriter, estimate_bytes
+from glr_dist.store.places import dated
 from glr_dist.store.storage import Storage
 from glr_dist.workers.cluster import connect
 
@@ -164,7 +164,7 @@ def _train(
     meta = run_meta(config, task, own_model=own_model, own_loss=loss is not None)
     first, clock = 0, Clock()
     if resumed is None:
-        run_dir = run_dir or new_run_name("run")
+        run_dir = run_dir or dated("runs/run")
         refuse_taken(run_dir)
     else:
         run, point = resumed
@@ -246,13 +246,6 @@ def _journal(config: Config, task: Task, run: Storage, say: Callable[[str], None
         say(f"journal off: it would take up to {size / 1e9:.1f} GB; --journal on writes it all the same")
         return None
     return JournalWriter(run, bits=bits)
-
-
-def new_run_name(name: str) -> str:
-    """``runs/NAME-DATE-TIME``, with a number behind it where that is taken."""
-    stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-    candidates = (stem.with_name(f"{stem.name}{suffix}") for suffix in ["", *(f"-{i}" for i in range(2, 1000))])
-    return str(next(path for path in candidates if not path.exists()))
 
 
 @contextmanager

@@ -1,26 +1,24 @@
-"""The command that a job runs: checked before anything is sent, and with folders that mean the same on the cluster.
+"""The command that a job runs: checked before anything is sent, and with places that mean the same on the cluster.
 
 A job's current folder is an unpacked archive that the cluster deletes some time after: a relative ``--run-dir`` would be
-lost with it, and a relative ``--data-root`` would not be found there. Such folders become absolute.
+lost with it, and a relative ``--data-root`` would not be found there. Every parameter that names a place is told by its
+type, `glr_dist.launch.place.Place`, and becomes absolute; the command line is then written anew from its parameters.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from glr_dist.commands.evaluate import name_and_place
 from glr_dist.errors import UserError, nearest
+from glr_dist.launch.place import Config, Place
+from glr_dist.store.places import absolute
 
-_FOLDERS = (  # parameters of commands that name one, or several
-    *("run_dir", "resumed", "data_root", "run", "out"),
-    *("checkpoints", "surrogate", "surrogates", "samples"),
-)
 _HERE_ONLY = ("submit", "jobs")
 
 
@@ -30,106 +28,103 @@ class Entrypoint:
 
     Attributes:
         command: ``glr-dist`` and its arguments.
-        run: the run's folder or URI, if the command makes or continues one.
-        apart: local folders that it names and that stay where they are.
-        config: the TOML file that must travel with it, relative to the current folder; "" if none.
+        apart: local places that it names and that stay where they are.
+        files: files that must travel with it, relative to the current folder.
     """
 
     command: tuple[str, ...]
-    run: str
     apart: tuple[Path, ...]
-    config: str
+    files: tuple[str, ...]
 
 
-def make_entrypoint(arguments: Sequence[str], folder: Path) -> Entrypoint:
-    """Check a command line of glr-dist and make its folders absolute.
+def make_entrypoint(
+    group: click.Group,
+    arguments: Sequence[str],
+    folder: Path,
+    results: Callable[[str, Mapping[str, Any]], Mapping[str, Any]],
+) -> Entrypoint:
+    """Check a command line of glr-dist and make its places absolute.
 
     Args:
+        group: the commands.
         arguments: what would follow ``glr-dist`` on a node of the cluster.
         folder: the current folder, which travels with the job.
+        results: from a command and all its parameters, those that say where its results go and were left out.
 
     Raises:
-        UserError: for a command that can't be a job, or a TOML file that can't travel.
+        UserError: for a command that can't be a job, or a file that can't travel.
         click.UsageError: for arguments that the command refuses.
     """
-    if not arguments:
-        raise UserError("submit: nothing to run; give a command, such as: glr-dist submit -- train digits-threshold")
-    name, *rest = arguments
-    command = _command(name)
-    context = command.make_context(f"glr-dist {name}", list(rest), resilient_parsing=False)
-    found = {key: value for key, value in context.params.items() if isinstance(value, str) and value}
-    apart = []
+    names, command, rest = _command(group, arguments)
+    context = command.make_context(f"glr-dist {' '.join(names)}", rest)
+    given = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    given |= results(" ".join(names), context.params)
+    apart: list[Path] = []
+    files: list[str] = []
     for parameter in command.params:
-        if parameter.name not in _FOLDERS:
-            continue
-        given = context.params[parameter.name]
-        for value in given if isinstance(given, tuple) else (given,):
-            group, place = name_and_place(value) if parameter.name == "checkpoints" else ("", value or "")
-            if place and not _is_uri(place):
-                found[parameter.name] = absolute = _absolute(place, folder)
-                rest = _replaced(rest, parameter, value, f"{group}={absolute}" if group else absolute)
-                apart.append(Path(absolute))
-    run = found.get("run_dir") or found.get("resumed") or ""
-    if name == "train" and not run:
-        run = _absolute(_new_run(found.get("preset")), folder)
-        rest = ["--run-dir", run, *rest]
-    if name == "attack" and not found.get("out"):
-        raise UserError("submit -- attack: a job's own folder is deleted with what it wrote; give --out DIR")
-    config = ""
-    preset = found.get("preset", "")
-    if preset.endswith(".toml"):
-        config = _inside(preset, folder)
-        rest = [config if argument == preset else argument for argument in rest]
-    return Entrypoint(command=("glr-dist", name, *rest), run=run, apart=tuple(apart), config=config)
+        kind, name = parameter.type, str(parameter.name)
+        if isinstance(kind, Place):
+            texts = _several(given.get(name))
+            apart += [Path(path) for path in map(kind.local, texts) if path]
+            given |= {name: tuple(map(kind.moved, texts))} if texts else {}
+        elif isinstance(kind, Config) and kind.file(given.get(name, "")):
+            given[name] = _inside(given[name], folder)
+            files.append(given[name])
+    line = ("glr-dist", *names, *_written(command, given))
+    return Entrypoint(command=line, apart=tuple(apart), files=tuple(files))
 
 
-def _command(name: str) -> click.Command:
-    from glr_dist.cli import main
-
-    context = click.Context(main)
-    known = [each for each in main.list_commands(context) if each not in _HERE_ONLY]
-    command = main.get_command(context, name) if name in known else None
-    if command is None:
-        raise UserError(f"submit -- {name}: no command that a job can run; {nearest(name, known)}")
-    return command
-
-
-def _replaced(arguments: Sequence[str], parameter: click.Parameter, old: str, new: str) -> list[str]:
-    """The arguments with one parameter's value replaced."""
-    result = list(arguments)
-    for place, argument in enumerate(arguments):
-        if isinstance(parameter, click.Option):
-            option, equals, value = argument.partition("=")
-            if option in parameter.opts and equals and value == old:
-                result[place] = f"{option}={new}"
-            elif argument == old and place and arguments[place - 1] in parameter.opts:
-                result[place] = new
-        elif argument == old:
-            result[place] = new
-            break
-    return result
+def _command(group: click.Group, arguments: Sequence[str]) -> tuple[list[str], click.Command, list[str]]:
+    """The names of a command and of the groups above it, the command, and its own arguments."""
+    names: list[str] = []
+    command: click.Command = group
+    while isinstance(command, click.Group):
+        typed = " ".join(["submit --", *names])
+        known = [name for name in command.commands if name not in _HERE_ONLY]
+        if len(arguments) == len(names):
+            raise UserError(
+                f"{typed}: nothing to run; give a command, such as: glr-dist submit -- train digits-threshold"
+            )
+        name = arguments[len(names)]
+        if name not in known:
+            raise UserError(f"{typed} {name}: no command that a job can run; {nearest(name, known)}")
+        names.append(name)
+        command = command.commands[name]
+    return names, command, list(arguments[len(names) :])
 
 
-def _new_run(preset: str | None) -> str:
-    from glr_dist.commands.options import DEFAULT_PRESET
-    from glr_dist.engine.session import new_run_name
+def _written(command: click.Command, given: Mapping[str, Any]) -> Iterator[str]:
+    """The parameters of a command as they are typed: options first."""
+    texts: list[str] = []
+    for parameter in command.params:
+        for value in _several(given.get(str(parameter.name))):
+            if isinstance(parameter, click.Argument):
+                texts.append(str(value))
+            elif isinstance(value, bool):
+                yield (parameter.opts if value else parameter.secondary_opts)[0]
+            else:
+                yield from (parameter.opts[0], str(value))
+    if any(text.startswith("-") for text in texts):
+        yield "--"
+    yield from texts
 
-    return new_run_name(Path(preset or DEFAULT_PRESET).stem)
+
+def _several(value: Any) -> tuple[Any, ...]:
+    """The values of a parameter, of which there may be none, one or many."""
+    if isinstance(value, tuple):
+        return value
+    return () if value is None else (value,)
 
 
 def _inside(file: str, folder: Path) -> str:
     """A file's path relative to the folder that travels."""
-    path = Path(_absolute(file, folder))
+    path = Path(absolute(file))
     if not path.is_file():
         raise UserError(f"{file}: no such file")
     if not path.is_relative_to(folder):
         raise UserError(f"{file}: lies outside the current folder, which travels with the job; copy it into {folder}")
     return path.relative_to(folder).as_posix()
-
-
-def _is_uri(text: str) -> bool:
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) is not None
-
-
-def _absolute(path: str, folder: Path) -> str:
-    return os.path.normpath(folder / os.path.expanduser(path))  # noqa: PTH111  with a user's name, too

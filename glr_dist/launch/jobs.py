@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 STOPPED = 130
 _STOP_SECONDS = 60  # for the checkpoint that a stopped run writes
 _POLL_SECONDS = 0.5
-_RECONNECTS = 10
 
 
 def submit_job(
@@ -51,8 +50,8 @@ def submit_job(
     with tempfile.TemporaryDirectory() as temporary:
         archive = Path(temporary) / "folder.zip"
         packed = pack_folder(folder, archive, exclude=exclude, apart=apart)
-        if entrypoint.config and entrypoint.config not in packed:
-            raise UserError(f"{entrypoint.config}: is among what stays behind; move it to a folder that travels")
+        for file in sorted(set(entrypoint.files) - set(packed)):
+            raise UserError(f"{file}: is among what stays behind; move it to a folder that travels")
         try:
             return str(
                 client.submit_job(
@@ -70,13 +69,22 @@ def _variables() -> dict[str, str]:
     return {"RAY_JOB_STOP_WAIT_TIME_S": str(_STOP_SECONDS), "PATH": f"${{PATH}}:{here}"}
 
 
-def follow_job(client: JobSubmissionClient, job: str, write: Callable[[str], None]) -> JobDetails:
+def follow_job(
+    client: JobSubmissionClient,
+    job: str,
+    write: Callable[[str], None],
+    *,
+    tries: int = 10,
+    pause: float = _POLL_SECONDS,
+) -> JobDetails:
     """Pass on what a job prints until it ends.
 
     Args:
         client: of the cluster.
         job: its id.
         write: takes pieces of the log, each once, in order.
+        tries: how often in a row the cluster may fail to answer.
+        pause: between connections, in seconds.
 
     Returns:
         What became of it.
@@ -99,15 +107,23 @@ def follow_job(client: JobSubmissionClient, job: str, write: Callable[[str], Non
             if fresh:
                 write(fresh)
 
-    for _ in range(_RECONNECTS):
+    lost = (OSError, RuntimeError, aiohttp.ClientError)  # the head is busy, or gone
+    failures = 0
+    while failures < tries:
+        whole, over = True, False
         try:
             asyncio.run(tail())
+        except lost:
+            whole = False
+        try:
             details = client.get_job_info(job)
-            if details.status.is_terminal():
-                return details
-        except (OSError, RuntimeError, aiohttp.ClientError):  # the head is busy, or gone
-            pass
-        time.sleep(_POLL_SECONDS)
+            over = details.status.is_terminal()
+            failures = failures + 1 if over else 0  # over, but its last lines don't come
+        except lost:
+            failures += 1
+        if over and (whole or failures == tries):
+            return details
+        time.sleep(pause)
     raise UserError(f"the cluster no longer answers; job {job} may still run")
 
 

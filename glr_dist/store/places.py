@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import time
+from pathlib import Path
 
 
 def is_uri(place: str) -> bool:
@@ -16,3 +18,9 @@ def absolute(place: str) -> str:
     if not place or is_uri(place):
         return place
     return os.path.abspath(os.path.expanduser(place))  # noqa: PTH100,PTH111  Path would keep ".."
+
+
+def dated(stem: str) -> str:
+    """A local folder that is not there yet: ``STEM-DATE-TIME``, with a number behind it where that is taken."""
+    name = f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return next(path for path in (name, *(f"{name}-{i}" for i in range(2, 1000))) if not Path(path).exists())

@@ -7,8 +7,8 @@ import os
 import re
 import secrets
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -19,8 +19,7 @@ from local_head import local_head, start_cli
 
 from glr_dist.cli import main
 from glr_dist.errors import UserError
-from glr_dist.launch import jobs
-from glr_dist.launch.jobs import exit_code
+from glr_dist.launch.jobs import exit_code, follow_job
 from glr_dist.store.checkpoint import checkpoint_steps
 from glr_dist.store.storage import Storage
 
@@ -170,39 +169,57 @@ def test_exit_codes(status: str, driver: int | None, expected: int) -> None:
     assert exit_code(details) == expected
 
 
-def test_time_is_bounded_when_the_head_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that only fails is given up, and says that the job may still run."""
+class Client:
+    """A cluster as the follower of a job sees it: in every connection it prints some of the log and breaks, or doesn't.
 
-    class Gone:
-        async def tail_job_logs(self, job: str) -> Any:
-            yield ""
+    Args:
+        connections: pieces of the log, then whether the connection ends as it should.
+        over: whether the job is over, each time that is asked; None: no answer.
+    """
+
+    def __init__(self, connections: Iterable[tuple[list[str], bool]], over: Iterable[bool | None]) -> None:
+        self._connections, self._over = iter(connections), iter(over)
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        pieces, whole = next(self._connections)
+        for piece in pieces:
+            yield piece
+        if not whole:
+            raise RuntimeError("closed")
+
+    def get_job_info(self, job: str) -> Any:
+        over = next(self._over)
+        if over is None:
             raise ConnectionRefusedError
+        return SimpleNamespace(status=SimpleNamespace(is_terminal=lambda: over))
 
-    monkeypatch.setattr(jobs, "_POLL_SECONDS", 0.01)
-    client: Any = Gone()
-    started = time.monotonic()
-    with pytest.raises(UserError, match="no longer answers; job x may still run"):
-        jobs.follow_job(client, "x", print)
-    assert time.monotonic() - started < 5
+
+def follow(connections: Iterable[tuple[list[str], bool]], over: Iterable[bool | None]) -> str:
+    """What is printed of a job."""
+    written: list[str] = []
+    client: Any = Client(connections, over)
+    follow_job(client, "x", written.append, tries=3, pause=0.0)
+    return "".join(written)
 
 
 def test_a_lost_connection_repeats_nothing() -> None:
-    """Every connection brings the log from its beginning."""
+    """Every connection brings the log from its beginning; the last lines come even when the job is over by then."""
+    log = [(["one ", "two "], False), (["one two thr", "ee "], False), (["one two three four"], True)]
+    assert follow(log, [False, True, True]) == "one two three four"
 
-    class Shaky:
-        pieces = iter([["one ", "two "], ["one two thr", "ee "], ["one two three four"]])
 
-        async def tail_job_logs(self, job: str) -> Any:
-            mine = next(self.pieces)
-            for piece in mine:
-                yield piece
-            if "four" not in mine[-1]:
-                raise RuntimeError("closed")
+def test_reconnections_are_counted_from_the_last_answer() -> None:
+    """A job that runs for days loses its connection more often than a cluster may stay silent."""
+    silent, answers = ([], False), (["log"], False)
+    connections = [silent, silent, answers] * 20 + [(["log"], True)]
+    assert follow(connections, [None, None, False] * 20 + [True]) == "log"
 
-        def get_job_info(self, job: str) -> Any:
-            return SimpleNamespace(status=SimpleNamespace(is_terminal=lambda: True))
 
-    written: list[str] = []
-    client: Any = Shaky()
-    jobs.follow_job(client, "x", written.append)
-    assert "".join(written) == "one two three four"
+def test_time_is_bounded_when_the_head_is_gone() -> None:
+    """A client that only fails is given up, and says that the job may still run."""
+    with pytest.raises(UserError, match="no longer answers; job x may still run"):
+        follow(repeat(([], False)), repeat(None))
+
+
+def test_a_job_that_is_over_is_told_though_its_log_is_lost() -> None:
+    assert follow(repeat((["on"], False)), repeat(True)) == "on"

@@ -79,12 +79,12 @@ def test_the_command_of_a_training_makes_its_config(tmp_path: Path) -> None:
     from glr_dist.commands.options import config_overrides
     from glr_dist.config import load_config
 
-    command = digits(3).command(tmp_path, "somewhere")
+    place = str(tmp_path / "somewhere")
+    command = digits(3).command(tmp_path, place)
     flags = dict(zip(command[-10::2], command[-9::2], strict=True))
     options = {key.removeprefix("--").replace("-", "_"): value for key, value in flags.items()}
     assert options.pop("run_dir") == str(tmp_path / "LRT-seed3")
     settings = [value for flag, value in zip(command[2:-10:2], command[3:-10:2], strict=True) if flag == "--set"]
-    place = str(Path("somewhere").absolute())
     assert load_config(command[1], config_overrides(options, settings)) == digits(3).config(place)
 
 
