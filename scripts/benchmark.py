@@ -23,7 +23,7 @@ from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.parameters import flat_parameters
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.checks import make_task
-from glr_dist.engine.config import UnitsConfig
+from glr_dist.engine.config import EngineConfig, UnitsConfig
 from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.task import Task
 from glr_dist.models.networks import MLP
@@ -151,7 +151,7 @@ def in_process_contenders() -> list[Contender]:
     ):
         model = MLP(INPUTS, (HIDDEN,), CLASSES, "heaviside")
         task = dataclasses.replace(task_for(config, model), fold=fold)
-        crew = assemble_crew(task, workers=0, reconstructors=0, gpus=0, threads=1, in_flight=2)
+        crew = assemble_crew(task, EngineConfig(workers=0))
         contenders.append(Contender(name, trainer_step(crew, model), task.plan.losses_per_step))
     for name, at_once in (("outer products, a loop over copies", False), ("outer products, all copies at once", True)):
         model = MLP(INPUTS, (HIDDEN,), CLASSES, "heaviside")
@@ -166,7 +166,7 @@ def ray_contenders(workers: int) -> tuple[list[Contender], list[Crew]]:
         config = config_for(rows=BATCH // 2)
         model = MLP(INPUTS, (HIDDEN,), CLASSES, "heaviside")
         task = task_for(config, model)
-        crew = assemble_crew(task, workers=count, reconstructors=0, gpus=0, threads=1, in_flight=2)
+        crew = assemble_crew(task, EngineConfig(workers=count))
         crews.append(crew)
         name = f"Ray, {count} evaluator{'s' if count > 1 else ''}"
         contenders.append(Contender(name, trainer_step(crew, model), task.plan.losses_per_step))

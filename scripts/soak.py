@@ -22,17 +22,16 @@ from typing import Any
 from unittest import mock
 
 import click
+from faults import Killer
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
-
-from faults import Killer, pid_of, pools
-
 from glr_dist.config import Config, parse_config
 from glr_dist.engine import session
+from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Progress
+from glr_dist.engine.task import Task
 from glr_dist.store.checkpoint import load_checkpoint
 from glr_dist.store.journal import JournalReader
 from glr_dist.store.storage import Storage
@@ -119,7 +118,9 @@ class Faults:
         if not self._end:  # the first step is done: everybody is at work
             self._end, self._next = now + self._seconds - QUIET_SECONDS, now
             self._memory.follow("driver", os.getpid())
-            self._memory.follow("evaluator", pid_of(pools(self._crews[0])[0]._workers[0]))
+            first = self._crews[0].evaluators.members()[0]
+            assert first.pid is not None
+            self._memory.follow("evaluator", first.pid)
         if self._next <= now < self._end:
             self._next = now + self._random.expovariate(1 / FAULT_SECONDS)
             fault = self._random.choices(("evaluator", "reconstructor", "stop"), (4, 3, 3))[0]
@@ -144,8 +145,8 @@ def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
     crews: list[Crew] = []
     killer = Killer(crews, seed=seed, spared=(0,))
 
-    def watched(*arguments: Any, **options: Any) -> Crew:
-        crews.append(assemble_crew(*arguments, **options))
+    def watched(task: Task, engine: EngineConfig) -> Crew:
+        crews.append(assemble_crew(task, engine))
         return crews[-1]
 
     try:

@@ -1,34 +1,42 @@
-"""The crew of a run: evaluators, reconstructors and generators, in this process or as actors; one verb: `Crew.gradient`."""
+"""The crew of a run: evaluators, reconstructors and generators, in this process or as actors; one verb: `Crew.gradient`.
+
+Rows that a generator made stay in the object store of its node; the driver sees references alone. A reference is a
+shortcut: who can't follow it any more makes the rows itself, bit for bit the same.
+"""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from glr_dist.engine.actors import actor_starter, arrived, parcels, role_function
-from glr_dist.engine.generation import Generation, reference_fault
+from glr_dist.engine.config import EngineConfig
+from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.plan import BlockUnits, StepPlan, Unit, losses_fault
-from glr_dist.engine.reconstructor import BlockGradient
+from glr_dist.engine.reconstructor import BlockGradient, Reconstructor
 from glr_dist.engine.rows import BlockRows
 from glr_dist.engine.task import Task
 from glr_dist.errors import UserError
+from glr_dist.workers.actor import actor_starter
 from glr_dist.workers.cluster import spare_room, workers_available
-from glr_dist.workers.pool import Call, LocalPool, Pool, RayPool
+from glr_dist.workers.parcels import Stored, Vector
+from glr_dist.workers.pool import Call, LocalPool, Pool, PoolPolicy
+from glr_dist.workers.ray_pool import RayPool
+from glr_dist.workers.relay import drain
 
-_START_SECONDS = 120.0
+_ROWS, _LOSSES, _GRADIENT = "made", "evaluate", "block_gradient"  # verbs of generators, evaluators, reconstructors
+_NO_PARAMETERS = Vector(np.empty(0, np.float32))  # for rows that don't depend on the network in training
 
 
-@dataclass
+@dataclass(frozen=True)
 class Traffic:
     """Bytes to and from evaluator actors so far: with every call the parameters and its units down, its losses up."""
 
-    up: int = 0
-    down: int = 0
+    up: int
+    down: int
 
 
 @dataclass(frozen=True)
@@ -51,22 +59,21 @@ class StepResult:
 class Crew:
     """Evaluators, reconstructors and perhaps generators of one task."""
 
-    def __init__(self, task: Task, evaluators: Pool, reconstructors: Pool, generators: RayPool | None = None) -> None:
+    def __init__(self, task: Task, evaluators: Pool, reconstructors: Pool, generators: Pool | None = None) -> None:
         """Take over the pools.
 
         Args:
             task: what is trained.
-            evaluators: pool of role ``evaluator``.
-            reconstructors: pool of role ``reconstructor``.
-            generators: pool of role ``generator``; None: rows are made where they are needed.
+            evaluators: their role is an `Evaluator`, or whoever has its verb.
+            reconstructors: their role is a `Reconstructor`.
+            generators: their role is a `BlockRows`, and what they make stays where it is; None: rows are made where they
+                are needed.
         """
         self.task = task
-        self._pools = [pool for pool in (evaluators, reconstructors, generators) if pool is not None]
         self.evaluators = evaluators
         self.reconstructors = reconstructors
-        self.remote = isinstance(reconstructors, RayPool)
-        self.traffic = Traffic()
-        self.generation = Generation(task, generators)
+        self.generators = generators
+        self._bytes_up = 0
 
     def gradient(self, parameters: np.ndarray, step: int) -> StepResult:
         """Evaluate a step's units and reconstruct the gradient, each block as soon as its losses are in.
@@ -77,179 +84,196 @@ class Crew:
             parameters: float32 vector of all parameters.
             step: counted from 0.
         """
-        plan = self.task.plan.step(step)
-        pieces = parcels(parameters) if self.actors else []
-        parts: dict[int, BlockGradient] = {}
-        made: dict[int, Any] = {}
-        losses: list[np.ndarray] = []
-        if self.task.method.observes:
-            losses = [_MISSING] * len(plan.units)
-            for number, rows in self.generation.of_step(step, pieces):
-                made[number] = rows
-                self._send_units(parameters, pieces, plan.blocks[number], rows, len(plan.blocks) >= self.workers)
-            owner = {position: block for block in plan.blocks for position in block.positions}
-            for positions, returned in self.evaluators.drain():
-                for position, value in zip(positions, returned, strict=True):
-                    losses[position] = value
-                    self.traffic.up += value.nbytes if self.workers else 0
-                block = owner[positions[0]]
-                if all(losses[p] is not _MISSING for p in block.positions):
-                    mine = block.block, block.units, [losses[p] for p in block.positions], made[block.number]
-                    self._send(self.reconstructors, block.number, parameters, pieces, mine, block.block.shard)
-                    if not self.remote:  # while the evaluators are at the other blocks
-                        parts |= dict(self.reconstructors.drain())
-        else:
-            for number, rows in self.generation.of_step(step, pieces):
-                block = plan.blocks[number]
-                mine = block.block, block.units, [], rows
-                self._send(self.reconstructors, number, parameters, pieces, mine, block.block.shard)
-        parts |= dict(self.reconstructors.drain())
-        total = parts[0].values.copy()
-        for number in range(1, len(plan.blocks)):
-            total += parts[number].values
-        batch = len(plan.blocks) * self.task.plan.schedule.rows
-        total /= np.float32(batch)
-        return StepResult(total, plan.units, losses, _mean_loss(plan, losses, parts, batch))
+        theta, placed = Vector(parameters), _Placed(self.task.plan.step(step))
+        for block in placed.plan.blocks:
+            if self.generators is None:
+                self._begin(theta, placed, block)
+            else:
+                needed = theta if self.task.surrogate is None else _NO_PARAMETERS
+                self.generators.submit(Call(block.number, _ROWS, (needed, block.block), near=block.block.shard))
+        for call, answer in drain(*self.pools):
+            if call.verb == _ROWS:
+                placed.rows[call.key] = answer
+                self._begin(theta, placed, placed.plan.blocks[call.key])
+            elif call.verb == _LOSSES:
+                self._bytes_up += sum(losses.nbytes for losses in answer) if self.workers else 0
+                for block in placed.place(call.key, answer):
+                    self._reconstruct(theta, placed, block)
+            else:
+                placed.parts[call.key] = answer
+        return placed.result(self.task.plan.schedule.rows)
+
+    @property
+    def pools(self) -> list[Pool]:
+        """Everybody: first those whose answers the others need."""
+        pools = (self.generators, self.evaluators, self.reconstructors)
+        return [pool for pool in pools if pool is not None]
 
     @property
     def workers(self) -> int:
         """Evaluator actors; 0 in-process."""
-        return self.evaluators.size if isinstance(self.evaluators, RayPool) else 0
+        return self.evaluators.size
 
     @property
-    def actors(self) -> list[RayPool]:
-        """The pools that are made of actors: evaluators first."""
-        return [pool for pool in self._pools if isinstance(pool, RayPool)]
+    def remote(self) -> bool:
+        """Whether there are actors."""
+        return any(pool.size for pool in self.pools)
 
     @property
     def workers_lost(self) -> int:
         """Actors that were replaced: they had died, or answered what cannot be."""
-        return sum(pool.deaths for pool in self.actors)
+        return sum(pool.counts.deaths for pool in self.pools)
+
+    @property
+    def traffic(self) -> Traffic:
+        """Bytes to and from evaluator actors so far."""
+        return Traffic(self._bytes_up, self.evaluators.counts.bytes_down)
+
+    @property
+    def units_in_flight(self) -> int:
+        """Work units that evaluator actors have and that nobody has answered."""
+        return len({position for member in self.evaluators.members() for call in member.calls for position in call.key})
 
     def close(self) -> None:
         """Let the actors go."""
-        for pool in self._pools:
+        for pool in self.pools:
             pool.close()
 
-    def _send_units(
-        self, parameters: np.ndarray, pieces: Sequence[Any], block: BlockUnits, rows: Any, whole: bool
-    ) -> None:
+    def _begin(self, theta: Vector, placed: _Placed, block: BlockUnits) -> None:
         """One block's units: in one call where there are blocks for every worker, else in a call per unit."""
-        for positions in [tuple(block.positions)] if whole else [(p,) for p in block.positions]:
-            mine = [block.units[p - block.positions.start] for p in positions]
-            self._send(self.evaluators, positions, parameters, pieces, (mine, rows), block.block.shard)
-            if self.workers:
-                self.traffic.down += parameters.nbytes + len(pickle.dumps(mine))
+        if not self.task.method.observes:
+            self._reconstruct(theta, placed, block)
+            return
+        whole = len(placed.plan.blocks) >= self.workers
+        for positions in [tuple(block.positions)] if whole else [(position,) for position in block.positions]:
+            units = [placed.plan.units[position] for position in positions]
+            arguments = theta, units, placed.rows.get(block.number)
+            self.evaluators.submit(Call(positions, _LOSSES, arguments, near=block.block.shard))
 
-    def _send(
-        self,
-        pool: Pool,
-        key: Any,
-        parameters: np.ndarray,
-        pieces: Sequence[Any],
-        arguments: tuple[Any, ...],
-        shard: int,
-    ) -> None:
-        *others, rows = arguments
-        if isinstance(pool, RayPool):
-            pool.submit(Call(key, (arguments, *pieces), shard))
-        else:
-            pool.submit(Call(key, (parameters, *others, arrived(rows)), shard))
+    def _reconstruct(self, theta: Vector, placed: _Placed, block: BlockUnits) -> None:
+        losses = [placed.losses[position] for position in block.positions] if self.task.method.observes else []
+        arguments = theta, block.block, block.units, losses, placed.rows.get(block.number)
+        self.reconstructors.submit(Call(block.number, _GRADIENT, arguments, near=block.block.shard))
 
 
-def _mean_loss(
-    plan: StepPlan, losses: Sequence[np.ndarray], parts: Mapping[int, BlockGradient], batch: int
-) -> float | None:
-    """Over all that evaluators sent, or over what the reconstructors saw by themselves."""
-    if losses:
-        return sum(float(value.sum(dtype=np.float64)) for value in losses) / sum(value.size for value in losses)
-    seen = [loss for block in plan.blocks if (loss := parts[block.number].loss) is not None]
-    return sum(seen) / batch if seen else None
+class _Placed:
+    """The answers of a step, each in its place.
+
+    Attributes:
+        plan: of the step.
+        rows: what generators made, by block.
+        losses: of the units, by position.
+        parts: the blocks' gradients.
+    """
+
+    def __init__(self, plan: StepPlan) -> None:
+        self.plan = plan
+        self.rows: dict[int, Stored] = {}
+        self.losses: dict[int, np.ndarray] = {}
+        self.parts: dict[int, BlockGradient] = {}
+        self._owner = {position: block for block in plan.blocks for position in block.positions}
+
+    def place(self, positions: Sequence[int], losses: Sequence[np.ndarray]) -> list[BlockUnits]:
+        """Put losses where they belong; the block that is whole now, if one is."""
+        self.losses.update(zip(positions, losses, strict=True))
+        block = self._owner[positions[0]]
+        return [block] if all(position in self.losses for position in block.positions) else []
+
+    def result(self, rows: int) -> StepResult:
+        """When all parts are in; ``rows``: of a block."""
+        total = self.parts[0].values.copy()
+        for number in range(1, len(self.parts)):
+            total += self.parts[number].values
+        batch = len(self.parts) * rows
+        total /= np.float32(batch)
+        losses = [self.losses[position] for position in range(len(self.losses))]
+        return StepResult(total, self.plan.units, losses, self._loss(losses, batch))
+
+    def _loss(self, losses: Sequence[np.ndarray], batch: int) -> float | None:
+        """Over all that evaluators sent, or over what the reconstructors saw by themselves."""
+        if losses:
+            return sum(float(value.sum(dtype=np.float64)) for value in losses) / sum(value.size for value in losses)
+        parts = [self.parts[block.number].loss for block in self.plan.blocks]
+        seen = [loss for loss in parts if loss is not None]
+        return sum(seen) / batch if seen else None
 
 
-_MISSING = np.empty(0, np.float32)
-
-
-def assemble_crew(
-    task: Task,
-    *,
-    workers: int,
-    reconstructors: int,
-    gpus: float,
-    threads: int,
-    in_flight: int,
-    generators: int = 0,
-) -> Crew:
+def assemble_crew(task: Task, engine: EngineConfig, policy: PoolPolicy = PoolPolicy()) -> Crew:  # noqa: B008  frozen
     """Start the crew that the config asks for; Ray must be connected if there are actors in it.
 
     Args:
         task: what is trained.
-        workers: evaluators; 0 in this process, -1 as many as there is room for.
-        reconstructors: reconstructor actors; 0 in this process.
-        gpus: GPUs of each evaluator and reconstructor.
-        threads: torch threads of each actor.
-        in_flight: calls that may wait at one actor.
-        generators: generator actors; 0: rows are made where they are needed.
+        engine: how many of whom.
+        policy: how patient the pools are with their actors; how many calls may wait at one is for the config to say.
 
     Raises:
         UserError: when the cluster has not what is asked for, actors don't start in time, or the noise source
             would differ between their devices.
     """
     if not task.method.observes:
-        workers = 0
-    _refuse_mixed_devices(task, on_gpus={bool(gpus and workers), bool(gpus and reconstructors)})
+        engine = replace(engine, workers=0)
+    _refuse_mixed_devices(task, engine)
     table = task.make_table()
-    if workers == 0 and reconstructors == 0 and generators == 0:
-        return Crew(task, *_local_pools(task, table))
-    import ray
-
-    most = task.plan.units_per_step
-    elastic = workers == -1
-    workers = workers_available(workers, reconstructors, generators=generators, threads=threads, gpus=gpus, most=most)
-    problem_ref, table_ref = ray.put(task), None if table is None else ray.put(table)
-    local_evaluators, local_reconstructors = _local_pools(task, table)
-    pools: list[Pool] = []  # evaluators, reconstructors
-    size = sum(p.numel() for p in task.trainable.values())
-    for role, actors, local, check in (
-        ("evaluator", workers, local_evaluators, lambda arguments, answer: losses_fault(arguments[0][0], answer)),
-        ("reconstructor", reconstructors, local_reconstructors, lambda _, answer: BlockGradient.fault(answer, size)),
-    ):
-        start = actor_starter(role, problem_ref, table_ref, gpus=gpus, threads=threads)
-        room = partial(_room, pools, threads, gpus, most) if elastic and role == "evaluator" else None
-        pools.append(RayPool(start, actors, in_flight, room, check) if actors else local)
-    start = actor_starter("generator", problem_ref, None, gpus=0.0, threads=threads)
-    made = (
-        RayPool(start, generators, in_flight, None, lambda _, answer: reference_fault(answer)) if generators else None
+    rows = BlockRows(task)  # one for both: in one process, evaluator and reconstructor want the same
+    crew = Crew(
+        task,
+        LocalPool(Evaluator(task, table, "cpu", rows)),
+        LocalPool(Reconstructor(task, table, "cpu", rows)),
     )
-    crew = Crew(task, pools[0], pools[1], made)
-    try:
-        for pool in crew.actors:
-            pool.wait_ready(_START_SECONDS)
-    except BaseException:
-        crew.close()
-        raise
+    if engine.workers or engine.reconstructors or engine.generators:
+        _start_actors(crew, engine, replace(policy, in_flight=engine.in_flight), table)
     return crew
 
 
-def _refuse_mixed_devices(task: Task, on_gpus: set[bool]) -> None:
+def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: np.ndarray | None) -> None:
+    """Put pools of actors into a crew, where the config wants some."""
+    import ray
+
+    task, threads, gpus = crew.task, engine.threads, engine.gpus_per_worker
+    most = task.plan.units_per_step
+    workers = workers_available(
+        engine.workers, engine.reconstructors, generators=engine.generators, threads=threads, gpus=gpus, most=most
+    )
+    shared = ray.put(task), None if table is None else ray.put(table), "cuda" if gpus else "cpu"
+
+    def room(size: int) -> int:
+        return max(0, min(spare_room(threads=threads, gpus=gpus), most - size))
+
+    with ExitStack() as undo:
+
+        def start(size: int, starter: Callable[[], Any], **options: Any) -> RayPool:
+            pool = RayPool(starter, size, policy, **options)
+            undo.callback(pool.close)
+            return pool
+
+        if workers:
+            starter = actor_starter(Evaluator, shared, gpus=gpus, threads=threads)
+            elastic = room if engine.workers == -1 else None
+            crew.evaluators = start(workers, starter, room=elastic, check=_losses_fault)
+        if engine.reconstructors:
+            starter = actor_starter(Reconstructor, shared, gpus=gpus, threads=threads)
+            values = sum(p.numel() for p in task.trainable.values())
+            crew.reconstructors = start(
+                engine.reconstructors, starter, check=lambda _, answer: BlockGradient.fault(answer, values)
+            )
+        if engine.generators:
+            starter = actor_starter(BlockRows, shared[:1], threads=threads, keeps=True)
+            crew.generators = start(engine.generators, starter)
+        for pool in crew.pools:
+            pool.wait_ready()
+        undo.pop_all()
+
+
+def _losses_fault(call: Call, answer: Any) -> str | None:
+    return losses_fault(call.arguments[1], answer)
+
+
+def _refuse_mixed_devices(task: Task, engine: EngineConfig) -> None:
     """Evaluators and reconstructors must find the same noise; a generator's depends on the kind of device."""
-    if task.method.observes and task.noise.source == "generator" and len(on_gpus) > 1:
+    if not (task.method.observes and task.noise.source == "generator" and engine.gpus_per_worker):
+        return
+    if bool(engine.workers) != bool(engine.reconstructors):
         raise UserError(
             "noise.source = 'generator': evaluators and reconstructors would draw different noise, one on GPUs and the other"
             " on the CPU; use noise.source = 'table', or give both GPUs: --workers 1 or more and --reconstructors 1 or more"
         )
-
-
-def _room(pools: Sequence[Pool], threads: int, gpus: float, most: int) -> int:
-    """How many evaluators more there is room for, in the cluster and in the work."""
-    evaluators = pools[0]
-    assert isinstance(evaluators, RayPool)
-    return max(0, min(spare_room(threads=threads, gpus=gpus), most - evaluators.size))
-
-
-def _local_pools(task: Task, table: np.ndarray | None) -> tuple[LocalPool, LocalPool]:
-    rows = BlockRows(task)
-    return (
-        LocalPool(role_function("evaluator", task, table, "cpu", rows)),
-        LocalPool(role_function("reconstructor", task, table, "cpu", rows)),
-    )

@@ -22,12 +22,12 @@ from glr_dist.core.losses import Loss
 from glr_dist.core.parameters import flat_parameters
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
-from glr_dist.engine.actors import role_function
 from glr_dist.engine.checks import set_up
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.journalled import JournalledLosses
 from glr_dist.engine.optimization import assign_gradient
+from glr_dist.engine.reconstructor import Reconstructor
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
 from glr_dist.runs.card import (
@@ -163,8 +163,7 @@ class Replayer:
         self.journal = JournalledLosses(self.task.plan, self.reader)
         engine = self.config.engine
         device = device_of(self.run, gpus=bool(engine.gpus_per_worker and engine.reconstructors))
-        reconstruct = role_function("reconstructor", self.task, self.table, device)
-        pools = LocalPool(self.journal.answer), LocalPool(reconstruct)
+        pools = LocalPool(self.journal), LocalPool(Reconstructor(self.task, self.table, device))
         self._crew = Crew(self.task, *pools)
         self.step = 0
 

@@ -68,6 +68,11 @@ class BlockRows:
         x, labels = self._made(block, parameters)
         return x.clone(), labels
 
+    def made(self, parameters: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of a block as they travel: float32 [R, ...] and int64 [R]."""
+        x, labels = self.of(parameters, block)
+        return x.numpy(), labels.numpy()
+
     def _made(self, block: Block, parameters: np.ndarray) -> Rows:
         if self._latest is not None and self._latest[0] == block and self._same(self._latest[1], parameters):
             return self._latest[2]

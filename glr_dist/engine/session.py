@@ -258,15 +258,7 @@ def _crew(config: Config, task: Task, place: str) -> Iterator[Crew]:
     try:
         if actors:
             _check_nodes(config, task, place)
-        crew = assemble_crew(
-            task,
-            workers=workers,
-            reconstructors=engine.reconstructors,
-            gpus=engine.gpus_per_worker,
-            threads=engine.threads,
-            in_flight=engine.in_flight,
-            generators=engine.generators,
-        )
+        crew = assemble_crew(task, engine)
         try:
             yield crew
         finally:

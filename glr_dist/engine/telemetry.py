@@ -16,7 +16,7 @@ from glr_dist.engine.driver import Driver
 GAUGES = {
     "glr_dist_noisy_forwards_per_second": "Noisy forward passes a second, over the latest sampling period.",
     "glr_dist_step_seconds": "Seconds a step took, the mean over the latest sampling period.",
-    "glr_dist_units_in_flight": "Calls that workers have and that nobody has answered.",
+    "glr_dist_units_in_flight": "Work units that evaluators have and that nobody has answered.",
 }
 COUNTERS = {
     "glr_dist_steps": "Optimizer steps done.",
@@ -36,7 +36,7 @@ def ray_metrics(driver: Driver, crew: Crew) -> Iterator[None]:
         driver: tells the steps, the time and the work.
         crew: tells what is under way and what crossed the wire.
     """
-    if not crew.actors:
+    if not crew.remote:
         yield
         return
     sampler = _Sampler(driver, crew)
@@ -74,7 +74,7 @@ class _Sampler:
     def publish(self) -> None:
         """One sample."""
         now, step, forwards = time.monotonic(), self._driver.step, self._driver.clock.noisy_forwards
-        self._set("glr_dist_units_in_flight", sum(pool.units_in_flight for pool in self._crew.actors))
+        self._set("glr_dist_units_in_flight", self._crew.units_in_flight)
         self._set("glr_dist_noisy_forwards_per_second", (forwards - self._forwards) / max(now - self._when, 1e-9))
         # in a period without a step's end: what the step has taken so far
         self._set("glr_dist_step_seconds", (now - self._step_when) / max(step - self._last_step, 1))
@@ -91,7 +91,7 @@ class _Sampler:
 
     def _count_all(self) -> None:
         self._count("glr_dist_steps", self._driver.step)
-        self._count("glr_dist_retries", sum(pool.retries for pool in self._crew.actors))
+        self._count("glr_dist_retries", sum(pool.counts.retries for pool in self._crew.pools))
         self._count("glr_dist_workers_lost", self._crew.workers_lost)
         self._count("glr_dist_bytes_up", self._crew.traffic.up)
         self._count("glr_dist_bytes_down", self._crew.traffic.down)

@@ -106,9 +106,12 @@ def spare_room(*, threads: int, gpus: float) -> int:
 
 def _available() -> list[Mapping[str, float]]:
     """What every node has to give now."""
-    from ray._private.state import available_resources_per_node
+    import ray
+    from ray.autoscaler.v2.sdk import get_cluster_status
 
-    return list(available_resources_per_node().values())
+    status = get_cluster_status(ray.get_runtime_context().gcs_address)
+    usages = [node.resource_usage.usage for node in (*status.active_nodes, *status.idle_nodes) if node.resource_usage]
+    return [{one.resource_name: one.total - one.used for one in usage} for usage in usages]
 
 
 def _room_beside(generators: int, nodes: Sequence[Mapping[str, float]], threads: int, gpus: float) -> int:

@@ -4,51 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from glr_dist.workers.pool import Call
+from glr_dist.workers.ledger import Worker
 
-_SLOW_FACTOR = 4.0  # times the usual duration, after which a call is also given to an idle worker
-_SLOW_SECONDS = 0.03  # but never before that
 _SLOW_MEMORY_SECONDS = 10.0  # a worker that was slow is tried again after that
 _HISTORY = 50  # durations that define "usual"
-
-
-@dataclass(eq=False)
-class Worker:
-    """An actor and what it is doing. It gets no calls before its first ping is answered.
-
-    Attributes:
-        number: its place in the pool; the worker that replaces it has the same.
-        actor: the handle.
-        ping: reference of the first ping's answer; None once that is in.
-        calls: what it has in hand, reference -> (call, when it was handed over, in seconds).
-        shards: the shards that it has read.
-        seconds: moving average of its calls' durations.
-        answered: when it last answered.
-        busy_since: when it came to the oldest of its calls.
-    """
-
-    number: int
-    actor: Any
-    ping: Any
-    calls: dict[Any, tuple[Call, float]] = field(default_factory=dict)
-    shards: set[int] = field(default_factory=set)
-    seconds: float = 0.0
-    answered: float = 0.0
-    busy_since: float = 0.0
-
-    @property
-    def ready(self) -> bool:
-        """Whether it takes calls."""
-        return self.ping is None
-
-    def since(self, started: float) -> float:
-        """When it came to a call that was handed over at ``started``: those before it had to be done first."""
-        return max(started, self.busy_since)
 
 
 class Pace:
@@ -59,6 +20,7 @@ class Pace:
 
     def note(self, worker: Worker, started: float) -> None:
         """A worker has just answered a call that was handed to it at ``started``."""
+        worker.answers += 1
         worker.answered = time.monotonic()
         seconds = worker.answered - worker.since(started)
         worker.busy_since = worker.answered
@@ -68,15 +30,12 @@ class Pace:
     def expected(self, worker: Worker) -> float:
         """Seconds that a call should take there: at least as long as the present one does; old slowness is forgiven."""
         now = time.monotonic()
-        seconds = worker.seconds or self._usual()
+        seconds = worker.seconds or self.usual()
         if worker.calls:
             first = min(started for _, started in worker.calls.values())
             return max(seconds, now - worker.since(first))
-        return min(seconds, self._usual()) if now - worker.answered > _SLOW_MEMORY_SECONDS else seconds
+        return min(seconds, self.usual()) if now - worker.answered > _SLOW_MEMORY_SECONDS else seconds
 
-    def slow_after(self) -> float:
-        """Seconds after which a call takes too long."""
-        return max(_SLOW_SECONDS, _SLOW_FACTOR * self._usual())
-
-    def _usual(self) -> float:
+    def usual(self) -> float:
+        """Seconds that a call usually takes."""
         return median(self._durations) if self._durations else 1.0

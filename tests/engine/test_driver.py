@@ -11,6 +11,7 @@ import torch
 from small_runs import ES, JOINT, STEPS, digits, small_config, small_task, train_small
 
 from glr_dist.core.parameters import flat_parameters
+from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.crew import assemble_crew
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.optimization import build_optimizer, build_schedule
@@ -133,10 +134,9 @@ def test_a_journal_that_would_be_large_is_left_off_and_says_so(tmp_path: Path) -
 def test_a_step_is_the_mean_over_the_batch_whatever_the_blocks() -> None:
     """Backpropagation's gradient with blocks of 8 rows and in one piece: equal but for rounding."""
     keys: dict[str, Any] = {"method": "bp", "model.activation": "tanh"}
-    options: dict[str, Any] = {"workers": 0, "reconstructors": 0, "gpus": 0.0, "threads": 1, "in_flight": 1}
     task = small_task(keys)
     flat = flat_parameters(task.model).numpy()
-    result = assemble_crew(task, **options).gradient(flat, 3)
+    result = assemble_crew(task, EngineConfig(workers=0)).gradient(flat, 3)
     schedule = task.plan.schedule
     rows = [digits().rows("train", block.shard, schedule.row_numbers(block)) for block in schedule.blocks(3)]
     x, labels = torch.cat([x for x, _ in rows]), torch.cat([y for _, y in rows])

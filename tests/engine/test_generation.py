@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import JOINT, STEPS, crews_watched, outcome, small_task, train_small
+from faults import kill
+from small_runs import JOINT, STEPS, crews_watched, outcome, train_small
 
-from glr_dist.core.parameters import flat_parameters
-from glr_dist.engine.actors import arrived
-from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
-from glr_dist.engine.generation import reference_fault
-from glr_dist.workers.pool import RayPool
+from glr_dist.workers.parcels import Lost, Stored
+from glr_dist.workers.pool import Call
 
 FGSM = {"augment.attack": "fgsm", "augment.epsilon": 0.2}
 SURROGATE = "put the checkpoint's place here"
@@ -75,13 +71,6 @@ def engine(workers: int, reconstructors: int, generators: int) -> dict[str, int]
     return {"engine.workers": workers, "engine.reconstructors": reconstructors, "engine.generators": generators}
 
 
-def pid_of(pool: RayPool) -> int:
-    import ray
-
-    pid: int = ray.get(pool._workers[0].actor.__ray_call__.remote(lambda self: os.getpid()))
-    return pid
-
-
 @pytest.mark.parametrize(("name", "workers", "reconstructors", "generators"), CREWS)
 def test_every_crew_gives_the_same_bits(
     name: str,
@@ -112,9 +101,9 @@ def test_killed_generators_change_nothing(
 ) -> None:
     def kill_one(progress: Progress) -> None:
         if progress.step in (3, 7):
-            pool = crews[0].generation.generators
-            assert pool is not None
-            os.kill(pid_of(pool), signal.SIGKILL)
+            generators = crews[0].generators
+            assert generators is not None
+            kill(generators.members()[0])
 
     with crews_watched() as crews:
         result = train_small(tmp_path / "run", RUNS[name] | engine(1, 1, 1), show=kill_one)
@@ -122,58 +111,38 @@ def test_killed_generators_change_nothing(
     assert outcome(tmp_path / "run") == in_process(name)
 
 
-def test_rows_whose_maker_died_are_made_where_they_are_needed(ray_session: None, tmp_path: Path) -> None:
-    import ray
+def test_rows_whose_maker_died_are_made_where_they_are_needed(
+    in_process: Callable[[str], dict[str, Any]], tmp_path: Path, ray_session: None
+) -> None:
+    """The generator dies when it has made rows that nobody has fetched yet, and they are gone with it."""
+    lost: list[Any] = []
 
-    task = small_task(FGSM)
-    parameters = flat_parameters(task.model).numpy()
-    block = task.plan.schedule.blocks(0)[0]
-    made: list[Any] = []
+    def kill_its_maker(call: Call, made: Any) -> None:
+        if isinstance(made, Stored) and not lost:
+            generators = crews[0].generators
+            assert generators is not None
+            kill(generators.members()[0])
+            deadline = time.monotonic() + 60
+            while not isinstance(made.fetch(5.0), Lost):
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            lost.append(made)
 
-    def keep(progress: Progress) -> None:
-        generators = crews[0].generation.generators
-        if progress.step == 1 and generators is not None:
-            actor = generators._workers[0].actor
-            made.extend(ray.get(actor.work.remote((block,), parameters)))
-
-    with crews_watched() as crews:
-        train_small(tmp_path / "run", FGSM | {"steps": 2} | engine(0, 0, 1), show=keep)
-    elsewhere: Any = ray.remote(num_cpus=0)(lambda refs: arrived(refs[0]))
-    deadline = time.monotonic() + 60
-    while ray.get(elsewhere.remote(made)) is not None:
-        assert time.monotonic() < deadline  # the run is over, its generator is gone, and soon what it made
-        time.sleep(0.2)
+    with crews_watched(see=kill_its_maker) as crews:
+        result = train_small(tmp_path / "run", FGSM | engine(1, 1, 1))
+    assert len(lost) == result.workers_lost == 1
+    assert outcome(tmp_path / "run") == in_process("itself")
 
 
-def test_rows_never_come_to_the_driver(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that generators answer is one reference a block."""
-    import ray
-
+def test_rows_never_come_to_the_driver(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that generators answer is one reference a block, and only actors follow it."""
     answers: list[Any] = []
-    settle = RayPool._settle
 
-    def watched(self: RayPool, ref: Any) -> Any:
-        answer = settle(self, ref)
-        if answer is not None and isinstance(crews[0], Crew) and self is crews[0].generation.generators:
-            answers.append(answer[1])
-        return answer
+    def never(self: Stored, seconds: float | None = None) -> None:
+        raise AssertionError("rows in the driver")
 
-    def never(rows: Any) -> None:
-        assert rows is None, "rows in the driver"
-
-    monkeypatch.setattr(RayPool, "_settle", watched)
-    monkeypatch.setattr("glr_dist.engine.crew.arrived", never)
-    with crews_watched() as crews:
+    monkeypatch.setattr(Stored, "fetch", never)
+    with crews_watched(see=lambda call, answer: answers.append(answer) if call.verb == "made" else None):
         train_small(tmp_path / "run", FGSM | engine(1, 1, 1))
     assert len(answers) == STEPS * 4
-    assert all(type(answer) is tuple and len(answer) == 1 for answer in answers)
-    assert all(isinstance(answer[0], ray.ObjectRef) for answer in answers)
-
-
-def test_a_generators_answer_is_one_reference(ray_session: None) -> None:
-    import ray
-
-    reference = ray.put(1)
-    assert reference_fault((reference,)) is None
-    assert reference_fault([1, 2]) == "a list of 2 where a reference to a block's rows belongs"
-    assert reference_fault((reference, reference)) == "a tuple where a reference to a block's rows belongs"
+    assert {type(answer) for answer in answers} == {Stored}

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from faults import kill
 from small_runs import CONV, ES, JOINT, STEPS, crews_watched, outcome, small_task, train_small
 
 from glr_dist.core.losses import cross_entropy
 from glr_dist.core.parameters import flat_parameters
 from glr_dist.engine.driver import Progress
-from glr_dist.workers.pool import RayPool
 
 RUNS: dict[str, dict[str, Any]] = {
     "layerwise": {},
@@ -89,16 +89,8 @@ def test_the_runs_differ_from_each_other(in_process: Callable[[str], dict[str, A
 def crossing(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A run with 3 evaluators, and all that they answered."""
     answers: list[tuple[Any, Any]] = []
-    settle = RayPool._settle
-
-    def watched(self: RayPool, ref: Any) -> tuple[Any, Any] | None:
-        answer = settle(self, ref)
-        answers.extend([answer] if answer is not None else [])
-        return answer
-
     folder = tmp_path_factory.mktemp("crossing") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RayPool, "_settle", watched)
+    with crews_watched(see=lambda call, answer: answers.append((call.key, answer))):
         result = train_small(folder, engine(3, 0))
     return {"answers": answers, "result": result, "folder": folder}
 
@@ -163,17 +155,14 @@ def test_killed_workers_change_nothing(
     in_process: Callable[[str], dict[str, Any]], tmp_path: Path, ray_session: None
 ) -> None:
     """One evaluator dies in the middle of a call, another and a reconstructor between steps."""
-    import ray
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def kill_some(progress: Progress) -> None:
         if progress.step == 5:
-            for pool in (crews[0].evaluators, crews[0].reconstructors):
-                assert isinstance(pool, RayPool)
-                pid = ray.get(pool._workers[0].actor.__ray_call__.remote(lambda self: os.getpid()))
-                os.kill(pid, signal.SIGKILL)
+            for pool in crews[0].pools:
+                kill(next(member for member in pool.members() if member.ready))
 
     loss = faulty_loss(tmp_path / "flag", die)
     with crews_watched() as crews:
@@ -194,7 +183,7 @@ def test_a_slow_worker_delays_and_changes_nothing(
         )
     assert started[-1] - started[0] < 50
     assert result.workers_lost == 0
-    pool = crews[0].evaluators
-    assert isinstance(pool, RayPool)
-    assert 1 <= pool.retries <= 2  # the calls that it had in hand ran elsewhere, and it got no others
+    assert (
+        1 <= crews[0].evaluators.counts.retries <= 2
+    )  # the calls that it had in hand ran elsewhere, and it got no others
     assert outcome(tmp_path / "run") == in_process("layerwise")

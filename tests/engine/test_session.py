@@ -16,6 +16,7 @@ import glr_dist
 from glr_dist.core.losses import cross_entropy
 from glr_dist.core.parameters import flat_parameters
 from glr_dist.data.arrays import ArrayDataset
+from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.crew import assemble_crew
 from glr_dist.errors import UserError
 from glr_dist.store.checkpoint import load_checkpoint, params_sha256
@@ -37,7 +38,7 @@ RELU = {"method": "bp", "model.activation": "relu"}
 def gradient(keys: dict[str, Any], step: int = 0) -> tuple[Tensor, nn.Module, Tensor, Tensor]:
     """An in-process step's gradient, with the model, inputs and labels that it is of."""
     task = small_task(keys)
-    crew = assemble_crew(task, workers=0, reconstructors=0, gpus=0.0, threads=1, in_flight=1)
+    crew = assemble_crew(task, EngineConfig(workers=0))
     found = crew.gradient(flat_parameters(task.model).numpy(), step).gradient
     schedule = task.plan.schedule
     rows = [digits().rows("train", b.shard, schedule.row_numbers(b)) for b in schedule.blocks(step)]

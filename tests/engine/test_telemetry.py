@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import sys
 import time
 import urllib.request
@@ -13,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faults import kill
 from small_runs import STEPS, crews_watched, resume_small, train_small
 
 from glr_dist.engine import telemetry
@@ -20,7 +19,6 @@ from glr_dist.engine.driver import Clock, Progress
 from glr_dist.errors import UserError
 from glr_dist.store.metrics import read_metrics
 from glr_dist.store.storage import Storage
-from glr_dist.workers.pool import RayPool
 
 LOSSES_PER_STEP = 2 * 8 * 32  # sites x copies x examples
 
@@ -41,17 +39,12 @@ def published(run: str) -> dict[str, float]:
 
 
 def test_rays_endpoint_has_the_runs_figures(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-
     monkeypatch.setattr(telemetry, "_PERIOD", 0.1)
 
     def kill_one(progress: Progress) -> None:
         time.sleep(0.05)
         if progress.step == 6:
-            pool = crews[0].evaluators
-            assert isinstance(pool, RayPool)
-            pid = ray.get(pool._workers[0].actor.__ray_call__.remote(lambda self: os.getpid()))
-            os.kill(pid, signal.SIGKILL)
+            kill(crews[0].evaluators.members()[0])
 
     with crews_watched() as crews:
         result = train_small(tmp_path / "watched", {"engine.workers": 1}, show=kill_one)
@@ -90,7 +83,7 @@ def test_samples_tell_what_happened_since_the_last_one(monkeypatch: pytest.Monke
     now = 100.0
     monkeypatch.setattr("glr_dist.engine.telemetry.time.monotonic", lambda: now)
     driver: Any = SimpleNamespace(run=SimpleNamespace(name="x"), step=7, clock=Clock(noisy_forwards=1000))
-    crew: Any = SimpleNamespace(actors=[], workers_lost=0, traffic=SimpleNamespace(up=0, down=0))
+    crew: Any = SimpleNamespace(pools=[], units_in_flight=0, workers_lost=0, traffic=SimpleNamespace(up=0, down=0))
     sampler = telemetry._Sampler(driver, crew)  # a run resumed at step 7
     now, driver.step, driver.clock.noisy_forwards, crew.traffic.up = 102.0, 11, 5000, 64
     sampler.publish()

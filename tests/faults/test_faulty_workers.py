@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from faults import afflict, pools
+from faults import afflict
 from small_runs import STEPS, crews_watched, outcome, train_small
 
 from glr_dist.core.losses import cross_entropy
@@ -42,16 +42,14 @@ def test_an_evaluator_that_answers_wrongly_is_replaced_each_time(
     left = list(AFFLICTIONS)
 
     def harm(progress: Progress) -> None:
-        pool = pools(crews[0])[0]
-        if left and pool.faults == len(AFFLICTIONS) - len(left):  # the former one has been found out
-            worker = next(worker for worker in pool._workers if worker.ready)
-            afflict(worker, AFFLICTIONS[left.pop()])
+        pool = crews[0].evaluators
+        if left and pool.counts.faults == len(AFFLICTIONS) - len(left):  # the former one has been found out
+            afflict(next(member for member in pool.members() if member.ready), AFFLICTIONS[left.pop()])
 
     with crews_watched() as crews:
         result = train_small(tmp_path / "run", TWO_AND_ONE, show=harm)
-    evaluators, reconstructors = pools(crews[0])
     assert left == []
-    assert (evaluators.faults, reconstructors.faults) == (len(AFFLICTIONS), 0)
+    assert [pool.counts.faults for pool in crews[0].pools] == [len(AFFLICTIONS), 0]
     assert result.workers_lost == len(AFFLICTIONS)
     assert result.bytes_up == 4 * (2 * 8 * 32) * STEPS  # what was discarded is not counted
     assert outcome(tmp_path / "run") == undisturbed
@@ -62,11 +60,11 @@ def test_a_reconstructor_that_answers_wrongly_is_replaced(
 ) -> None:
     def harm(progress: Progress) -> None:
         if progress.step == 4:
-            afflict(pools(crews[0])[1]._workers[0], lambda found: replace(found, values=found.values[1:]))
+            afflict(crews[0].reconstructors.members()[0], lambda found: replace(found, values=found.values[1:]))
 
     with crews_watched() as crews:
         result = train_small(tmp_path / "run", TWO_AND_ONE, show=harm)
-    assert pools(crews[0])[1].faults == result.workers_lost == 1
+    assert crews[0].reconstructors.counts.faults == result.workers_lost == 1
     assert outcome(tmp_path / "run") == undisturbed
 
 
@@ -76,4 +74,4 @@ def test_a_loss_that_is_wrong_itself_stops_the_run_and_costs_no_worker(tmp_path:
 
     with crews_watched() as crews, pytest.raises(UserError, match=r"loss: step 0, site 0, unit \d+ returned nan"):
         train_small(tmp_path / "run", TWO_AND_ONE, loss=loss)
-    assert [pool.faults + pool.deaths for pool in pools(crews[0])] == [0, 0]
+    assert [pool.counts.faults + pool.counts.deaths for pool in crews[0].pools] == [0, 0]

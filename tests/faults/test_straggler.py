@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import afflict, pools
+from faults import afflict
 from small_runs import crews_watched, outcome, train_small
 
 from glr_dist.engine.driver import Progress
@@ -25,10 +25,9 @@ def timed(folder: Path, workers: int, straggler: bool) -> float:
 
     def show(progress: Progress) -> None:
         if progress.step == 1:
-            crew = pools(crews[0])[0]._workers
-            for worker in crew:
-                slow = straggler and worker is crew[0]
-                afflict(worker, lambda losses: losses, delay=CALL_SECONDS * (SLOWER if slow else 1))
+            for member in crews[0].evaluators.members():
+                slow = straggler and member.number == 0
+                afflict(member, lambda losses: losses, delay=CALL_SECONDS * (SLOWER if slow else 1))
         times.append(time.monotonic())
 
     keys: dict[str, Any] = {"steps": LAST, "engine.workers": workers, "validate_every": 0, "checkpoint_every": 0}

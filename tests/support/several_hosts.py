@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from faults import pools
 from ray.cluster_utils import Cluster
 from small_runs import crews_watched, train_small
 
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
-from glr_dist.workers.pace import Worker
+from glr_dist.workers.pool import Pool
 
 GIVEN_STEPS = 500
 GIVEN_STEP_SECONDS = 0.12  # at least: the run must outlast what happens to it
@@ -35,14 +34,6 @@ _AT_A_TIME = 0.1  # seconds to wait after each step while the cluster changes
 def environment(**variables: str) -> dict[str, str]:
     """What this program needs around it."""
     return os.environ | {"PYTHONPATH": str(Path(__file__).parent)} | variables
-
-
-def node_of(worker: Worker) -> str:
-    """The node that a worker is on."""
-    node: str = ray.get(
-        worker.actor.__ray_call__.remote(lambda self: ray.get_runtime_context().get_node_id()), timeout=60
-    )
-    return node
 
 
 class Disturbance:
@@ -59,25 +50,25 @@ class Disturbance:
     def __call__(self, progress: Progress) -> None:
         if progress.step > 1:
             self.longest_step = max(self.longest_step, time.monotonic() - self._last)
-        pool = pools(self._crews[0])[0]
+        pool = self._crews[0].evaluators
         if progress.step == 5:
-            self.report["nodes_at_first"] = len({node_of(worker) for worker in pool._workers})
+            self.report["nodes_at_first"] = len({member.node for member in pool.members()})
             self._cluster.add_node(num_cpus=1)
             self._added = time.monotonic()
         elif progress.step > 5 and "steps_until_used" not in self.report:
             self._look_at_the_new_one(progress.step, pool)
-        elif pool.deaths and "steps_until_missed" not in self.report:
+        elif pool.counts.deaths and "steps_until_missed" not in self.report:
             self.report["steps_until_missed"] = progress.step - self.report["removed_at"]
         elif progress.step > 5 and "steps_until_missed" not in self.report:
             time.sleep(_AT_A_TIME)
         self._last = time.monotonic()
 
-    def _look_at_the_new_one(self, step: int, pool: Any) -> None:
+    def _look_at_the_new_one(self, step: int, pool: Pool) -> None:
         time.sleep(_AT_A_TIME)
-        if pool.size < 4 or not pool._workers[3].ready:
+        if pool.size < 4 or not pool.members()[3].ready:
             return
         self._ready_at = self._ready_at or step
-        if pool._workers[3].answered:
+        if pool.members()[3].answered:
             self.report["steps_until_used"] = step - self._ready_at
             self.report["seconds_until_used"] = round(time.monotonic() - self._added, 2)
             self.report["removed_at"] = step
@@ -110,7 +101,7 @@ def given(folder: Path) -> dict[str, Any]:
     def show(progress: Progress) -> None:
         if progress.step == 1:
             where = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes()}
-            addresses.extend(where[node_of(worker)] for worker in pools(crews[0])[0]._workers)
+            addresses.extend(where[str(member.node)] for member in crews[0].evaluators.members())
         with (folder / "steps").open("a") as file:
             file.write(f"{progress.step}\n")
         time.sleep(GIVEN_STEP_SECONDS)
@@ -121,11 +112,10 @@ def given(folder: Path) -> dict[str, Any]:
         result = train_small(folder / "run", keys, show=show)
     ray.shutdown()
     longest = max(after - before for before, after in pairwise(seconds))
-    retries = pools(crews[0])[0].retries
     return {
         "addresses": sorted(addresses),
         "workers_lost": result.workers_lost,
-        "retries": retries,
+        "retries": crews[0].evaluators.counts.retries,
         "longest_step": longest,
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
+from watched_pool import WatchedPool
 
 from glr_dist.config import Config, parse_config
 from glr_dist.data.arrays import ArrayDataset
-from glr_dist.engine import crew, session
+from glr_dist.engine import session
 from glr_dist.engine.checks import make_task
-from glr_dist.engine.crew import Crew
+from glr_dist.engine.config import EngineConfig
+from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.session import TrainResult
 from glr_dist.engine.task import Task
 from glr_dist.models.spec import build_model
@@ -25,6 +27,7 @@ from glr_dist.store.checkpoint import load_checkpoint
 from glr_dist.store.journal import JournalReader
 from glr_dist.store.metrics import read_metrics
 from glr_dist.store.storage import Storage
+from glr_dist.workers.pool import Call, PoolPolicy
 
 STEPS = 12
 SMALL: dict[str, Any] = {
@@ -120,14 +123,20 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def crews_watched() -> Iterator[list[Crew]]:
-    """Within: the crews that runs assemble."""
+def crews_watched(
+    policy: PoolPolicy = PoolPolicy(),  # noqa: B008  it is frozen
+    see: Callable[[Call, Any], None] | None = None,
+) -> Iterator[list[Crew]]:
+    """Within: the crews that runs assemble, with pools of that policy; ``see`` has a look at every answer."""
     crews: list[Crew] = []
-    assemble = crew.assemble_crew
 
-    def watched(*arguments: Any, **options: Any) -> Crew:
-        crews.append(assemble(*arguments, **options))
-        return crews[-1]
+    def watched(task: Task, engine: EngineConfig) -> Crew:
+        crew = assemble_crew(task, engine, policy)
+        if see is not None:
+            pools: list[Any] = [None if p is None else WatchedPool(p, see) for p in (crew.evaluators, crew.generators)]
+            crew.evaluators, crew.generators = pools
+        crews.append(crew)
+        return crew
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(session, "assemble_crew", watched)

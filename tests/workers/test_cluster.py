@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from small_runs import small_task, train_small
 
+from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.crew import assemble_crew
 from glr_dist.errors import UserError
 from glr_dist.workers.cluster import connect, workers_available
@@ -76,11 +77,11 @@ def test_a_connection_that_is_there_is_used_and_left(ray_session: None) -> None:
 @pytest.mark.parametrize(("workers", "reconstructors"), [(2, 0), (-1, 0), (0, 1)])
 def test_a_generator_is_refused_where_devices_differ(workers: int, reconstructors: int) -> None:
     """One on a GPU, the other on the CPU would draw different noise from one seed: wrong, and nobody would notice."""
-    options: dict[str, Any] = {"reconstructors": reconstructors, "threads": 1, "in_flight": 1}
+    engine = EngineConfig(workers=workers, reconstructors=reconstructors, gpus_per_worker=1.0)
     with pytest.raises(UserError, match=r"noise.source = 'generator'.*use noise.source = 'table'"):
-        assemble_crew(small_task({"noise.source": "generator"}), workers=workers, gpus=1.0, **options)
+        assemble_crew(small_task({"noise.source": "generator"}), engine)
 
 
 def test_the_table_is_fine_where_devices_differ(ray_session: None) -> None:
     with pytest.raises(UserError, match="needs 2 CPUs and 2 GPUs"):  # got as far as looking for GPUs
-        assemble_crew(small_task(), workers=2, reconstructors=0, gpus=1.0, threads=1, in_flight=1)
+        assemble_crew(small_task(), EngineConfig(workers=2, gpus_per_worker=1.0))

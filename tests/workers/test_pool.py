@@ -1,4 +1,4 @@
-"""Pools: every call is answered once, whatever the workers do. The actors here import nothing and start quickly."""
+"""Pools: every call is answered once, whatever the workers do. The roles here import nothing and start quickly."""
 
 from __future__ import annotations
 
@@ -13,57 +13,58 @@ from typing import Any
 import pytest
 
 from glr_dist.errors import UserError
-from glr_dist.workers import pace
-from glr_dist.workers import pool as pool_module
-from glr_dist.workers.pool import Call, LocalPool, RayPool
+from glr_dist.workers.actor import actor_starter
+from glr_dist.workers.pool import Call, LocalPool, PoolPolicy
+from glr_dist.workers.ray_pool import RayPool
+from glr_dist.workers.relay import drain
 
 
-def starter(folder: Path, **resources: Any) -> Callable[[], Any]:
+def starter(folder: Path, **options: Any) -> Callable[[], Any]:
     """Starts workers that do what a call says, some of it only the first time; ``folder`` remembers."""
-    import ray
 
-    class Worker:
-        def __init__(self) -> None:
-            self.pid = os.getpid()
+    class Role:  # travels to actors by value, being local
+        def __getattr__(self, verb: str) -> Callable[[Any], Any]:
+            def act(value: Any) -> Any:
+                with (folder / "log").open("a") as log:
+                    log.write(f"{verb} {value} {os.getpid()}\n")
+                if verb == "die":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if verb == "fail":
+                    raise ZeroDivisionError(f"by {value}")
+                if verb == "refuse":
+                    raise UserError(f"{value} is wrong")
+                if verb == "sleep":
+                    time.sleep(value)
+                if verb in ("die_once", "sleep_once"):
+                    try:
+                        (folder / verb).open("x").close()
+                    except FileExistsError:
+                        return value, os.getpid()
+                    if verb == "sleep_once":
+                        time.sleep(1.5)
+                    else:
+                        time.sleep(0.1)  # other calls wait behind this one by then
+                        os.kill(os.getpid(), signal.SIGKILL)
+                return value, os.getpid()
 
-        def ping(self) -> bool:
-            return True
+            return act
 
-        def work(self, action: str, value: Any) -> Any:
-            with (folder / "log").open("a") as log:
-                log.write(f"{action} {value} {self.pid}\n")
-            if action == "die":
-                os.kill(self.pid, signal.SIGKILL)
-            if action == "fail":
-                raise ZeroDivisionError(f"by {value}")
-            if action == "refuse":
-                raise UserError(f"{value} is wrong")
-            if action == "sleep":
-                time.sleep(value)
-            if action in ("die once", "sleep once"):
-                try:
-                    (folder / action).open("x").close()
-                except FileExistsError:
-                    return value, self.pid
-                if action == "sleep once":
-                    time.sleep(1.5)
-                else:
-                    time.sleep(0.1)  # other calls wait behind this one by then
-                    os.kill(self.pid, signal.SIGKILL)
-            return value, self.pid
-
-    return ray.remote(**{"num_cpus": 0.1, "max_restarts": 0, **resources})(Worker).remote
+    return actor_starter(Role, (), **{"cpus": 0, **options})
 
 
 def work_log(folder: Path) -> list[list[str]]:
     return [line.rsplit(" ", 2) for line in (folder / "log").read_text().splitlines()]
 
 
+def answers_of(pool: RayPool) -> list[tuple[Any, Any]]:
+    return [(call.key, answer) for call, answer in drain(pool)]
+
+
 @contextmanager
-def ready(folder: Path, size: int, in_flight: int, **options: Any) -> Iterator[RayPool]:
+def ready(folder: Path, size: int, policy: PoolPolicy, **options: Any) -> Iterator[RayPool]:
     """Within: a pool whose workers have started."""
-    made = RayPool(starter(folder), size=size, in_flight=in_flight, **options)
-    made.wait_ready(60)
+    made = RayPool(starter(folder), size, policy, **options)
+    made.wait_ready()
     try:
         yield made
     finally:
@@ -72,159 +73,182 @@ def ready(folder: Path, size: int, in_flight: int, **options: Any) -> Iterator[R
 
 @pytest.fixture
 def pool(tmp_path: Path, ray_session: None) -> Iterator[RayPool]:
-    with ready(tmp_path, size=2, in_flight=2) as made:
+    with ready(tmp_path, 2, PoolPolicy(in_flight=2)) as made:
         yield made
 
 
 def test_local_pool_runs_calls_in_order_and_can_be_used_again() -> None:
-    local = LocalPool(lambda a, b: a * b)
+    class Multiplier:
+        def times(self, a: int, b: int) -> int:
+            return a * b
+
+    local = LocalPool(Multiplier())
     for number in range(3):
-        local.submit(Call(number, (number, 10)))
-    assert list(local.drain()) == [(0, 0), (1, 10), (2, 20)]
-    assert list(local.drain()) == []
-    local.submit(Call("again", (2, 2)))
-    assert dict(local.drain()) == {"again": 4}
-    local.close()
+        local.submit(Call(number, "times", (number, 10)))
+    assert [(call.key, answer) for call, answer in drain(local)] == [(0, 0), (1, 10), (2, 20)]
+    assert list(drain(local)) == []
+    local.submit(Call("again", "times", (2, 2)))
+    assert [(call.key, answer) for call, answer in drain(local)] == [("again", 4)]
 
 
 def test_each_call_is_answered_once_and_never_more_than_in_flight_are_out(pool: RayPool) -> None:
+    def held() -> list[int]:
+        return [call.key for member in pool.members() for call in member.calls]
+
     seen = []
     for number in range(20):
-        pool.submit(Call(number, ("echo", number)))
-        assert pool.units_in_flight == min(number + 1, 4)  # 2 workers x in_flight 2: all the others wait here
-    for key, (value, _) in pool.drain():
+        pool.submit(Call(number, "echo", (number,)))
+        assert len(held()) == min(number + 1, 4)  # 2 workers x in_flight 2: all the others wait here
+    for key, (value, _) in answers_of(pool):
         assert key == value
         seen.append(key)
-        held = [call.key for worker in pool._workers for call, _ in worker.calls.values()]
-        assert len(held) == len(set(held)) == pool.units_in_flight <= 4
-        assert set(held) <= set(range(20)) - set(seen)  # it knows which call is where
+        assert len(held()) == len(set(held())) <= 4
+        assert not set(held()) & set(seen)  # it knows which call is where
     assert sorted(seen) == list(range(20))
-    assert (pool.size, pool.deaths, pool.retries, pool.units_in_flight) == (2, 0, 0, 0)
-    assert list(pool.drain()) == []
+    assert (pool.size, pool.counts.deaths, pool.counts.retries, held()) == (2, 0, 0, [])
+    assert list(drain(pool)) == []
 
 
-def test_a_free_worker_takes_a_call_of_a_shard_that_it_holds_first(tmp_path: Path, ray_session: None) -> None:
-    with ready(tmp_path, size=2, in_flight=1) as pool:
-        for key, seconds, shard in (("a", 0.1, 0), ("b", 1.0, 1), ("c", 0.0, 1), ("d", 0.0, 0)):
-            pool.submit(Call(key, ("sleep", seconds), shard=shard))
-        answers = list(pool.drain())
+def test_members_say_who_they_are(pool: RayPool) -> None:
+    import ray
+
+    for number in range(20):
+        pool.submit(Call(number, "echo", (number,)))
+    pids = {pid for _, (_, pid) in answers_of(pool)}
+    members = pool.members()
+    assert pids <= {member.pid for member in members}
+    assert {member.node for member in members} == {ray.nodes()[0]["NodeID"]}
+    assert sum(member.answered for member in members) == 20
+    assert [(member.number, member.ready) for member in members] == [(0, True), (1, True)]
+
+
+def test_a_free_worker_takes_a_call_that_is_near_to_what_it_has_read_first(tmp_path: Path, ray_session: None) -> None:
+    with ready(tmp_path, 2, PoolPolicy(in_flight=1)) as pool:
+        for key, seconds, near in (("a", 0.1, 0), ("b", 1.0, 1), ("c", 0.0, 1), ("d", 0.0, 0)):
+            pool.submit(Call(key, "sleep", (seconds,), near=near))
+        answers = answers_of(pool)
     pids = {key: pid for key, (_, pid) in answers}
     assert pids["a"] != pids["b"]  # both are busy, c and d wait: for the first to be free, d is at home
     assert [key for key, _ in answers][:2] == ["a", "d"]
     assert pids["d"] == pids["a"]
 
 
-def test_calls_of_a_dead_worker_run_again_elsewhere(
-    pool: RayPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pace, "_SLOW_SECONDS", 60.0)  # the death alone must bring them back
-    pool.submit(Call("killer", ("die once", 7)))
-    for number in range(6):
-        pool.submit(Call(number, ("echo", number)))
-    answers = list(pool.drain())
-    assert sorted(str(key) for key, _ in answers) == sorted(["killer", *map(str, range(6))])
-    assert dict(answers)["killer"][0] == 7
-    assert pool.deaths == 1
-    assert pool.retries == 2  # the one that killed it, and the one that waited behind it
-    assert pool.size == 2
-    lines = work_log(tmp_path)
-    assert len([line for line in lines if line[0] == "die once"]) == 2
-    pool.submit(Call("after", ("echo", 1)))
-    assert dict(pool.drain())["after"][0] == 1
+def test_calls_of_a_dead_worker_run_again_elsewhere(tmp_path: Path, ray_session: None) -> None:
+    with ready(tmp_path, 2, PoolPolicy(hedge=None)) as pool:  # the death alone must bring them back
+        pool.submit(Call("killer", "die_once", (7,)))
+        for number in range(6):
+            pool.submit(Call(number, "echo", (number,)))
+        answers = dict(answers_of(pool))
+        assert set(answers) == {"killer", *range(6)}
+        assert answers["killer"][0] == 7
+        assert pool.counts.deaths == 1
+        assert pool.counts.retries == 2  # the one that killed it, and the one that waited behind it
+        assert pool.size == 2
+        assert len([line for line in work_log(tmp_path) if line[0] == "die_once"]) == 2
+        pool.submit(Call("after", "echo", (1,)))
+        assert dict(answers_of(pool))["after"][0] == 1
 
 
-def test_a_call_that_kills_every_worker_ends_the_run(
-    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_call_that_kills_every_worker_ends_the_work(tmp_path: Path, ray_session: None) -> None:
     """A restarted worker that answers its ping has not answered a call: that must not count as progress."""
-    monkeypatch.setattr(pool_module, "_DEATHS", 2)
-    with ready(tmp_path, size=1, in_flight=1) as pool:
-        pool.submit(Call("poison", ("die", 0)))
+    with ready(tmp_path, 1, PoolPolicy(in_flight=1, deaths=2)) as pool:
+        pool.submit(Call("poison", "die", (0,)))
         with pytest.raises(RuntimeError, match="3 workers died one after the other") as caught:
-            list(pool.drain())
+            answers_of(pool)
     assert type(caught.value.__cause__).__name__ == "ActorDiedError"
     assert len(work_log(tmp_path)) == 3
 
 
+def test_a_call_that_kills_its_workers_ends_the_work_though_others_answer(tmp_path: Path, ray_session: None) -> None:
+    with ready(tmp_path, 2, PoolPolicy(in_flight=1, hedge=None, deaths=2)) as pool:
+        pool.submit(Call("poison", "die", (0,)))
+        pool.submit(Call(0, "echo", (0,)))
+
+        def go_on() -> None:
+            for call, _ in drain(pool):
+                pool.submit(Call(call.key + 1, "sleep", (0.05,)))
+
+        with pytest.raises(RuntimeError, match=r"3 workers died at the call die poison \(") as caught:
+            go_on()
+    assert type(caught.value.__cause__).__name__ == "ActorDiedError"
+    assert len([line for line in work_log(tmp_path) if line[0] == "die"]) == 3
+
+
 def test_an_application_error_is_raised_and_the_call_is_not_repeated(pool: RayPool, tmp_path: Path) -> None:
-    pool.submit(Call("bad", ("fail", 3)))
+    pool.submit(Call("bad", "fail", (3,)))
     with pytest.raises(ZeroDivisionError, match="by 3"):
-        list(pool.drain())
+        answers_of(pool)
     assert [line[0] for line in work_log(tmp_path)] == ["fail"]
-    assert pool.deaths == 0
+    assert pool.counts.deaths == 0
 
 
 def test_a_users_mistake_comes_through_as_itself(pool: RayPool) -> None:
-    pool.submit(Call("bad", ("refuse", "units.rows")))
+    pool.submit(Call("bad", "refuse", ("units.rows",)))
     with pytest.raises(UserError) as caught:
-        list(pool.drain())
+        answers_of(pool)
     assert type(caught.value) is UserError
     assert str(caught.value) == "units.rows is wrong"  # one line, no remote traceback
 
 
 def test_a_slow_call_runs_elsewhere_and_its_late_answer_is_ignored(pool: RayPool, tmp_path: Path) -> None:
     for number in range(8):  # what is usual here
-        pool.submit(Call(number, ("echo", number)))
-    list(pool.drain())
+        pool.submit(Call(number, "echo", (number,)))
+    answers_of(pool)
     started = time.monotonic()
-    pool.submit(Call("key", ("sleep once", 1)))
-    assert [(key, value) for key, (value, _) in pool.drain()] == [("key", 1)]
+    pool.submit(Call("key", "sleep_once", (1,)))
+    assert [(key, value) for key, (value, _) in answers_of(pool)] == [("key", 1)]
     assert time.monotonic() - started < 1.4
-    assert pool.retries == 1
-    first, second = [line for line in work_log(tmp_path) if line[0] == "sleep once"]
+    assert pool.counts.retries == 1
+    first, second = [line for line in work_log(tmp_path) if line[0] == "sleep_once"]
     assert first[2] != second[2]
     # the same key again, as each step has it; the late answer of the first time must not pass for the new one
-    pool.submit(Call("key", ("sleep", 2.0)))
-    assert [(key, value) for key, (value, _) in pool.drain()] == [("key", 2.0)]
+    pool.submit(Call("key", "sleep", (2.0,)))
+    assert [(key, value) for key, (value, _) in answers_of(pool)] == [("key", 2.0)]
 
 
 def test_an_answer_that_cannot_be_one_is_discarded_and_its_worker_replaced(tmp_path: Path, ray_session: None) -> None:
     """The worker that gave the first answer is the one that answers wrongly."""
     bad: list[int] = []
 
-    def check(arguments: tuple[Any, ...], answer: Any) -> str | None:
-        assert arguments[1] == answer[0]
+    def check(call: Call, answer: Any) -> str | None:
+        assert call.arguments[0] == answer[0]
         bad.extend([answer[1]] if not bad else [])
         return f"{answer} is no answer" if answer[1] in bad else None
 
-    with ready(tmp_path, size=2, in_flight=2, check=check) as pool:
+    with ready(tmp_path, 2, PoolPolicy(), check=check) as pool:
         for number in range(8):
-            pool.submit(Call(number, ("echo", number)))
-        answers = dict(pool.drain())
+            pool.submit(Call(number, "echo", (number,)))
+        answers = dict(answers_of(pool))
         assert {key: value for key, (value, _) in answers.items()} == {number: number for number in range(8)}
         assert not {pid for _, pid in answers.values()} & set(bad)
-        assert (pool.faults, pool.deaths, pool.size) == (1, 1, 2)
+        assert (pool.counts.faults, pool.counts.deaths, pool.size) == (1, 1, 2)
         deadline = time.monotonic() + 30
         while Path(f"/proc/{bad[0]}").exists():  # it is killed, though it lived
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
 
-def test_wrong_answers_from_everybody_end_the_run(
-    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool_module, "_DEATHS", 2)
-    with ready(tmp_path, size=1, in_flight=1, check=lambda arguments, answer: "no answer") as pool:
-        pool.submit(Call("key", ("echo", 0)))
+def test_wrong_answers_from_everybody_end_the_work(tmp_path: Path, ray_session: None) -> None:
+    with ready(tmp_path, 1, PoolPolicy(deaths=2), check=lambda call, answer: "no answer") as pool:
+        pool.submit(Call("key", "echo", (0,)))
         with pytest.raises(RuntimeError, match=r"3 workers died one after the other without a sound .*no answer"):
-            list(pool.drain())
+            answers_of(pool)
 
 
 def test_workers_that_do_not_start_are_told_in_time(tmp_path: Path, ray_session: None) -> None:
-    nowhere = RayPool(starter(tmp_path, num_cpus=64), size=2, in_flight=1)
+    nowhere = RayPool(starter(tmp_path, cpus=64), 2, PoolPolicy(start_seconds=0.3))
     started = time.monotonic()
-    with pytest.raises(UserError, match=r"2 of 2 workers did not start within 0 s.*lower --workers"):
-        nowhere.wait_ready(0.3)
+    with pytest.raises(UserError, match=r"--workers: 2 of 2 actors did not start within 0 s.*ask for fewer"):
+        nowhere.wait_ready()
     assert time.monotonic() - started < 5
     nowhere.close()
 
 
-def test_a_run_whose_workers_are_all_gone_for_good_ends(
-    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pool_module, "_NOBODY_SECONDS", 1.0)
-    with ready(tmp_path, size=1, in_flight=1) as pool:
-        pool._start = starter(tmp_path, num_cpus=64)  # the node is gone: no room for another
-        pool.submit(Call("last", ("die", 0)))
-        with pytest.raises(RuntimeError, match="all 1 workers are gone and none could be started"):
-            list(pool.drain())
+def test_work_whose_workers_are_all_gone_for_good_ends(tmp_path: Path, ray_session: None) -> None:
+    places = iter([starter(tmp_path), starter(tmp_path, cpus=64)])  # then the node is gone: no room for another
+    pool = RayPool(lambda: next(places)(), 1, PoolPolicy(nobody_seconds=1.0))
+    pool.wait_ready()
+    pool.submit(Call("last", "die", (0,)))
+    with pytest.raises(RuntimeError, match="all 1 workers are gone and none could be started"):
+        answers_of(pool)
+    pool.close()

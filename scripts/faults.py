@@ -1,4 +1,4 @@
-"""The fault injector: kills, delays or corrupts chosen workers of a running crew at chosen steps, and times recoveries."""
+"""Fault injection: kills, stops, delays or corrupts chosen workers of a running crew, and times recoveries."""
 
 from __future__ import annotations
 
@@ -14,49 +14,46 @@ from statistics import median
 from typing import Any
 
 from glr_dist.engine.crew import Crew
-from glr_dist.workers.pace import Worker
-from glr_dist.workers.pool import RayPool
+from glr_dist.workers.pool import Member, Pool
 
 _POLL_SECONDS = 0.005
 _ANSWER_SECONDS = 60.0  # for a word with a worker on a busy machine
 
 
-def pools(crew: Crew) -> list[RayPool]:
-    """Those of a crew's pools that are made of actors: evaluators first."""
-    return [pool for pool in (crew.evaluators, crew.reconstructors) if isinstance(pool, RayPool)]
+def kill(member: Member) -> None:
+    """SIGKILL a worker that has started."""
+    assert member.pid is not None
+    with suppress(ProcessLookupError):
+        os.kill(member.pid, signal.SIGKILL)
 
 
-def pid_of(worker: Worker) -> int:
-    """The process of a worker."""
-    import ray
-
-    pid: int = ray.get(worker.actor.__ray_call__.remote(lambda self: os.getpid()), timeout=_ANSWER_SECONDS)
-    return pid
-
-
-def afflict(worker: Worker, change: Callable[[Any], Any], *, delay: float = 0.0) -> None:
+def afflict(member: Member, change: Callable[[Any], Any], *, delay: float = 0.0) -> None:
     """From now on every answer of a worker comes ``delay`` seconds later and is ``change`` of what it should be."""
     import ray
 
-    def wrap(self: Any) -> None:
-        healthy = self._function
+    class Afflicted:  # travels by value, being local
+        def __init__(self, role: Any) -> None:
+            self.role = role
 
-        def afflicted(*arguments: Any) -> Any:
-            time.sleep(delay)
-            return change(healthy(*arguments))
+        def __getattr__(self, verb: str) -> Callable[..., Any]:
+            def answer(*arguments: Any) -> Any:
+                time.sleep(delay)
+                return change(getattr(self.role, verb)(*arguments))
 
-        self._function = afflicted
+            return answer
 
-    ray.get(worker.actor.__ray_call__.remote(wrap), timeout=_ANSWER_SECONDS)
+    def wrap(actor: Any) -> None:
+        actor.role = Afflicted(actor.role)
+
+    ray.get(member.actor.__ray_call__.remote(wrap), timeout=_ANSWER_SECONDS)
 
 
 @dataclass(eq=False)
 class Death:
     """A kill: who, when, and when another worker took calls in its place (seconds of the monotonic clock)."""
 
-    pool: RayPool
-    number: int
-    actor: Any
+    pool: Pool
+    victim: Member
     role: str
     killed: float = 0.0
     recovered: float = 0.0
@@ -76,7 +73,7 @@ class Killer:
         self._crews, self._spared = crews, spared
         self._random = random.Random(seed)
         self._over = threading.Event()
-        self._stopped: set[int] = set()  # ids of actors that are stopped now
+        self._stopped: set[int] = set()  # pids
         self.deaths: list[Death] = []
         self.pauses = 0
         self._watcher = threading.Thread(target=self._watch, name="killer", daemon=True)
@@ -93,34 +90,34 @@ class Killer:
         Args:
             role: ``evaluator`` or ``reconstructor``.
         """
-        pool = pools(self._crews[-1])[0 if role == "evaluator" else 1]
-        victim = self._pick(pool, role)
+        crew = self._crews[-1]
+        pool = crew.evaluators if role == "evaluator" else crew.reconstructors
+        victim = self._pick(pool, self._spared if role == "evaluator" else ())
         if victim is None:
             return
-        death, pid = Death(pool, victim.number, victim.actor, role), pid_of(victim)
+        death = Death(pool, victim, role)
         self.deaths.append(death)
 
         def strike() -> None:
             death.killed = time.monotonic()
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            kill(victim)
 
         threading.Timer(self._random.uniform(0.0, 0.03), strike).start()
 
     def pause(self, seconds: float) -> None:
         """Stop an evaluator that is well, if there is one, for so long: it neither dies nor answers."""
-        victim = self._pick(pools(self._crews[-1])[0], "evaluator")
-        if victim is None:
+        victim = self._pick(self._crews[-1].evaluators, self._spared)
+        if victim is None or victim.pid is None:
             return
-        pid, actor = pid_of(victim), victim.actor
-        self._stopped.add(id(actor))
+        pid = victim.pid
+        self._stopped.add(pid)
         self.pauses += 1
         os.kill(pid, signal.SIGSTOP)
 
         def go_on() -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-            self._stopped.discard(id(actor))
+            self._stopped.discard(pid)
 
         threading.Timer(seconds, go_on).start()
 
@@ -139,16 +136,15 @@ class Killer:
             "recovery_seconds_max": round(max(seconds), 3) if seconds else None,
         }
 
-    def _pick(self, pool: RayPool, role: str) -> Worker | None:
-        spared = self._spared if role == "evaluator" else ()
-        out = {id(death.actor) for death in self.deaths} | self._stopped
-        well = [w for w in pool._workers if w.ready and id(w.actor) not in out and w.number not in spared]
+    def _pick(self, pool: Pool, spared: Sequence[int]) -> Member | None:
+        out = {death.victim.pid for death in self.deaths} | self._stopped
+        well = [m for m in pool.members() if m.ready and m.pid not in out and m.number not in spared]
         return self._random.choice(well) if well else None
 
     def _watch(self) -> None:
         while not self._over.wait(_POLL_SECONDS):
             for death in list(self.deaths):
                 if death.killed and not death.recovered:
-                    now = next((w for w in list(death.pool._workers) if w.number == death.number), None)
-                    if now is not None and now.ready and now.actor is not death.actor:
+                    now = next((m for m in death.pool.members() if m.number == death.victim.number), None)
+                    if now is not None and now.ready and now.pid != death.victim.pid:
                         death.recovered = time.monotonic()

@@ -1,0 +1,65 @@
+"""The actor around anybody's role: a plain object gets a process, a device and a number of threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from glr_dist.workers.parcels import Lost, Stored, unpacked
+
+
+class Actor:
+    """Answers pings, and calls of its role's verbs."""
+
+    def __init__(self, make: Callable[..., Any], device: str, threads: int, keeps: bool, *arguments: Any) -> None:
+        """Build the role in the actor's process; see `actor_starter`."""
+        import torch
+
+        torch.set_num_threads(threads)
+        if device == "cuda":
+            # TensorFloat-32 keeps 10 bits: a reconstructor elsewhere would see other bits than the evaluator did
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+        self.role = make(*arguments)
+        self._keeps = keeps
+
+    def ping(self) -> tuple[int, str]:
+        """Its process and its node's id, when the role is built."""
+        import ray
+
+        return os.getpid(), ray.get_runtime_context().get_node_id()
+
+    def work(self, verb: str, needed: bool, written: bytes, *extras: Any) -> Any:
+        """One call, with its arguments as `glr_dist.workers.parcels.packed` wrote them; or `Lost`."""
+        arguments = unpacked(written, extras, needed=needed)
+        if isinstance(arguments, Lost):
+            return arguments
+        answer = getattr(self.role, verb)(*arguments)
+        return Stored(answer) if self._keeps else answer
+
+
+def actor_starter(
+    make: Callable[..., Any],
+    arguments: Sequence[Any],
+    *,
+    gpus: float = 0.0,
+    threads: int = 1,
+    cpus: int | None = None,
+    keeps: bool = False,
+) -> Callable[[], Any]:
+    """A function that starts one actor.
+
+    Args:
+        make: makes the role from the arguments, in the actor's process: a class, or any function that can be pickled.
+        arguments: of ``make``; object references (``ray.put``) to those that are large, which arrive as what they refer to.
+        gpus: GPUs of the actor. An actor without GPUs may still see some: ``make`` must be told the device.
+        threads: torch threads.
+        cpus: CPUs reserved; None: one for each thread. Those who mostly wait for others need none.
+        keeps: answers stay in the object store of the actor's node, and the caller gets `Stored` in their place.
+    """
+    import ray
+
+    reserved = threads if cpus is None else cpus
+    remote = ray.remote(num_cpus=reserved, num_gpus=gpus, max_restarts=0, max_task_retries=0)(Actor)
+    return lambda: remote.remote(make, "cuda" if gpus else "cpu", threads, keeps, *arguments)

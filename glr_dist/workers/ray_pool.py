@@ -1,0 +1,243 @@
+"""A pool of Ray actors: who runs which call, what happens when a worker dies, dawdles or comes late.
+
+It knows which call is where, and
+
+* keeps at most ``in_flight`` calls at a worker, those near to what it has read first;
+* gives a call to the worker that should finish it first, so that a slow one is left alone while others are quicker;
+* puts the calls of a dead worker back into the queue and starts another worker in its place;
+* gives a call that takes far longer than its like to an idle worker as well;
+* discards an answer that can't be one, and treats the worker that gave it as a dead one;
+* starts further workers when it may and the cluster has grown.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from glr_dist.errors import UserError
+from glr_dist.workers.ledger import Ledger, Worker
+from glr_dist.workers.pace import Pace
+from glr_dist.workers.parcels import Lost, packed
+from glr_dist.workers.pool import Call, Counts, Member, PoolPolicy
+
+
+class RayPool:
+    """Runs calls on actors, as `glr_dist.workers.actor.actor_starter` starts them."""
+
+    def __init__(
+        self,
+        start: Callable[[], Any],
+        size: int,
+        policy: PoolPolicy = PoolPolicy(),  # noqa: B008  it is frozen
+        *,
+        room: Callable[[int], int] | None = None,
+        check: Callable[[Call, Any], str | None] = lambda call, answer: None,
+    ) -> None:
+        """Start the actors; does not wait for them.
+
+        Args:
+            start: starts one actor and returns its handle.
+            size: number of actors.
+            policy: how patient it is with them.
+            room: tells how many further actors a pool of so many may start now; None: the number stays as it is.
+            check: tells what is wrong with the answer to a call; None: nothing.
+        """
+        self._start = start
+        self._policy = policy
+        self._room = room
+        self._check = check
+        self.counts = Counts()
+        self._ledger = Ledger()
+        self._pace = Pace()
+        self._written: dict[Call, tuple[bytes, list[Any]]] = {}
+        self._deaths_in_a_row = 0
+        self._looked_for_room = self._somebody = (
+            time.monotonic()
+        )  # the second: when there last was one that takes calls
+        self._workers: list[Worker] = []
+        try:
+            for number in range(size):
+                self._workers.append(self._new_worker(number))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def size(self) -> int:
+        """Number of actors."""
+        return len(self._workers)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are calls without an answer."""
+        return bool(self._ledger)
+
+    def members(self) -> list[Member]:
+        """The actors, by their number; may be asked by another thread."""
+        return [worker.seen() for worker in list(self._workers)]
+
+    def wait_ready(self) -> None:
+        """Wait until every actor has answered its first ping.
+
+        Raises:
+            UserError: when some have not in time.
+        """
+        import ray
+
+        seconds = self._policy.start_seconds
+        pings = {worker.ping: worker for worker in self._workers if worker.ping is not None}
+        done, late = ray.wait(list(pings), num_returns=len(pings), timeout=seconds) if pings else ([], [])
+        if late:
+            raise UserError(
+                f"--workers: {len(late)} of {self.size} actors did not start within {seconds:.0f} s; the cluster may be"
+                " too busy or too small: ask for fewer or smaller ones"
+            )
+        for ping in done:  # a worker that can't be built says why
+            pings[ping].identity, pings[ping].ping = ray.get(ping), None
+
+    def submit(self, call: Call) -> None:
+        """Queue a call and hand it out at once if a worker is free."""
+        if not self.busy:
+            self._somebody = time.monotonic()
+        written, extras, size = packed(call.arguments)
+        self._written[call] = written, extras
+        self.counts.bytes_down += size
+        self._ledger.open(call)
+        self._dispatch()
+
+    def waits(self) -> tuple[list[Any], float | None]:
+        """All that is under way, and when to look for dawdlers; None when nobody could help anyway."""
+        self._grow()
+        self._dispatch()
+        under_way = [reference for worker in self._workers for reference in worker.calls]
+        under_way += [worker.ping for worker in self._workers if worker.ping is not None]
+        if not any(worker.ready for worker in self._workers):
+            return under_way, 1.0
+        late = self._late_seconds()
+        return under_way, None if late is None or self.size == 1 else late / 2
+
+    def take(self, done: Sequence[Any]) -> Iterator[tuple[Call, Any]]:
+        """Take in what has come; the calls that are answered now."""
+        for reference in done:
+            answer = self._settle(reference)
+            if answer is not None:
+                yield answer
+        self._help_out()
+        self._check_somebody()
+
+    def close(self) -> None:
+        """Kill the actors."""
+        import ray
+
+        for worker in self._workers:
+            ray.kill(worker.actor)
+        self._workers = []
+
+    def _new_worker(self, number: int) -> Worker:
+        actor = self._start()
+        return Worker(number, actor, actor.ping.remote())
+
+    def _dispatch(self) -> None:
+        while self._ledger.queue:
+            ready = [w for w in self._workers if w.ready]
+            if not ready:
+                return
+            worker = min(ready, key=lambda w: ((len(w.calls) + 1) * self._pace.expected(w), len(w.calls)))
+            if len(worker.calls) >= self._policy.in_flight:
+                return
+            call = self._ledger.next_for(worker)
+            if call is not None:
+                self._hand(worker, call)
+
+    def _grow(self) -> None:
+        if self._room is None or time.monotonic() - self._looked_for_room < self._policy.grow_seconds:
+            return
+        self._looked_for_room = time.monotonic()
+        if all(worker.ready for worker in self._workers):  # those that wait to start need the room themselves
+            for _ in range(self._room(self.size)):
+                self._workers.append(self._new_worker(len(self._workers)))
+
+    def _hand(self, worker: Worker, call: Call) -> None:
+        written, extras = self._written[call]
+        needed = call.source is not None
+        self._ledger.hand(worker, call, worker.actor.work.remote(call.verb, needed, written, *extras))
+
+    def _settle(self, reference: Any) -> tuple[Call, Any] | None:
+        """Take in one finished reference; (call, answer) if it is the first answer to an open call."""
+        import ray
+        from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+
+        worker = next((w for w in self._workers if reference in w.calls or reference is w.ping), None)
+        if worker is None:
+            return None  # it came together with the death of its worker
+        try:
+            answer = ray.get(reference)
+        except RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+        except (RayActorError, ObjectLostError) as error:  # the second: the answer was lost with its node
+            self._replace(worker, error)
+            return None
+        if reference is worker.ping:
+            worker.identity, worker.ping = answer, None  # says that it lives, not that it can answer a call
+            return None
+        call, started = worker.calls[reference]
+        fault = None if isinstance(answer, Lost) else self._check(call, answer)
+        if fault is not None:
+            self.counts.faults += 1
+            self._replace(worker, RuntimeError(fault))
+            return None
+        del worker.calls[reference]
+        self._deaths_in_a_row = 0
+        self._pace.note(worker, started)
+        if not self._ledger.close(call):
+            return None  # somebody else was first
+        del self._written[call]
+        return call, answer
+
+    def _replace(self, worker: Worker, error: Exception) -> None:
+        """Start another worker in the place of one that died, was cut off or answers wrongly."""
+        import ray
+
+        ray.kill(worker.actor)  # it may live, and hold what its successor needs
+        self.counts.deaths += 1
+        self._deaths_in_a_row += 1
+        why = str(error).partition("\n")[0]
+        if self._deaths_in_a_row > self._policy.deaths * self.size:
+            raise RuntimeError(
+                f"{self._deaths_in_a_row} workers died one after the other without a sound answer in between ({why})"
+            ) from error
+        call, deaths = self._ledger.blame(worker)
+        if call is not None and deaths > self._policy.deaths:
+            raise RuntimeError(f"{deaths} workers died at the call {call.verb} {call.key} ({why})") from error
+        others = [other for other in self._workers if other is not worker]
+        self.counts.retries += len(self._ledger.give_back(worker, others))
+        self._workers[self._workers.index(worker)] = self._new_worker(worker.number)
+
+    def _late_seconds(self) -> float | None:
+        """Seconds after which a call takes too long."""
+        policy = self._policy
+        return None if policy.hedge is None else max(policy.hedge_seconds, policy.hedge * self._pace.usual())
+
+    def _help_out(self) -> None:
+        """Give calls that take too long to idle workers as well."""
+        late = self._late_seconds()
+        idle = [worker for worker in self._workers if worker.ready and not worker.calls]
+        if late is None or self._ledger.queue or not idle:
+            return
+        for call in self._ledger.late(self._workers, late):
+            if idle:
+                self._hand(idle.pop(), call)
+                self.counts.retries += 1
+
+    def _check_somebody(self) -> None:
+        now = time.monotonic()
+        if any(worker.ready for worker in self._workers):
+            self._somebody = now
+        elif now - self._somebody > self._policy.nobody_seconds:
+            raise RuntimeError(
+                f"all {self.size} workers are gone and none could be started for {self._policy.nobody_seconds:.0f} s"
+            )

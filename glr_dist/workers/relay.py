@@ -1,0 +1,96 @@
+"""Answers of pools as they come: `drain` for several pools at once, `relay` where one makes what the other takes.
+
+for call, answer in relay(jobs, makers, takers):      # Call(3, "examine", (job,), source=Call(3, "samples", (job,)))
+...
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from glr_dist.workers.parcels import Lost
+from glr_dist.workers.pool import Call, Pool
+
+
+def drain(*pools: Pool) -> Iterator[tuple[Call, Any]]:
+    """(call, answer) of every call submitted to the pools, as they come; returns when none is left.
+
+    Calls may be submitted in between. Of pools that work in this process, the last that has calls does the next one, so
+    whoever uses what others make is named after them.
+
+    Raises:
+        UserError: one that a call raised.
+        RuntimeError: when workers die faster than they answer, or none could be started again.
+    """
+    while busy := [pool for pool in pools if pool.busy]:
+        waits = [(pool, *pool.waits()) for pool in busy]
+        references = [reference for _, refs, _ in waits for reference in refs]
+        done: set[Any] = set()
+        if references:
+            import ray
+
+            patience = min((seconds for _, _, seconds in waits if seconds is not None), default=None)
+            done = set(ray.wait(references, num_returns=1, timeout=patience)[0])
+        for pool, refs, _ in waits:
+            if pool.size:
+                yield from pool.take([reference for reference in refs if reference in done])
+        local = next((pool for pool in reversed(pools) if pool.busy and not pool.size), None)
+        if local is not None:
+            yield from local.take(())
+
+
+def relay(
+    calls: Iterable[Call], makers: Pool, takers: Pool, *, waiting: int | None = None, losses: int = 8
+) -> Iterator[tuple[Call, Any]]:
+    """(call, answer) of calls to ``takers``, as they come; what a call's ``source`` makes goes to it as a last argument.
+
+    What was lost with its maker is made again.
+
+    Args:
+        calls: for ``takers``; those without a source need nothing.
+        makers: run the sources.
+        takers: run the calls.
+        waiting: most things that are being made, or made and not used yet: they take memory. None: what keeps all busy.
+        losses: of one and the same thing, that end the work.
+
+    Raises:
+        UserError: one that a call raised.
+        RuntimeError: when workers die faster than they answer, none could be started again, or things are lost again and
+            again.
+    """
+    to_make: deque[Call] = deque()
+    for call in calls:
+        if call.source is None:
+            takers.submit(call)
+        else:
+            to_make.append(call)
+    most = waiting or 2 * (makers.size + takers.size + 1)
+    under_way: dict[Call, Call] = {}  # source -> the call that waits for it
+    lost: Counter[Call] = Counter()
+
+    def make() -> None:
+        while to_make and len(under_way) < most:
+            call = to_make.popleft()
+            assert call.source is not None
+            under_way[call.source] = call
+            makers.submit(call.source)
+
+    make()
+    for call, answer in drain(makers, takers):
+        if call in under_way and not isinstance(answer, Lost):  # made
+            user = under_way[call]
+            takers.submit(replace(user, arguments=(*user.arguments, answer)))
+        elif isinstance(answer, Lost):
+            assert call.source is not None
+            lost[call.source] += 1
+            if lost[call.source] > losses:
+                raise RuntimeError(f"what the call {call.verb} {call.key} needs was lost {losses + 1} times")
+            makers.submit(call.source)
+        else:
+            if call.source is not None:
+                del under_way[call.source]
+            yield call, answer
+            make()
