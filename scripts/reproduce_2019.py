@@ -22,7 +22,7 @@ from typing import Any
 import click
 from table_recipe import Say, Training, cell, markdown, run_command, train_all
 
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.attack import Attack, named_attack
 from glr_dist.commands.display import job_display
 from glr_dist.commands.options import actors
 from glr_dist.commands.terminal import say
@@ -119,7 +119,7 @@ def measure(
     out: Path,
     data_root: str,
     selection: Selection,
-    attacks: Sequence[AttackConfig],
+    attacks: Sequence[Attack],
     report: str,
     workers: int,
 ) -> dict[str, Any]:
@@ -269,14 +269,14 @@ def reproduce(
     train_all(first, out, data_root, tell)
     train_all(second, out, data_root, tell)
     tell(f"{out}: attacking {len(second)} networks by transfer from {len(SURROGATES)}")
-    signs = AttackConfig(name="random-signs", epsilon=EPSILON, draws=1)
-    transferred = [AttackConfig(name=name, epsilon=size) for name in ("fgsm", "pgd") for size in (EPSILON, 2 * EPSILON)]
+    signs = named_attack("random-signs", epsilon=EPSILON, draws=1)
+    transferred = [named_attack(name, epsilon=size) for name in ("fgsm", "pgd") for size in (EPSILON, 2 * EPSILON)]
     report = measure(second, out, data_root, Selection(), [*transferred, signs], "report", workers)
     tell(f"{out}: attacking them as they are, on {closer} images")
     direct = [
-        AttackConfig(name="random-signs", epsilon=EPSILON),
-        AttackConfig(name="bpda-pgd", epsilon=EPSILON, restarts=3),
-        AttackConfig(name="exact", epsilon=EPSILON, seconds=EXACT_SECONDS),
+        named_attack("random-signs", epsilon=EPSILON),
+        named_attack("bpda-pgd", epsilon=EPSILON, restarts=3),
+        named_attack("exact", epsilon=EPSILON, seconds=EXACT_SECONDS),
     ]
     near = measure(second, out, data_root, Selection(count=closer), direct, "report-direct", workers)
     return explained(report, near)

@@ -22,7 +22,7 @@ from typing import Any
 import click
 from table_recipe import Say, Training, cell, markdown, run_command, train_all
 
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.attack import named_attack
 from glr_dist.commands.display import job_display
 from glr_dist.commands.terminal import say
 from glr_dist.errors import UserError, nearest
@@ -142,8 +142,8 @@ def measure(
         open_subjects([(training.name, folder / training.folder) for training in tested], data),
         data,
         attacks=[
-            AttackConfig(name="fgsm", epsilon=EPSILON),
-            AttackConfig(name="random-signs", epsilon=EPSILON, draws=10),
+            named_attack("fgsm", epsilon=EPSILON),
+            named_attack("random-signs", epsilon=EPSILON, draws=10),
         ],
         surrogates=open_subjects([(training.name, folder / training.folder) for training in surrogates], data),
         corruptions=list(CORRUPTIONS),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import glr_dist
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.attack import named_attack
 from glr_dist.config import load_config
 from glr_dist.robustness.evaluation import evaluate_robustness, open_data
 from glr_dist.robustness.selection import Selection
@@ -48,7 +48,7 @@ def test_mnist(preset: str, least: float, mnist_root: Path, tmp_path: Path) -> N
 def test_mnist_certified(mnist_root: Path, tmp_path: Path) -> None:
     assert reached("mnist-certified", tmp_path, str(mnist_root)) >= 0.965
     data = open_data(tmp_path / "run", data_root=str(mnist_root))
-    proofs = [AttackConfig(name="exact", epsilon=epsilon) for epsilon in (0.1, 0.3)]
+    proofs = [named_attack("exact", epsilon=epsilon) for epsilon in (0.1, 0.3)]
     findings = evaluate_robustness(
         open_subjects([tmp_path / "run"], data), data, attacks=proofs, selection=Selection(count=200)
     )

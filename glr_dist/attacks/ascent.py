@@ -1,162 +1,223 @@
-"""White-box attacks on networks without a gradient: PGD on the exact network with a derivative that stands in.
+"""Attacks that climb the loss: the one loop, and those that follow the network's own gradient.
 
-    BPDA  Heaviside units have the derivative slope * s * (1 - s), s = sigmoid(slope * z), backwards alone
-    EOT   the same, and the gradient is the mean over draws of the noise that stays on at prediction
+    FGSM  x + epsilon * sign(g(x))                                    (Goodfellow et al., 2015)
+    PGD   z <- project(z + step_size * sign(g(z))), so many steps     (Madry et al., 2018)
 
-Both from Athalye, Carlini and Wagner, 2018. No slope is best for all networks, so each is tried; scaling a threshold
-network's weights changes nothing but which slope that is.
+g is the gradient of the summed cross-entropy (`input_gradient`); sign(0) = 0; everything stays in the ball and in [0, 1]
+(`ball`). The same loop along a derivative that the network doesn't have is in `stand_in`.
 
-Shapes: B samples, A samples that are left to try, C classes.
+Shapes: B samples, A samples that are left to try, M of these that still move, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from glr_dist.attacks.attack import Attack, Attacked, Counted, Knowledge, at_least, attacking, counted, finite, register
 from glr_dist.attacks.ball import Logits, check_attack, first_that_fools, fooled, stepped, uniform_start
-from glr_dist.attacks.input_gradient import evaluating, gradient_and_logits, input_gradient, without_gradient
-from glr_dist.core.activations import sigmoid_derivative
-from glr_dist.errors import UserError
+from glr_dist.attacks.input_gradient import gradient_and_logits, input_gradient, without_gradient
+
+# (z [M, ...], labels [M]) -> the gradient [M, ...] and who still moves, bool [M]
+Gradient = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def stand_in_gradient(logits: Logits, x: Tensor, labels: Tensor, slopes: Sequence[float]) -> Tensor:
-    """Each sample's input gradient with the first slope that gives it one: [B, ...].
-
-    Args:
-        logits: the network.
-        x: float32 [B, ...].
-        labels: int64 [B].
-        slopes: of the sigmoids.
-
-    Raises:
-        UserError: when no slope gives any sample a gradient.
-    """
-    found: Tensor | None = None
-    for slope in slopes:
-        try:
-            with sigmoid_derivative(slope):
-                gradient = input_gradient(logits, x, labels)
-        except UserError:
-            continue
-        if found is None:
-            found = gradient
-        else:
-            dead = without_gradient(found)
-            found[dead] = gradient[dead]
-    if found is None:
-        raise UserError(
-            f"no gradient reaches the input even with slopes {list(slopes)}: only glr_dist's Heaviside units get a"
-            " stand-in derivative, and steep ones vanish far from the threshold; try a surrogate (--surrogate CHECKPOINT)"
-            " or a black-box attack (--attack square, hopskipjump)"
-        )
-    return found
-
-
-def bpda_pgd(
-    logits: Logits,
+def ascend(
     x: Tensor,
     labels: Tensor,
     epsilon: float,
+    gradients: Sequence[Gradient],
+    judge: Callable[[Tensor, Tensor], Tensor],
     *,
-    slopes: Sequence[float],
     steps: int,
     step_size: float,
-    restarts: int,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
+    part: float = 1.0,
 ) -> Tensor:
-    """PGD on the exact network whose Heaviside units have a sigmoid's derivative; a sample rests once it fools.
+    """Climb once along each gradient; for each sample the first candidate that fools, else the last one: [B, ...].
 
     Args:
-        logits: the network; its Heaviside units are glr_dist's.
         x: float32 [B, ...] in [0, 1].
         labels: int64 [B].
         epsilon: the ball's size, in input units.
-        slopes: of the sigmoids, one after the other.
+        gradients: of one run each.
+        judge: (candidates [A, ...], labels [A]) -> whether they fool, bool [A].
         steps: gradient steps of a run.
         step_size: of each, in input units.
-        restarts: random starts for each slope.
-        rng: of the starts.
-
-    Returns:
-        [B, ...], a fresh tensor: for each sample the first candidate that fools, else the last one.
-
-    Raises:
-        UserError: when no gradient reaches the input even so, or for inputs that are no images.
+        rng: of the starts, uniform in the ball, and of the choices; None: the runs start at ``x``.
+        part: share of each sample's inputs that a step after the first may move, in (0, 1]; below 1 it needs ``rng``.
     """
-    check_attack(x, labels, epsilon)
-    stand_in_gradient(logits, x, labels, slopes)  # refuses a network without one
+    assert part == 1.0 or rng is not None
 
-    def attempt(slope: float, rows: Tensor) -> Tensor:
+    def run(gradient: Gradient, rows: Tensor) -> Tensor:
         clean, truth = x[rows], labels[rows]
-        z = uniform_start(x, epsilon, rng)[rows]
+        z = clean.clone() if rng is None else uniform_start(x, epsilon, rng)[rows]
         moving = torch.arange(len(rows), device=x.device)
-        for _ in range(steps):
-            with sigmoid_derivative(slope):
-                gradient, outputs = gradient_and_logits(logits, z[moving], truth[moving])
-            right = outputs.argmax(-1) == truth[moving]
-            moving = moving[right]
+        for step in range(steps):
+            along, still = gradient(z[moving], truth[moving])
+            if part < 1.0 and step and rng is not None:
+                along *= torch.from_numpy(rng.random(tuple(along.shape), dtype=np.float32) < part).to(z.device)
+            moving = moving[still]
             if not len(moving):
                 break
-            z[moving] = stepped(z[moving], clean[moving], gradient[right], step_size, epsilon)
+            z[moving] = stepped(z[moving], clean[moving], along[still], step_size, epsilon)
         return z
 
-    attempts = [partial(attempt, slope) for slope in slopes for _ in range(restarts)]
-    return first_that_fools(attempts, x, labels, partial(fooled, logits))
+    return first_that_fools([partial(run, gradient) for gradient in gradients], x, labels, judge)
 
 
-def eot_pgd(
+def fgsm(logits: Logits, x: Tensor, labels: Tensor, epsilon: float) -> Tensor:
+    """One step of size epsilon along the gradient's sign: [B, ...], a fresh tensor.
+
+    Args:
+        logits: a network with a gradient.
+        x: float32 [B, ...] in [0, 1].
+        labels: int64 [B].
+        epsilon: the ball's size, in input units.
+
+    Raises:
+        UserError: for a network without a gradient, or inputs that are no images.
+    """
+    check_attack(x, labels, epsilon)
+    return stepped(x, x, input_gradient(logits, x, labels), epsilon, epsilon)
+
+
+def pgd(
     logits: Logits,
     x: Tensor,
     labels: Tensor,
     epsilon: float,
     *,
-    draws: int,
-    slopes: Sequence[float],
     steps: int,
     step_size: float,
     restarts: int,
-    rng: np.random.Generator,
+    rng: np.random.Generator | None,
+    part: float = 1.0,
 ) -> Tensor:
-    """PGD along the mean gradient over the noise; the class is that of the mean probability over as many draws.
+    """Many small steps along the gradient's sign, all of them taken; the last point of each restart is its candidate.
+
+    With ``part`` below 1 each step after the first moves a random choice of the inputs alone: behind thresholds, where a
+    step turns bits or does nothing, moving all at once overshoots, and no step size mends it.
 
     Args:
-        logits: a network that draws fresh noise at each call.
+        logits: a network with a gradient.
         x: float32 [B, ...] in [0, 1].
         labels: int64 [B].
         epsilon: the ball's size, in input units.
-        draws: calls per gradient and per decision.
-        slopes: of the sigmoids that stand in for Heaviside units, as for `bpda_pgd`.
-        steps: gradient steps of a run, all of them taken: one lucky draw is no success.
+        steps: gradient steps.
         step_size: of each, in input units.
-        restarts: random starts for each slope.
-        rng: of the starts.
+        restarts: random starts; the first candidate that fools is kept, else the last one.
+        rng: of the starts and of the choices; None: one run that starts at ``x``.
+        part: share of each sample's inputs that a step after the first may move, in (0, 1]; below 1 it needs ``rng``.
 
     Returns:
-        [B, ...], a fresh tensor: for each sample the first candidate that fools, else the last one.
+        [B, ...], a fresh tensor.
 
     Raises:
-        UserError: when no gradient reaches the input, or for inputs that are no images.
+        UserError: for a network without a gradient, or inputs that are no images.
     """
     check_attack(x, labels, epsilon)
-    stand_in_gradient(logits, x, labels, slopes)  # refuses a network without one
+    input_gradient(logits, x, labels)  # refuses a network without one
+    runs = [partial(_own_gradient, logits)] * (1 if rng is None else restarts)
+    judge = partial(fooled, logits)
+    return ascend(x, labels, epsilon, runs, judge, steps=steps, step_size=step_size, rng=rng, part=part)
 
-    def attempt(slope: float, rows: Tensor) -> Tensor:
-        clean, truth = x[rows], labels[rows]
-        z = uniform_start(x, epsilon, rng)[rows]
-        for _ in range(steps):
-            with sigmoid_derivative(slope):
-                gradients = [gradient_and_logits(logits, z, truth)[0] for _ in range(draws)]
-            z = stepped(z, clean, torch.stack(gradients).mean(0), step_size, epsilon)
-        return z
 
-    def judge(z: Tensor, truth: Tensor) -> Tensor:
-        with torch.no_grad(), evaluating(logits):
-            return torch.stack([logits(z).softmax(-1) for _ in range(draws)]).mean(0).argmax(-1) != truth
+@register
+@dataclass(frozen=True, kw_only=True)
+class Fgsm(Attack):
+    """One step along the gradient's sign: on a surrogate (transfer) or on the network itself, if it has a gradient."""
 
-    attempts = [partial(attempt, slope) for slope in slopes for _ in range(restarts)]
-    return first_that_fools(attempts, x, labels, judge)
+    name = "fgsm"
+    knowledge = "gradient"
+    gradient = True
+
+    def refuse(self, logits: Logits, x: Tensor, labels: Tensor) -> None:
+        """Refuse a network without a gradient."""
+        input_gradient(logits, x, labels)
+
+    def run(self, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence) -> Attacked:
+        """Take the step; nothing is random."""
+        with attacking(self, logits, x, labels) as asked:
+            along = input_gradient(asked, x, labels)
+        made = stepped(x, x, along, self.epsilon, self.epsilon)
+        return Attacked(x=made, without_gradient=_dead(along), queries=asked.rows / len(x))
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class Pgd(Attack):
+    """Many steps along the gradient's sign, from random starts, all of them taken.
+
+    Attributes:
+        steps: of a run.
+        step_size: of each, in input units; 0: 2.5 * epsilon / steps (Madry et al., 2018).
+        restarts: random starts.
+    """
+
+    name = "pgd"
+    knowledge: ClassVar[Knowledge] = "gradient"
+    gradient = True
+    iterative = True
+
+    steps: int = 40
+    step_size: float = 0.0
+    restarts: int = 1
+
+    def check(self) -> None:
+        """Raise UserError for settings outside their range."""
+        super().check()
+        at_least(1, steps=self.steps, restarts=self.restarts)
+        finite("step-size", self.step_size)
+
+    @property
+    def words(self) -> str:
+        """Its settings for people to read; a step without a size is 2.5 * epsilon / steps."""
+        size = f" of {self.step_size:g}" if self.step_size else ""
+        return f"{counted(self.steps, 'step')}{size}, {counted(self.restarts, 'restart')}"
+
+    @property
+    def tries(self) -> int:
+        """The random starts."""
+        return self.restarts
+
+    def refuse(self, logits: Logits, x: Tensor, labels: Tensor) -> None:
+        """Refuse a network without a gradient."""
+        self._at_clean(logits, x, labels)
+
+    def run(self, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence) -> Attacked:
+        """Climb from each start; the gradient at the clean samples is looked at, and is no query of the attack."""
+        with attacking(self, logits, x, labels) as asked:
+            dead = _dead(self._at_clean(logits, x, labels))
+            made = ascend(
+                *(x, labels, self.epsilon, self._gradients(asked), self._judge(asked)),
+                steps=self.steps,
+                step_size=self.step_size or 2.5 * self.epsilon / self.steps,
+                rng=np.random.Generator(np.random.PCG64(seed)),
+            )
+        return Attacked(x=made, without_gradient=dead, queries=asked.rows / len(x))
+
+    def _at_clean(self, logits: Logits, x: Tensor, labels: Tensor) -> Tensor:
+        """The gradient at the clean samples: [B, ...]; refuses a network without one."""
+        return input_gradient(logits, x, labels)
+
+    def _gradients(self, asked: Counted) -> list[Gradient]:
+        return [partial(_own_gradient, asked)] * self.restarts
+
+    def _judge(self, asked: Counted) -> Callable[[Tensor, Tensor], Tensor]:
+        return partial(fooled, asked)
+
+
+def _own_gradient(logits: Logits, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The network's own; all samples move to the last step."""
+    return gradient_and_logits(logits, z, labels)[0], torch.ones_like(labels, dtype=torch.bool)
+
+
+def _dead(gradient: Tensor) -> int:
+    return int(without_gradient(gradient).sum())

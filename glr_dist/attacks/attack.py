@@ -1,42 +1,48 @@
-"""Attacks: FGSM, PGD, their control with random signs, and the one door to all attacks by name.
+"""What an attack is, and all that there are: whatever is known of one stands in its own class.
 
-    FGSM  x + epsilon * sign(g(x))                                    (Goodfellow et al., 2015)
-    PGD   z <- project(z + step_size * sign(g(z))), so many steps     (Madry et al., 2018)
-
-g is the gradient of the summed cross-entropy (`gradients`); sign(0) = 0; everything stays in the ball and in [0, 1]
-(`ball`). PGD through a derivative that the network doesn't have is in `stand_in`, black boxes are in `blackbox`.
+An attack looks in an L-infinity ball around images for ones that a network takes for another class. A class is a frozen
+dataclass whose fields are the attack's own settings, and it says besides what it knows of the network, whose work it is,
+how it meets noise and how it is told of. Commands, evaluations and reports ask the classes, and have no list of their own:
+an attack is added with one class under `register`.
 
 Shapes: B samples, C classes.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from importlib import metadata
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from glr_dist.attacks.ascent import bpda_pgd, eot_pgd, stand_in_gradient
-from glr_dist.attacks.ball import (
-    Logits,
-    check_attack,
-    check_images,
-    first_that_fools,
-    fooled,
-    own_stream,
-    project,
-    stepped,
-    uniform_start,
-)
-from glr_dist.attacks.config import AttackConfig
-from glr_dist.attacks.input_gradient import evaluating, gradient_and_logits, input_gradient, without_gradient
+from glr_dist import __version__
+from glr_dist.attacks.ball import Logits, check_attack
+from glr_dist.attacks.input_gradient import evaluating
+from glr_dist.errors import UserError, nearest
 
-__all__ = ["Attacked", "check_images", "fgsm", "fooled", "pgd", "random_signs", "run_attack"]
+Knowledge = Literal["none", "gradient", "white-box", "labels", "scores", "exact"]
+Noise = Literal["votes", "single", "none"]
+Kind = TypeVar("Kind", bound="type[Attack]")
 
-_ROUND = 50  # random signs: draws of a sample that are tried at once; part of what a seed means
+ATTACKS: dict[str, type[Attack]] = {}  # by name, in the order of reports
+
+# The seeds of an attack hang on a text that has held every setting of every attack since there was but one class for all.
+_SEEDED = {
+    "steps": 40,
+    "step_size": 0.0,
+    "restarts": 1,
+    "slopes": (1.0, 2.0, 5.0, 10.0),
+    "draws": 0,  # also where an attack makes its usual number of draws
+    "queries": 5000,
+    "seconds": 60.0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,150 +53,157 @@ class Attacked:
         x: [B, ...], in the ball and in [0, 1]; not all of them fool the network.
         without_gradient: samples whose input gradient, at the clean sample, was zero or not finite.
         queries: forward passes per sample, mean.
+        safe: bool [B] proved: nothing in the ball is taken for another class; None from attacks that prove nothing.
+        undecided: bool [B] neither proved nor broken; None as above.
     """
 
     x: Tensor
-    without_gradient: int
-    queries: float
+    without_gradient: int = 0
+    queries: float = 0.0
+    safe: Tensor | None = None
+    undecided: Tensor | None = None
 
 
-def fgsm(logits: Logits, x: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    """One step of size epsilon along the gradient's sign.
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """An attack of one size; each kind adds its own settings as fields.
+
+    Attributes:
+        name: what it is called.
+        knowledge: what it uses of the network: nothing, its gradient (on a surrogate: transfer), all of it with a stand-in
+            for the gradient, its classes, its logits, or all of it for a proof.
+        makers: whose work it is: names of installed packages.
+        gradient: whether it follows a gradient, the network's own or a stand-in.
+        iterative: whether it takes many steps.
+        noise: how it meets a network that votes: ``votes``, it asks for the vote; ``single``, for one noisy pass at a time,
+            and it needs noise; ``none``, not at all.
+        stored: whether it makes samples that are worth keeping for other networks.
+        chunk: samples that are given to it at once.
+        spares: whether networks that it can't attack are left out, as long as there is one that it can.
+        epsilon: size of the ball, in input units (pixels are in [0, 1]).
+        beside: what the same command set for other attacks: a part of the seeds, and of nothing else.
+    """
+
+    name: ClassVar[str]
+    knowledge: ClassVar[Knowledge]
+    makers: ClassVar[tuple[str, ...]] = ("glr_dist",)
+    gradient: ClassVar[bool] = False
+    iterative: ClassVar[bool] = False
+    noise: ClassVar[Noise] = "votes"
+    stored: ClassVar[bool] = True
+    chunk: ClassVar[int] = 100
+    spares: ClassVar[bool] = False
+
+    epsilon: float
+    beside: tuple[tuple[str, Any], ...] = ()
+
+    def run(self, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence) -> Attacked:
+        """Attack a network: a pure function of the arguments, if ``logits`` is one.
+
+        Args:
+            logits: the network that the attack may ask, called row by row for any number of rows.
+            x: float32 [B, ...] in [0, 1].
+            labels: int64 [B].
+            seed: of everything random.
+
+        Raises:
+            UserError: for settings out of range, inputs that are no images, a network that it can't attack, or without a
+                library that it needs.
+        """
+        raise NotImplementedError
+
+    def refuse(self, logits: Logits, x: Tensor, labels: Tensor) -> None:
+        """Refuse a network that it can't attack, seen at some samples.
+
+        Raises:
+            UserError: saying why, and what to do.
+        """
+
+    def check(self) -> None:
+        """Raise UserError for settings outside their range."""
+        if not math.isfinite(self.epsilon) or self.epsilon < 0:
+            raise UserError(f"--epsilon {self.epsilon}: must be a finite number, 0 or more (pixels are in [0, 1])")
+
+    def settings(self) -> dict[str, Any]:
+        """Its own settings, all but the size: what tells it from others of its kind."""
+        return {name: getattr(self, name) for name in own_settings(type(self))}
+
+    @property
+    def words(self) -> str:
+        """Its settings for people to read."""
+        return ""
+
+    @property
+    def tries(self) -> int:
+        """Random starts or draws of which the worst counts."""
+        return 1
+
+    @property
+    def library(self) -> str:
+        """Whose work it is, with the versions."""
+        return ", ".join(f"{m} {__version__ if m == 'glr_dist' else metadata.version(m)}" for m in self.makers)
+
+    def knows(self, *, of_another: bool) -> str:
+        """What it uses of the network under test.
+
+        Args:
+            of_another: whether the samples were made on another network.
+        """
+        if of_another and self.knowledge != "none":
+            return "transfer"
+        return "white-box" if self.knowledge == "gradient" else self.knowledge
+
+    def seen_by_another(self) -> Attack:
+        """What it amounts to for a network that its samples were not made on."""
+        return self
+
+    def seed_text(self) -> str:
+        """All that makes it another attack, for its seeds."""
+        own = {
+            name: value for name, value in self.settings().items() if name != "draws" or value != self._usual("draws")
+        }
+        about = {"name": self.name, "epsilon": self.epsilon, **_SEEDED, **dict(self.beside), **own}
+        return json.dumps(about, sort_keys=True)
+
+    def _usual(self, name: str) -> Any:
+        return next(field.default for field in dataclasses.fields(self) if field.name == name)
+
+
+def register(kind: Kind) -> Kind:
+    """Add a class to ATTACKS."""
+    ATTACKS[kind.name] = kind
+    return kind
+
+
+def own_settings(kind: type[Attack]) -> tuple[str, ...]:
+    """The names of an attack's own settings."""
+    return tuple(f.name for f in dataclasses.fields(kind) if f.name not in Attack.__dataclass_fields__)
+
+
+def named_attack(name: str, epsilon: float, **settings: Any) -> Attack:
+    """An attack by its name.
 
     Args:
-        logits: a network with a gradient.
-        x: float32 [B, ...] in [0, 1].
-        labels: int64 [B].
-        epsilon: the ball's size, in input units.
-
-    Returns:
-        [B, ...], a fresh tensor.
+        name: one of ATTACKS.
+        epsilon: its size, in input units.
+        settings: some of its own; those of other attacks change nothing but its seeds.
 
     Raises:
-        UserError: for a network without a gradient, or inputs that are no images.
+        UserError: for an unknown name or a value out of range.
     """
-    check_attack(x, labels, epsilon)
-    return stepped(x, x, input_gradient(logits, x, labels), epsilon, epsilon)
+    if name not in ATTACKS:
+        raise UserError(f"--attack {name!r}: unknown; {nearest(name, ATTACKS)}")
+    for setting in settings.keys() - {own for kind in ATTACKS.values() for own in own_settings(kind)}:
+        raise UserError(f"{setting}: no attack has such a setting")
+    kind = ATTACKS[name]
+    own = {key: value for key, value in settings.items() if key in own_settings(kind)}
+    beside = tuple((key, value) for key, value in settings.items() if key not in own)
+    found = kind(epsilon=epsilon, beside=beside, **own)
+    found.check()
+    return found
 
 
-def pgd(
-    logits: Logits,
-    x: Tensor,
-    labels: Tensor,
-    epsilon: float,
-    *,
-    steps: int,
-    step_size: float,
-    restarts: int,
-    rng: np.random.Generator | None,
-    part: float = 1.0,
-) -> Tensor:
-    """Many small steps along the gradient's sign, all of them taken; the last point of each restart is its candidate.
-
-    With ``part`` below 1 each step after the first moves a random choice of the inputs alone: behind thresholds, where a
-    step turns bits or does nothing, moving all at once overshoots, and no step size mends it.
-
-    Args:
-        logits: a network with a gradient.
-        x: float32 [B, ...] in [0, 1].
-        labels: int64 [B].
-        epsilon: the ball's size, in input units.
-        steps: gradient steps.
-        step_size: of each, in input units.
-        restarts: random starts; the first candidate that fools is kept, else the last one.
-        rng: of the starts, uniform in the ball, and of the choices; None: one run that starts at ``x``.
-        part: share of each sample's inputs that a step after the first may move, in (0, 1]; below 1 it needs ``rng``.
-
-    Returns:
-        [B, ...], a fresh tensor.
-
-    Raises:
-        UserError: for a network without a gradient, or inputs that are no images.
-    """
-    check_attack(x, labels, epsilon)
-    assert part == 1.0 or rng is not None
-    input_gradient(logits, x, labels)  # refuses a network without one
-
-    def attempt(rows: Tensor) -> Tensor:
-        clean, truth = x[rows], labels[rows]
-        z = clean if rng is None else uniform_start(x, epsilon, rng)[rows]
-        for step in range(steps):
-            gradient = gradient_and_logits(logits, z, truth)[0]
-            if part < 1.0 and step and rng is not None:
-                gradient *= torch.from_numpy(rng.random(tuple(z.shape), dtype=np.float32) < part).to(z.device)
-            z = stepped(z, clean, gradient, step_size, epsilon)
-        return z
-
-    attempts = [attempt] * (1 if rng is None else restarts)
-    return first_that_fools(attempts, x, labels, partial(fooled, logits))
-
-
-def random_signs(
-    logits: Logits, x: Tensor, labels: Tensor, epsilon: float, *, draws: int, seed: np.random.SeedSequence
-) -> Tensor:
-    """The control: ``x +- epsilon`` with random signs, for each sample the first of so many draws that fools.
-
-    A sample's draws depend on the seed and on the sample alone, wherever it stands and whatever stands beside it.
-
-    Args:
-        logits: any network.
-        x: float32 [B, ...] in [0, 1].
-        labels: int64 [B].
-        epsilon: the ball's size, in input units.
-        draws: most draws per sample.
-        seed: of the signs.
-
-    Returns:
-        [B, ...], a fresh tensor; the last draw where none fools.
-
-    Raises:
-        UserError: for inputs that are no images.
-    """
-    check_attack(x, labels, epsilon)
-    streams = [own_stream(seed, sample) for sample in x]
-    best, left = x.clone(), torch.arange(len(x), device=x.device)
-    for first in range(0, draws, _ROUND):
-        count = min(_ROUND, draws - first)
-        signs = torch.stack([_signs(streams[row], count, x[0]) for row in left])
-        clean = x[left].unsqueeze(1)
-        tried = project(clean + epsilon * signs, clean, epsilon)  # [A, count, ...]
-        hits = fooled(logits, tried.flatten(0, 1), labels[left].repeat_interleave(count)).view(-1, count)
-        chosen = torch.where(hits.any(1), hits.int().argmax(1), count - 1)
-        best[left] = tried[torch.arange(len(left)), chosen]
-        left = left[~hits.any(1)]
-        if not len(left):
-            break
-    return best
-
-
-def run_attack(
-    config: AttackConfig, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence
-) -> Attacked:
-    """Any attack but ``exact``, by its name: a pure function of its arguments, if ``logits`` is one.
-
-    Args:
-        config: which attack, of which size.
-        logits: the network that the attack may ask, called row by row for any number of rows.
-        x: float32 [B, ...] in [0, 1].
-        labels: int64 [B].
-        seed: of everything random.
-
-    Returns:
-        The samples, and what they cost.
-
-    Raises:
-        UserError: for settings out of range, inputs that are no images, a gradient attack on a network without a gradient,
-            or a black-box attack without its library.
-    """
-    config.check()
-    check_attack(x, labels, config.epsilon)
-    counted = _Counted(logits)
-    with evaluating(logits):
-        made, dead = _made(config, counted, x, labels, seed)
-    return Attacked(x=made, without_gradient=dead, queries=counted.rows / len(x))
-
-
-class _Counted:
+class Counted:
     """A network that counts the rows it is asked for."""
 
     def __init__(self, logits: Logits) -> None:
@@ -198,50 +211,37 @@ class _Counted:
         self.rows = 0
 
     def __call__(self, x: Tensor) -> Tensor:
+        """The network's answer, [B, ...] -> [B, C]."""
         self.rows += len(x)
         return self._logits(x)
 
 
-def _made(
-    config: AttackConfig, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence
-) -> tuple[Tensor, int]:
-    """The samples, and how many had no gradient."""
-    epsilon, draws = config.epsilon, config.draws_made
-    rng = np.random.Generator(np.random.PCG64(seed))
-    iterative: dict[str, Any] = {
-        "steps": config.steps,
-        "step_size": config.step_size or 2.5 * epsilon / config.steps,
-        "restarts": config.restarts,
-        "rng": rng,
-    }
-    match config.name:
-        case "random-signs":
-            return random_signs(logits, x, labels, epsilon, draws=draws, seed=seed), 0
-        case "fgsm":
-            gradient = input_gradient(logits, x, labels)
-            return stepped(x, x, gradient, epsilon, epsilon), _dead(gradient)
-        case "pgd":
-            gradient = input_gradient(logits, x, labels)
-            return pgd(logits, x, labels, epsilon, **iterative), _dead(gradient)
-        case "bpda-pgd":
-            gradient = stand_in_gradient(logits, x, labels, config.slopes)
-            return bpda_pgd(logits, x, labels, epsilon, slopes=config.slopes, **iterative), _dead(gradient)
-        case "eot-pgd":
-            gradient = stand_in_gradient(logits, x, labels, config.slopes)
-            made = eot_pgd(logits, x, labels, epsilon, draws=draws, slopes=config.slopes, **iterative)
-            return made, _dead(gradient)
-    from glr_dist.attacks.blackbox import hopskipjump, square
+@contextmanager
+def attacking(attack: Attack, logits: Logits, x: Tensor, labels: Tensor) -> Iterator[Counted]:
+    """Within: the network is in evaluation mode; yields it as one that counts what it is asked.
 
-    black_box = {"hopskipjump": hopskipjump, "square": square}
-    assert config.name in black_box, f"{config.name} makes no samples"
-    return black_box[config.name](logits, x, labels, epsilon, queries=config.queries, seed=seed), 0
+    Raises:
+        UserError: for settings out of range, or inputs that are no images with labels.
+    """
+    attack.check()
+    check_attack(x, labels, attack.epsilon)
+    with evaluating(logits):
+        yield Counted(logits)
 
 
-def _dead(gradient: Tensor) -> int:
-    return int(without_gradient(gradient).sum())
+def at_least(least: int, **settings: int) -> None:
+    """Raise UserError, naming the flag, for a setting below its least value."""
+    for name, value in settings.items():
+        if value < least:
+            raise UserError(f"--{name} {value}: must be at least {least}")
 
 
-def _signs(stream: np.random.Generator, count: int, like: Tensor) -> Tensor:
-    """``count`` times -1 or 1 for each pixel: [count, *pixels]."""
-    bits = np.unpackbits(np.frombuffer(stream.bytes((count * like.numel() + 7) // 8), np.uint8))
-    return torch.from_numpy(bits[: count * like.numel()]).to(like).mul_(2.0).sub_(1.0).view(count, *like.shape)
+def finite(flag: str, value: float) -> None:
+    """Raise UserError, naming the flag, unless a value is finite and 0 or more."""
+    if not math.isfinite(value) or value < 0:
+        raise UserError(f"--{flag} {value}: must be a finite number, 0 or more")
+
+
+def counted(count: int, thing: str) -> str:
+    """``1 step``, ``2 steps``."""
+    return f"{count} {thing}{'s' * (count != 1)}"

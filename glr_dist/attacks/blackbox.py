@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glr_dist.attacks.ball import Logits, check_attack, fooled, own_seed, own_stream, project
+from glr_dist.attacks.attack import Attack, Attacked, at_least, attacking, register
+from glr_dist.attacks.ball import Logits, fooled, own_seed, own_stream, project
 from glr_dist.errors import UserError
 
 _STARTS_SHARE = 4  # HopSkipJump may spend one in so many queries on random images to start from
@@ -31,78 +33,93 @@ _STARTS_AT_ONCE = 10
 _SQUARE_SHARE = 0.8  # of the pixels in the first squares: the paper's value for MNIST
 
 
-def hopskipjump(
-    logits: Logits, x: Tensor, labels: Tensor, epsilon: float, *, queries: int, seed: np.random.SeedSequence
-) -> Tensor:
+@dataclass(frozen=True, kw_only=True)
+class _BlackBox(Attack):
+    """An attack of the library; samples that are wrong already stay.
+
+    Attributes:
+        queries: most forward passes per sample.
+    """
+
+    makers = ("adversarial-robustness-toolbox",)
+
+    queries: int = 5000
+
+    def check(self) -> None:
+        """Raise UserError for settings outside their range."""
+        super().check()
+        at_least(1, queries=self.queries)
+
+    @property
+    def words(self) -> str:
+        """Its settings for people to read."""
+        return f"at most {self.queries} queries"
+
+    def run(self, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence) -> Attacked:
+        """Attack the samples that the network gets right."""
+        _library()
+        with attacking(self, logits, x, labels) as asked:
+            made = x.clone()
+            rows = torch.nonzero(~fooled(asked, x, labels)).flatten()
+            if self.epsilon > 0 and len(rows):
+                made[rows] = self._found(asked, x[rows], labels[rows], seed)
+        return Attacked(x=made, queries=asked.rows / len(x))
+
+    def _found(self, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence) -> Tensor:
+        raise NotImplementedError
+
+
+@register
+@dataclass(frozen=True, kw_only=True)
+class HopSkipJump(_BlackBox):
     """HopSkipJump in the L-infinity norm, until an adversary lies in the ball or the queries are spent.
 
-    Args:
-        logits: any network; only its class is used.
-        x: float32 [B, ...] in [0, 1].
-        labels: int64 [B].
-        epsilon: the ball's size, in input units.
-        queries: most forward passes per sample.
-        seed: each sample has a child of it, found by its bytes.
-
-    Returns:
-        [B, ...] in the ball: the first adversary met in it, else the nearest one, clamped to the ball.
-
-    Raises:
-        UserError: for inputs that are no images, or without the library.
+    A sample becomes the first adversary met in the ball, else the nearest one, clamped to the ball. Its randomness is a
+    child of the seed, found by the sample's bytes.
     """
-    check_attack(x, labels, epsilon)
-    _library()
-    made = x.clone()
-    if epsilon > 0:
-        for row in torch.nonzero(~fooled(logits, x, labels)).flatten().tolist():
-            made[row] = _nearest_adversary(logits, x[row], int(labels[row]), epsilon, queries - 1, seed)
-    return made
+
+    name = "hopskipjump"
+    knowledge = "labels"
+
+    def _found(self, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence) -> Tensor:
+        found = [
+            _nearest_adversary(logits, sample, label, self.epsilon, self.queries - 1, seed)
+            for sample, label in zip(x, labels.tolist(), strict=True)
+        ]
+        return torch.stack(found)
 
 
-def square(
-    logits: Logits, x: Tensor, labels: Tensor, epsilon: float, *, queries: int, seed: np.random.SeedSequence
-) -> Tensor:
+@register
+@dataclass(frozen=True, kw_only=True)
+class Square(_BlackBox):
     """The Square attack; inputs that are no images [B, C, H, W] are laid out as one, row by row.
 
-    All samples try the same squares, so a sample's result depends on those beside it.
-
-    Args:
-        logits: any network; its logits are used.
-        x: float32 [B, ...] in [0, 1].
-        labels: int64 [B].
-        epsilon: the ball's size, in input units.
-        queries: most forward passes per sample (3 at least).
-        seed: of the squares.
-
-    Returns:
-        [B, ...] in the ball.
-
-    Raises:
-        UserError: for inputs that are no images, or without the library.
+    All samples try the same squares, so a sample's result depends on those beside it. It takes 3 queries at least.
     """
-    check_attack(x, labels, epsilon)
-    evasion, classification = _library()
-    made = x.clone()
-    rows = torch.nonzero(~fooled(logits, x, labels)).flatten()
-    if epsilon == 0 or not len(rows):
-        return made
-    canvas = _Canvas(tuple(x.shape[1:]))
-    answers = _Answers(logits, canvas, like=x, remembered=4 * len(rows))
-    side = canvas.shape[-1]
-    network = classification.BlackBoxClassifierNeuralNetwork(
-        answers, canvas.shape, answers.classes(x[:1]), channels_first=True, clip_values=(0.0, 1.0)
-    )
-    attack = evasion.SquareAttack(
-        network,
-        eps=float(epsilon),
-        max_iter=max(1, queries - 3),  # one pass a step, after the clean sample (twice: here and there) and the stripes
-        p_init=min(_SQUARE_SHARE, ((side - 1) / side) ** 2),  # a square must leave room to be moved
-        verbose=False,
-    )
-    with _numpy_seeded(seed):
-        found = attack.generate(canvas.drawn(x[rows]), labels[rows].cpu().numpy())
-    made[rows] = project(canvas.read(found).to(x), x[rows], epsilon)
-    return made
+
+    name = "square"
+    knowledge = "scores"
+
+    def _found(self, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence) -> Tensor:
+        evasion, classification = _library()
+        canvas = _Canvas(tuple(x.shape[1:]))
+        answers = _Answers(logits, canvas, like=x, remembered=4 * len(x))
+        side = canvas.shape[-1]
+        network = classification.BlackBoxClassifierNeuralNetwork(
+            answers, canvas.shape, answers.classes(x[:1]), channels_first=True, clip_values=(0.0, 1.0)
+        )
+        attack = evasion.SquareAttack(
+            network,
+            eps=float(self.epsilon),
+            max_iter=max(
+                1, self.queries - 3
+            ),  # one pass a step, after the clean sample (here and there) and the stripes
+            p_init=min(_SQUARE_SHARE, ((side - 1) / side) ** 2),  # a square must leave room to be moved
+            verbose=False,
+        )
+        with _numpy_seeded(seed):
+            found = attack.generate(canvas.drawn(x), labels.cpu().numpy())
+        return project(canvas.read(found).to(x), x, self.epsilon)
 
 
 class _Canvas:

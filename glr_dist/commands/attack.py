@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glr_dist.commands.options import actors, attack_configs, attack_options, data_options, json_option
+from glr_dist.commands.options import actors, attack_options, attacks_of, data_options, json_option
 from glr_dist.commands.terminal import INTERRUPTED, import_from_here, say
 from glr_dist.launch.place import PLACE
 
 if TYPE_CHECKING:
-    from glr_dist.attacks.config import AttackConfig
+    from glr_dist.attacks.attack import Attack
 
 
 @click.command(short_help="Make adversarial samples on a network and store them.")
@@ -53,7 +53,7 @@ def attack(
     from glr_dist.robustness.selection import Selection
     from glr_dist.robustness.subjects import open_subject
 
-    configs = attack_configs([name], epsilons, settings)
+    configs = attacks_of([name], epsilons, settings)
     data = open_data(surrogate, dataset, data_root)
     network = open_subject(surrogate, data, trust_model=trust_model)
     selection = Selection(split=split, count=count, seed=seed)
@@ -75,7 +75,7 @@ def attack(
         click.echo(json.dumps({"sets": [{k: v for k, v in made.items() if k != "files"} for made in sets]}))
 
 
-def _places(surrogate: str, out: str | None, configs: Sequence[AttackConfig]) -> list[str]:
+def _places(surrogate: str, out: str | None, configs: Sequence[Attack]) -> list[str]:
     """A folder for each size."""
     if out is not None and len(configs) == 1:
         return [out]

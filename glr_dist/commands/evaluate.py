@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from glr_dist.commands.options import actors, attack_configs, attack_options, data_options, json_option
+from glr_dist.commands.options import actors, attack_options, attacks_of, data_options, json_option
 from glr_dist.commands.terminal import INTERRUPTED, import_from_here, json_line, say
 from glr_dist.errors import UserError
 from glr_dist.launch.place import PLACE, Place
 
 if TYPE_CHECKING:
+    from glr_dist.attacks.attack import Attack
     from glr_dist.robustness.findings import Findings
     from glr_dist.robustness.measurement import Evaluation
 
@@ -67,13 +69,15 @@ def evaluate(checkpoints: Sequence[str], as_json: bool, **options: Any) -> None:
     there is a report; checkpoints with the same NAME= are seeds of one network.
     """
     import_from_here()
-    _refuse_idle_sizes(options)
-    if _plain(checkpoints, options):
+    attacks = _attacks(options)
+    plain = _plain(checkpoints, options)
+    _refuse_idle(options, plain)
+    if plain:
         _measure(checkpoints[0], options, as_json)
         return
     _refuse_taken(options["out"])
     try:
-        findings = _findings(checkpoints, options)
+        findings = _findings(checkpoints, attacks, options)
     except KeyboardInterrupt:
         say("interrupted; no report was written")
         sys.exit(INTERRUPTED)
@@ -100,19 +104,27 @@ def _plain(checkpoints: Sequence[str], options: Mapping[str, Any]) -> bool:
     return not (any(wanted) or options["count"] is not None or several)
 
 
-def _refuse_idle_sizes(options: Mapping[str, Any]) -> None:
-    """Refuse the settings of attacks where there is none."""
-    for name in ("epsilons", "steps", "step_size", "restarts", "draws", "queries", "seconds"):
-        if not options["attacks"] and options[name] not in (None, ()):
-            flag = {"epsilons": "epsilon", "seconds": "seconds-per-sample"}.get(name, name.replace("_", "-"))
-            raise UserError(f"--{flag}: is about an attack; give one with --attack")
+def _refuse_idle(options: Mapping[str, Any], plain: bool) -> None:
+    """Refuse options that would change nothing.
+
+    Raises:
+        UserError: naming the first.
+    """
+    given = click.get_current_context().get_parameter_source
+    for option, idle, why in (
+        ("seed", plain and not options["votes"], "nothing is drawn without --votes, --count or a report"),
+        ("workers", plain and options["workers"] != 0, "one network without attacks is measured in this process"),
+        ("generators", not options["surrogates"], "they make samples on a --surrogate, and there is none"),
+    ):
+        if idle and given(option) == ParameterSource.COMMANDLINE:
+            raise UserError(f"--{option} {options[option]}: {why}; leave it out")
 
 
 def _measure(checkpoint: str, options: Mapping[str, Any], as_json: bool) -> None:
     from glr_dist.commands.display import show_table
     from glr_dist.robustness.measurement import evaluate as measure
 
-    names = ("dataset", "data_root", "split", "votes", "trust_model")
+    names = ("dataset", "data_root", "split", "votes", "seed", "trust_model")
     result = measure(checkpoint, **{name: options[name] for name in names}, say=say)
     show_table("Evaluated", _rows(result), to_stderr=as_json)
     if as_json:
@@ -136,14 +148,17 @@ def _rows(result: Evaluation) -> dict[str, Any]:
     return rows | {"params_sha256": f"{result.params_sha256[:12]}..."}
 
 
-def _findings(checkpoints: Sequence[str], options: Mapping[str, Any]) -> Findings:
+def _attacks(options: Mapping[str, Any]) -> list[Attack]:
+    sizes = {name: options[name] for name in ("steps", "step_size", "restarts", "draws", "queries", "seconds")}
+    return attacks_of(options["attacks"], options["epsilons"], sizes)
+
+
+def _findings(checkpoints: Sequence[str], attacks: Sequence[Attack], options: Mapping[str, Any]) -> Findings:
     from glr_dist.commands.display import job_display
     from glr_dist.robustness.evaluation import evaluate_robustness, open_data
     from glr_dist.robustness.selection import Selection
     from glr_dist.robustness.subjects import open_subjects
 
-    sizes = {name: options[name] for name in ("steps", "step_size", "restarts", "draws", "queries", "seconds")}
-    attacks = attack_configs(options["attacks"], options["epsilons"], sizes)
     pairs = [name_and_place(checkpoint) for checkpoint in checkpoints]
     data = open_data(pairs[0][1], options["dataset"], options["data_root"])
     trusted, note = options["trust_model"], say if options["dataset"] is None else lambda line: None

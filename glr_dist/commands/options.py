@@ -15,11 +15,11 @@ from glr_dist.launch.place import KEPT_PLACE, PLACE, Config, Place
 from glr_dist.store.places import dated
 
 if TYPE_CHECKING:
-    from glr_dist.attacks.config import AttackConfig
+    from glr_dist.attacks.attack import Attack
 
 DEFAULT_PRESET = "digits-threshold"
 _DEFAULT_EPSILON = 0.1
-_STAND_IN_RESTARTS = 3  # of attacks whose derivative is not the network's own
+_FLAGS = {"seconds": "seconds-per-sample"}  # that are not their setting's name
 _START_SECONDS = 10.0  # for CPUs that are just coming free
 _KEYS = {  # option -> config key
     "data_root": "data.root",
@@ -169,27 +169,31 @@ def attack_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def attack_configs(names: Sequence[str], epsilons: Sequence[float], settings: Mapping[str, Any]) -> list[AttackConfig]:
+def attacks_of(names: Sequence[str], epsilons: Sequence[float], settings: Mapping[str, Any]) -> list[Attack]:
     """Every attack in every size.
 
     Args:
         names: of the attacks.
         epsilons: sizes; none: 0.1.
-        settings: further fields of AttackConfig; None where the option was left out.
+        settings: of the attacks; None where the option was left out.
 
     Raises:
-        UserError: for an unknown name or a value out of range.
+        UserError: for an unknown name, a value out of range, or an option that none of these attacks has.
     """
-    from glr_dist.attacks.config import AttackConfig
+    from glr_dist.attacks.attack import ATTACKS, named_attack, own_settings
 
+    if epsilons and not names:
+        raise UserError(f"--epsilon {epsilons[0]}: is the size of an attack; give one with --attack, or leave it out")
     given = {key: value for key, value in settings.items() if value is not None}
-    found = []
-    for name in dict.fromkeys(names):
-        own = {"restarts": _STAND_IN_RESTARTS} if name in ("bpda-pgd", "eot-pgd") else {}
-        for epsilon in dict.fromkeys(epsilons or (_DEFAULT_EPSILON,)):
-            config = AttackConfig(**{"name": name, "epsilon": epsilon, **own, **given})
-            config.check()
-            found.append(config)
+    sizes = dict.fromkeys(epsilons or (_DEFAULT_EPSILON,))
+    found = [named_attack(name, size, **given) for name in dict.fromkeys(names) for size in sizes]
+    for option, value in given.items():
+        having = [name for name, kind in ATTACKS.items() if option in own_settings(kind)]
+        if not set(names) & set(having):
+            flag = _FLAGS.get(option, option.replace("_", "-"))
+            raise UserError(
+                f"--{flag} {value}: is a setting of {', '.join(having)}; give one of them with --attack, or leave it out"
+            )
     return found
 
 

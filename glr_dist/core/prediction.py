@@ -1,20 +1,30 @@
-"""Accuracy and mean loss of a network, without noise or by the vote of noisy passes."""
+"""Predictions of a network without noise, or by the vote of noisy passes, and their accuracy and mean loss.
+
+By votes, the class is the one of the largest mean probability over V noisy passes. Whoever asks, and in whatever batch, the
+same seed gives a sample the same noise.
+
+Shapes: V votes, B examples, C classes.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from glr_dist.core.config import NoiseConfig
 from glr_dist.core.losses import Loss
-from glr_dist.core.noise import NoiseSource
+from glr_dist.core.noise import GeneratorSource
 from glr_dist.core.passes import noisy_logits, split_noise
 from glr_dist.core.sites import Site
 from glr_dist.seeds import Purpose, seed_of
 
 EVALUATION_BATCH = 1000  # examples per clean pass of a validation or test
+VOTE_BATCH = 100  # and per pass of votes, each of which has noise of its own for every example
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,38 +62,73 @@ def clean_accuracy(model: nn.Module, loss: Loss, batches: Iterable[tuple[Tensor,
 
 @torch.no_grad()
 def voted_accuracy(
-    model: nn.Module,
-    sites: Sequence[Site],
-    source: NoiseSource,
-    scale: float,
-    votes: int,
-    loss: Loss,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    seed: int,
+    voter: Voter, votes: int, loss: Loss, batches: Iterable[tuple[Tensor, Tensor]], seed: int
 ) -> Accuracy:
-    """Accuracy with the training noise left on: classes by the mean probability of ``votes`` noisy passes.
+    """Accuracy by votes.
 
     Args:
-        model: the network.
-        sites: where the noise goes: all at once.
-        source: standard noise.
-        scale: sigma or b.
+        voter: the network.
         votes: noisy passes per example.
         loss: per-example loss; reported as its mean over the passes.
-        batches: (inputs [B, ...], labels [B]).
+        batches: all examples of a split in their stored order, (inputs [B, ...], labels [B]).
         seed: of the noise.
     """
     right, total, count = 0, 0.0, 0
-    everywhere = list(range(len(sites)))
-    size = sum(site.size for site in sites)
-    for number, (x, labels) in enumerate(batches):
-        probabilities = torch.zeros(())
-        for vote in range(votes):
-            key = seed_of(seed, Purpose.VOTE, number, vote)
-            values = source.values(key, len(x) * size).to(x.device)
-            logits = noisy_logits(model, sites, split_noise(values, 1, len(x), sites, everywhere), scale, x)[0]
-            probabilities = probabilities + logits.softmax(-1)
-            total += float(loss(logits, labels).double().sum()) / votes
-        right += int((probabilities.argmax(-1) == labels).sum())
+    for x, labels in batches:
+        indices = range(count, count + len(x))
+        logits = voter.passes(x, voter.noise_of(indices, votes, seed).to(x.device))
+        right += int((mean_probability(logits).argmax(-1) == labels).sum())
+        total += float(loss(logits.flatten(0, 1), labels.repeat(votes)).double().sum()) / votes
         count += len(labels)
     return Accuracy(accuracy=right / max(count, 1), loss=total / max(count, 1), n=count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Voter:
+    """A network that predicts by votes, with the noise of its training at all sites at once.
+
+    Attributes:
+        model: the network.
+        sites: where the noise goes.
+        noise: its family and scale.
+    """
+
+    model: nn.Module = field(repr=False)
+    sites: Sequence[Site]
+    noise: NoiseConfig
+
+    def noise_of(self, indices: Iterable[int], votes: int, seed: int) -> Tensor:
+        """Standard noise of a prediction: a sample's is drawn from (seed, its index) and hangs on nothing else.
+
+        Args:
+            indices: [B] the samples' positions in their split's stored order.
+            votes: V.
+            seed: of the evaluation.
+
+        Returns:
+            [V, B, noise of all sites].
+        """
+        keys = [seed_of(seed, Purpose.VOTE, int(index)) for index in indices]
+        return torch.stack([self.fresh_noise(key, votes, 1)[:, 0] for key in keys], dim=1)
+
+    def fresh_noise(self, seed: np.random.SeedSequence, votes: int, rows: int) -> Tensor:
+        """Standard noise of some rows, whoever they are: [V, B, noise of all sites]."""
+        size = sum(site.size for site in self.sites)
+        return GeneratorSource(self.noise.family).values(seed, votes * rows * size).view(votes, rows, size)
+
+    def passes(self, x: Tensor, values: Tensor) -> Tensor:
+        """Noisy forward passes: [V, B, C].
+
+        Args:
+            x: [B, ...].
+            values: standard noise, [V, B, noise of all sites].
+        """
+        by_site = values.split([site.size for site in self.sites], dim=-1)
+        flat = torch.cat([part.flatten() for part in by_site])
+        noise = split_noise(flat, len(values), len(x), self.sites, range(len(self.sites)))
+        return noisy_logits(self.model, self.sites, noise, self.noise.scale, x)
+
+
+def mean_probability(logits: Tensor) -> Tensor:
+    """The logarithm of the mean probability over the votes: [V, B, C] -> [B, C]."""
+    return logits.log_softmax(-1).logsumexp(0) - math.log(len(logits))

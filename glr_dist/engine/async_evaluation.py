@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from glr_dist.attacks.attack import fgsm
+from glr_dist.attacks.ascent import fgsm
 from glr_dist.core.activations import straight_through
 from glr_dist.core.prediction import clean_accuracy
 from glr_dist.engine.task import Task

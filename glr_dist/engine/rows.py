@@ -5,7 +5,7 @@ a replay and an audit all find the same, whoever makes them and whatever died on
 epsilon * sign(d loss / d x)). The surrogate is a fixed network, or the network in training itself with the derivative of
 a hard sigmoid in the place of the Heaviside units'.
 
-The attacks are those of `glr_dist.attacks.attack`; beside them the engine knows nothing of that room but how a
+The attacks are those of `glr_dist.attacks.ascent`; beside them the engine knows nothing of that room but how a
 surrogate is built again. They are always made on the CPU, also for workers with GPUs: a sign that hangs on the last bit of
 a gradient must not depend on the device.
 
@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glr_dist.attacks.attack import check_images, fgsm, pgd
+from glr_dist.attacks.ascent import fgsm, pgd
+from glr_dist.attacks.ball import check_images
 from glr_dist.attacks.input_gradient import NoGradientError
 from glr_dist.core.activations import straight_through
 from glr_dist.core.parameters import load_parameters

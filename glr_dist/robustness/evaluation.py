@@ -1,7 +1,7 @@
 """The door: networks x attacks x sizes x surrogates x corruptions, measured sample by sample.
 
     data = open_data("runs/one")
-    attacks = [AttackConfig(name="bpda-pgd", epsilon=0.1)]
+    attacks = [named_attack("bpda-pgd", epsilon=0.1)]
     findings = evaluate_robustness(open_subjects(["runs/one"], data), data, attacks=attacks)
     write_report(Storage.at("report"), findings)
 
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from glr_dist import __version__
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.attack import Attack
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.robustness.crew import Show, crew_of, describe
@@ -58,7 +58,7 @@ def evaluate_robustness(
     subjects: Sequence[Subject],
     data: DataSource,
     *,
-    attacks: Sequence[AttackConfig] = (),
+    attacks: Sequence[Attack] = (),
     surrogates: Sequence[Subject] = (),
     samples: Sequence[str] = (),
     corruptions: Sequence[str] = (),
@@ -120,7 +120,7 @@ def evaluate_robustness(
 def attack_set(
     surrogate: Subject,
     data: DataSource,
-    attack: AttackConfig,
+    attack: Attack,
     out: str,
     *,
     selection: Selection = Selection(),  # noqa: B008  it is frozen
@@ -149,7 +149,7 @@ def attack_set(
         UserError: when something doesn't fit, or the folder holds something else.
     """
     attack.check()
-    if attack.name in ("exact", "eot-pgd"):
+    if not attack.stored:
         raise UserError(f"--attack {attack.name}: makes no set of samples; give it to `glr-dist evaluate`")
     indices = selection.of(data)
     folder = Storage.at(out)
@@ -217,11 +217,11 @@ def _about(data: DataSource, selection: Selection, count: int, stored: bool) -> 
 
 
 def _request(
-    surrogate: Subject, data: DataSource, attack: AttackConfig, selection: Selection, seed: int, count: int
+    surrogate: Subject, data: DataSource, attack: Attack, selection: Selection, seed: int, count: int
 ) -> dict[str, Any]:
     """What defines a set of samples."""
     return {
-        "attack": asdict(attack),
+        "attack": {"name": attack.name, "epsilon": attack.epsilon, **attack.settings()},
         "norm": "L-infinity",
         "eps": attack.epsilon,
         "surrogate": surrogate.about,

@@ -16,14 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glr_dist.attacks.attack import run_attack
-from glr_dist.attacks.config import AttackConfig
-from glr_dist.attacks.exact.network import threshold_network
-from glr_dist.attacks.exact.search import verify
+from glr_dist.attacks.attack import Attack
 from glr_dist.corruptions.corruption import SEVERITIES, corrupt
 from glr_dist.data.source import DataSource
 from glr_dist.robustness.findings import Mask
-from glr_dist.robustness.generation import Order, attack_text
+from glr_dist.robustness.generation import Order
 from glr_dist.robustness.sample_set import AdversarialBatch, SampleSet
 from glr_dist.robustness.selection import Chunk, Indices, chunk_seed, rows_at
 from glr_dist.robustness.subjects import Subject, logits_of, predict
@@ -46,7 +43,7 @@ class Direct:
     """An attack on one network itself, by its number."""
 
     subject: int
-    attack: AttackConfig
+    attack: Attack
 
 
 @dataclass(frozen=True)
@@ -129,9 +126,7 @@ class Examiner:
             answer = self._attacked(chunk, batch)
         else:
             x, labels = rows_at(self.data, self.split, chunk.indices)
-            if isinstance(line, Direct) and line.attack.name == "exact":
-                answer = self._exact(line, chunk, x, labels)
-            elif isinstance(line, Direct):
+            if isinstance(line, Direct):
                 answer = self._direct(line, chunk, x, labels)
             elif isinstance(line, Corrupted):
                 answer = self._corrupted(line, chunk, x, labels)
@@ -166,33 +161,18 @@ class Examiner:
 
     def _direct(self, line: Direct, chunk: Chunk, x: Tensor, labels: Tensor) -> Answer:
         subject = self.subjects[line.subject]
-        attack_seed, noise_seed = chunk_seed(self.seed, attack_text(line.attack), chunk).spawn(2)
-        passes = min(self.votes, 1) if line.attack.name == "eot-pgd" else self.votes  # it takes the mean itself
+        attack_seed, noise_seed = chunk_seed(self.seed, line.attack.seed_text(), chunk).spawn(2)
+        passes = min(self.votes, 1) if line.attack.noise == "single" else self.votes
         logits = logits_of(subject, votes=passes, seed=noise_seed)
-        attacked = run_attack(line.attack, logits, x, labels, attack_seed)
+        attacked = line.attack.run(logits, x, labels, attack_seed)
         classes = self._predict(subject, attacked.x, chunk)[None]
-        return replace(
-            self._told(classes, labels),
+        return Answer(
+            classes=classes,
+            right=classes == labels.numpy() if attacked.safe is None else attacked.safe.numpy()[None],
+            undecided=None if attacked.undecided is None else attacked.undecided.numpy(),
             without_gradient=attacked.without_gradient,
             queries=attacked.queries,
             seen=self._seen(attacked.x, chunk),
-        )
-
-    def _exact(self, line: Direct, chunk: Chunk, x: Tensor, labels: Tensor) -> Answer:
-        subject, attack = self.subjects[line.subject], line.attack
-        network = threshold_network(subject.model)
-        attacked = x.clone()
-        status = []
-        for row, label in enumerate(labels.tolist()):
-            verdict = verify(network, x[row].numpy(), label, attack.epsilon, seconds=attack.seconds)
-            status.append(verdict.status)
-            if verdict.adversary is not None:
-                attacked[row] = torch.from_numpy(verdict.adversary.copy())
-        return Answer(
-            classes=self._predict(subject, attacked, chunk)[None],
-            right=np.array([[state == "robust" for state in status]]),
-            undecided=np.array([state == "undecided" for state in status]),
-            seen=self._seen(attacked, chunk),
         )
 
     def _corrupted(self, line: Corrupted, chunk: Chunk, x: Tensor, labels: Tensor) -> Answer:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.attack import Attack
 
 Mask = NDArray[np.bool_]
 
@@ -75,7 +75,7 @@ class AttackOutcome:
     """
 
     model: int
-    attack: AttackConfig
+    attack: Attack
     knowledge: str
     surrogate: int | None = None
     library: str

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from glr_dist import __version__
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.attack import Attack
 from glr_dist.corruptions.corruption import SEVERITIES
 from glr_dist.robustness.examination import Answer, Clean, Corrupted, Direct, Examiner, Job, Line, Stored
 from glr_dist.robustness.findings import AttackOutcome, CorruptionOutcome, Findings, ModelCard, Specimens
@@ -25,11 +23,6 @@ from glr_dist.robustness.subjects import Subject
 from glr_dist.seeds import Purpose, permutation
 
 _SHOWN = 8  # samples to look at, of each attack
-_LIBRARIES = {
-    "hopskipjump": "adversarial-robustness-toolbox",
-    "square": "adversarial-robustness-toolbox",
-    "exact": "scipy",  # its mixed-integer solver
-}
 
 
 def shown_samples(count: int, seed: int) -> Indices:
@@ -121,9 +114,7 @@ class _Views:
         ]
 
 
-def _origin(
-    line: Line, examiner: Examiner, surrogates: Sequence[Subject]
-) -> tuple[AttackConfig, dict[str, Any] | None]:
+def _origin(line: Line, examiner: Examiner, surrogates: Sequence[Subject]) -> tuple[Attack, dict[str, Any] | None]:
     """An attack, and who the surrogate was if there was one."""
     if isinstance(line, Order):
         return line.attack, surrogates[line.surrogate].about
@@ -167,14 +158,14 @@ def _attack_outcomes(
     models = [line.subject] if isinstance(line, Direct) else range(len(examiner.subjects))
     for model, right in zip(models, answer.right, strict=True):
         subject = examiner.subjects[model]
-        knowledge = _knowledge(attack, _of_another(about, subject))
+        another = _of_another(about, subject)
+        knowledge = attack.knows(of_another=another)
         yield AttackOutcome(
             model=model,
-            # signs that were chosen on another network are one draw for this one
-            attack=replace(attack, draws=1) if knowledge == "none" and _of_another(about, subject) else attack,
+            attack=attack.seen_by_another() if another else attack,
             knowledge=knowledge,
             surrogate=number[about["sha256"]] if about is not None and knowledge == "transfer" else None,
-            library=_library(attack),
+            library=attack.library,
             right=right,
             undecided=answer.undecided,
             without_gradient=answer.without_gradient,
@@ -198,8 +189,8 @@ def _surrogate_outcomes(
     yield AttackOutcome(
         model=number[about["sha256"]],
         attack=attack,
-        knowledge=_knowledge(attack, of_another=False),
-        library=_library(attack),
+        knowledge=attack.knows(of_another=False),
+        library=attack.library,
         right=answer.after == labels,
         without_gradient=answer.without_gradient,
         queries=answer.queries,
@@ -217,21 +208,6 @@ def _corruption_outcomes(line: Corrupted, answer: Answer) -> Iterator[Corruption
 def _of_another(about: Mapping[str, Any] | None, subject: Subject) -> bool:
     """Whether samples were made on a surrogate that is not the network under test itself."""
     return about is not None and about["sha256"] != subject.sha256
-
-
-def _knowledge(attack: AttackConfig, of_another: bool) -> str:
-    """What an attack used of the network under test."""
-    if of_another and attack.knowledge != "none":
-        return "transfer"
-    return "white-box" if attack.knowledge == "gradient" else attack.knowledge
-
-
-def _library(attack: AttackConfig) -> str:
-    ours = f"glr_dist {__version__}"
-    if attack.name not in _LIBRARIES:
-        return ours
-    theirs = f"{_LIBRARIES[attack.name]} {metadata.version(_LIBRARIES[attack.name])}"
-    return theirs if attack.name != "exact" else f"{ours}, {theirs}"
 
 
 def _joined(parts: Sequence[Answer]) -> Answer:

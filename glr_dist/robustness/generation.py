@@ -5,15 +5,12 @@ The actors are in `glr_dist.robustness.actors`; everything here also works witho
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glr_dist.attacks.attack import run_attack
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.attack import Attack
 from glr_dist.data.source import DataSource
 from glr_dist.robustness.sample_set import AdversarialBatch, write_file
 from glr_dist.robustness.selection import Chunk, chunk_seed, rows_at
@@ -31,7 +28,7 @@ class Order:
     """
 
     surrogate: int
-    attack: AttackConfig
+    attack: Attack
 
 
 class Generator:
@@ -48,9 +45,7 @@ class Generator:
         started = time.perf_counter()
         x, labels = rows_at(self._data, self._split, chunk.indices)
         surrogate = self._surrogates[order.surrogate]
-        attacked = run_attack(
-            order.attack, surrogate.model, x, labels, chunk_seed(self._seed, attack_text(order.attack), chunk)
-        )
+        attacked = order.attack.run(surrogate.model, x, labels, chunk_seed(self._seed, order.attack.seed_text(), chunk))
         before, after = (
             predict(surrogate, images, votes=0, seed=self._seed, indices=chunk.indices) for images in (x, attacked.x)
         )
@@ -105,8 +100,3 @@ class Writer:
             without_gradient=batch.without_gradient,
             queries=batch.queries * len(right),
         )
-
-
-def attack_text(attack: AttackConfig) -> str:
-    """All that makes an attack another one, for its seeds."""
-    return json.dumps(dataclasses.asdict(attack), sort_keys=True)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from torch import Tensor
 
+from glr_dist.core.config import NoiseConfig
 from glr_dist.core.losses import LOSSES
-from glr_dist.core.noise import GeneratorSource
-from glr_dist.core.prediction import EVALUATION_BATCH, clean_accuracy, voted_accuracy
+from glr_dist.core.prediction import EVALUATION_BATCH, VOTE_BATCH, Voter, clean_accuracy, voted_accuracy
 from glr_dist.core.sites import find_sites
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import check_split
 from glr_dist.errors import UserError
+from glr_dist.robustness.subjects import refuse_votes
 from glr_dist.runs.network import checkpoint_data, checkpoint_model, note_other_content, run_config
 from glr_dist.store.checkpoint import load_checkpoint
 
@@ -58,6 +59,7 @@ def evaluate(
     data_root: str | None = None,
     split: str = "test",
     votes: int = 0,
+    seed: int = 0,
     trust_model: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
@@ -69,15 +71,18 @@ def evaluate(
         data_root: the data's folder; None: the run's.
         split: test, validation or train.
         votes: noisy passes per example, with the noise of the training at all sites at once; 0: none.
+        seed: of that noise.
         trust_model: whether code that the checkpoint names (``model.factory``) may be imported.
         say: told in a line what the reader of the result should know.
 
     Raises:
-        UserError: when there is no sound checkpoint or no such data, or they don't go together.
+        UserError: when there is no sound checkpoint or no such data, they don't go together, or there are no votes.
     """
     check_split(split)
     loaded = load_checkpoint(checkpoint)
     meta = loaded.meta
+    if votes:
+        refuse_votes(meta["method"], loaded.place)
     config = run_config(loaded)
     data = checkpoint_data(loaded, config, dataset, data_root)
     if not data.count(split):
@@ -109,6 +114,6 @@ def evaluate(
         if not votes:
             return result
         sites = find_sites(model, data.shape, meta["estimator"]["sites"])
-        source = GeneratorSource(meta["noise"]["family"])
-        noisy = voted_accuracy(model, sites, source, meta["noise"]["scale"], votes, loss, batches(), meta["seed"])
+        voter = Voter(model=model, sites=sites, noise=NoiseConfig(**meta["noise"]))
+        noisy = voted_accuracy(voter, votes, loss, data.batches(split, VOTE_BATCH), seed)
     return dataclasses.replace(result, votes=votes, noisy_accuracy=noisy.accuracy, noisy_loss=noisy.loss)

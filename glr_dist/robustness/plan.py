@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from glr_dist.attacks.config import AttackConfig
-from glr_dist.attacks.exact.network import threshold_network
+from glr_dist.attacks.attack import Attack
 from glr_dist.attacks.input_gradient import input_gradient
 from glr_dist.corruptions.corruption import known_corruption
 from glr_dist.data.source import DataSource
@@ -13,7 +12,7 @@ from glr_dist.errors import UserError
 from glr_dist.robustness.examination import Clean, Corrupted, Direct, Job, Line, Stored
 from glr_dist.robustness.generation import Order
 from glr_dist.robustness.sample_set import SampleSet
-from glr_dist.robustness.selection import CHUNK, EXACT_CHUNK, Indices, chunks, rows_at
+from glr_dist.robustness.selection import CHUNK, Indices, chunks, rows_at
 from glr_dist.robustness.subjects import Subject, refuse_votes
 
 _PROBE = 10  # samples
@@ -21,7 +20,7 @@ _PROBE = 10  # samples
 
 def plan_lines(
     subjects: Sequence[Subject],
-    attacks: Sequence[AttackConfig],
+    attacks: Sequence[Attack],
     surrogates: Sequence[Subject],
     sets: Sequence[SampleSet],
     corruptions: Sequence[str],
@@ -41,12 +40,12 @@ def plan_lines(
         UserError: when ``exact`` can decide none.
     """
     lines: list[Line] = [Clean()]
-    decidable = _decidable(subjects, say) if any(attack.name == "exact" for attack in attacks) else []
+    decidable = _decidable(subjects, say) if any(attack.spares for attack in attacks) else []
     for attack in attacks:
         if attack.knowledge == "gradient" and surrogates:
             lines += [Order(number, attack) for number in range(len(surrogates))]
         else:
-            able = decidable if attack.name == "exact" else range(len(subjects))
+            able = decidable if attack.spares else range(len(subjects))
             lines += [Direct(number, attack) for number in able]
     lines += [Stored(number) for number in range(len(sets))]
     lines += [Corrupted(name) for name in corruptions]
@@ -57,15 +56,14 @@ def jobs_of(lines: Sequence[Line], indices: Indices) -> Iterator[Job]:
     """All lines, chunk by chunk."""
     number = 0
     for line in lines:
-        slow = isinstance(line, Direct) and line.attack.name == "exact"
-        for chunk in chunks(indices, EXACT_CHUNK if slow else CHUNK):
+        for chunk in chunks(indices, line.attack.chunk if isinstance(line, Direct) else CHUNK):
             yield Job(number, line, chunk)
             number += 1
 
 
 def refuse_unfit(
     subjects: Sequence[Subject],
-    attacks: Sequence[AttackConfig],
+    attacks: Sequence[Attack],
     surrogates: Sequence[Subject],
     corruptions: Sequence[str],
     votes: int,
@@ -79,18 +77,18 @@ def refuse_unfit(
         raise UserError("CHECKPOINT: give at least one")
     for attack in attacks:
         attack.check()
-        if attack.name == "eot-pgd" and not votes:
-            raise UserError("--attack eot-pgd: is for predictions with noise; give --votes, or take bpda-pgd")
-        if attack.name == "exact" and votes:
-            raise UserError("--attack exact: is for predictions without noise; leave --votes out")
+        if attack.noise == "single" and not votes:
+            raise UserError(f"--attack {attack.name}: is for predictions with noise; give --votes")
+        if attack.noise == "none" and votes:
+            raise UserError(f"--attack {attack.name}: is for predictions without noise; leave --votes out")
     if surrogates and not any(attack.knowledge == "gradient" for attack in attacks):
         raise UserError("--surrogate: is for attacks that follow its gradient; give --attack fgsm or --attack pgd")
     for name in corruptions:
         known_corruption(name)
     if votes < 0:
         raise UserError(f"--votes {votes}: must be 0 or more")
-    if votes:
-        refuse_votes(subjects)
+    for subject in subjects if votes else ():
+        refuse_votes(subject.method, subject.checkpoint)
 
 
 def refuse_without_gradient(networks: Sequence[Subject], data: DataSource, split: str, indices: Indices) -> None:
@@ -112,6 +110,8 @@ def _decidable(subjects: Sequence[Subject], say: Callable[[str], None]) -> list[
     able, reasons = [], []
     for number, subject in enumerate(subjects):
         try:
+            from glr_dist.attacks.exact.network import threshold_network
+
             threshold_network(subject.model)
             able.append(number)
         except UserError as error:

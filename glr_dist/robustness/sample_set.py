@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.attack import Attack, named_attack
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.robustness.findings import ModelCard
@@ -79,7 +79,7 @@ class SampleSet:
     starts: tuple[int, ...]
 
     @property
-    def attack(self) -> AttackConfig:
+    def attack(self) -> Attack:
         """The attack that made it."""
         return _attack(self.meta)
 
@@ -187,7 +187,7 @@ def _meta(folder: Storage) -> dict[str, Any]:
         raise UserError(f"--samples {folder}: {META} is damaged; make the set again") from error
     try:
         assert meta["format"] == FORMAT
-        _attack(meta).check()
+        _attack(meta)
         ModelCard(**meta["surrogate"], votes=0, right=np.empty(0, bool))
         assert all({"name", "sha256"} <= set(file) and _FILE.fullmatch(file["name"]) for file in meta["files"])
         assert {"name", "split", "fingerprint", "rows"} <= set(meta["data"]) and meta["shape"]
@@ -199,8 +199,11 @@ def _meta(folder: Storage) -> dict[str, Any]:
     return dict(meta)
 
 
-def _attack(meta: Mapping[str, Any]) -> AttackConfig:
-    return AttackConfig(**{**meta["attack"], "slopes": tuple(meta["attack"]["slopes"])})
+def _attack(meta: Mapping[str, Any]) -> Attack:
+    about: dict[str, Any] = dict(meta["attack"])
+    name, epsilon = about.pop("name"), about.pop("epsilon")
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in about.items()}
+    return named_attack(name, epsilon, **settings)
 
 
 def _refuse_other_data(folder: Storage, meta: Mapping[str, Any], data: DataSource, split: str) -> None:

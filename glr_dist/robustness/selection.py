@@ -22,8 +22,6 @@ from glr_dist.errors import UserError
 from glr_dist.seeds import Purpose, permutation, seed_of
 
 CHUNK = 100  # samples
-EXACT_CHUNK = 10  # where a sample may take a minute
-
 
 Indices = NDArray[np.int64]
 

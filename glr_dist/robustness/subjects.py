@@ -1,10 +1,6 @@
 """The networks of an evaluation, under test or as surrogates: who they are, and how they tell the class of an image.
 
-A network that votes predicts by the mean probability of V noisy passes, with the noise of its training at all sites at once.
-The noise of a prediction is drawn from (seed, the sample's index), so that the same sample always gets the same answer,
-whoever asks and in whatever batch.
-
-B samples, V votes, C classes.
+B samples, C classes.
 """
 
 from __future__ import annotations
@@ -24,8 +20,7 @@ from torch import Tensor, nn
 
 from glr_dist.attacks.ball import Logits
 from glr_dist.core.config import NoiseConfig
-from glr_dist.core.noise import GeneratorSource
-from glr_dist.core.passes import noisy_logits, split_noise
+from glr_dist.core.prediction import Voter, mean_probability
 from glr_dist.core.sites import Site, find_sites
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
@@ -34,8 +29,6 @@ from glr_dist.models.config import ModelConfig
 from glr_dist.robustness.findings import Identity, Mask, ModelCard
 from glr_dist.runs.network import checkpoint_model, note_other_content, refuse_misfit, run_config
 from glr_dist.store.checkpoint import Checkpoint, load_checkpoint
-
-_VOTE_KEY = 0x766F7465  # sets a prediction's noise apart from all else of the same seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +50,12 @@ class Subject(Identity):
         """All that a ModelCard says but what was measured, as JSON values."""
         who = {each.name: getattr(self, each.name) for each in dataclasses.fields(Identity)}
         return who | {"noise": f"{self.noise.family} {self.noise.scale:g}" if self.noise else ""}
+
+    @property
+    def voter(self) -> Voter:
+        """As one that predicts by votes; `refuse_votes` says whether it may."""
+        assert self.noise is not None
+        return Voter(model=self.model, sites=self.sites, noise=self.noise)
 
     def card(self, right: Mask, votes: int = 0) -> ModelCard:
         """Who it is, with the samples [n] that it gets right when nobody attacks."""
@@ -91,7 +90,7 @@ def open_subject(
     described = meta["model"]
     activation = described["activation"] if described["kind"] != "factory" else "own"
     architecture = _architecture(ModelConfig(**described), meta["shape"], len(meta["classes"]))
-    noise = NoiseConfig(**meta["noise"]) if named_method(meta["method"]).noises != "nothing" else None
+    noises = named_method(meta["method"]).noises
     return Subject(
         name=name or f"{meta['method']} {activation} {meta['loss']} {architecture}",
         checkpoint=checkpoint.place,
@@ -101,9 +100,9 @@ def open_subject(
         activation=activation,
         architecture=architecture,
         seed=meta["seed"],
-        noise=noise,
+        noise=NoiseConfig(**meta["noise"]) if noises != "nothing" else None,
         model=model,
-        sites=tuple(find_sites(model, data.shape, meta["estimator"]["sites"])) if noise else (),
+        sites=tuple(find_sites(model, data.shape, meta["estimator"]["sites"])) if noises == "neurons" else (),
     )
 
 
@@ -154,16 +153,14 @@ def predict(subject: Subject, x: Tensor, *, votes: int, seed: int, indices: NDAr
     Returns:
         [B]; of equal logits the first.
     """
-    if not votes:
-        with torch.no_grad():
-            classes: NDArray[np.int64] = subject.model(x).argmax(-1).numpy()
-            return classes
-    assert subject.noise is not None
-    keys = [np.random.SeedSequence(seed, spawn_key=(_VOTE_KEY, int(index))) for index in indices]
-    values = torch.stack([_standard_noise(subject, key, votes, 1)[:, 0] for key in keys], dim=1)
     with torch.no_grad():
-        voted: NDArray[np.int64] = _vote(subject, x, values).argmax(-1).numpy()
-    return voted
+        if votes:
+            voter = subject.voter
+            logits = mean_probability(voter.passes(x, voter.noise_of(indices, votes, seed)))
+        else:
+            logits = subject.model(x)
+    classes: NDArray[np.int64] = logits.argmax(-1).numpy()
+    return classes
 
 
 def logits_of(subject: Subject, *, votes: int, seed: np.random.SeedSequence) -> Logits:
@@ -176,41 +173,28 @@ def logits_of(subject: Subject, *, votes: int, seed: np.random.SeedSequence) -> 
     """
     if not votes:
         return subject.model
-    assert subject.noise is not None
+    voter = subject.voter
 
     def noisy(x: Tensor) -> Tensor:
-        return _vote(subject, x, _standard_noise(subject, seed.spawn(1)[0], votes, len(x)))
+        return mean_probability(voter.passes(x, voter.fresh_noise(seed.spawn(1)[0], votes, len(x))))
 
     return noisy
 
 
-def refuse_votes(subjects: Sequence[Subject]) -> None:
-    """Refuse votes of networks that were trained without noise.
+def refuse_votes(method: str, place: str) -> None:
+    """Refuse votes of a network that was trained without noise in its neurons.
+
+    Args:
+        method: how it was trained.
+        place: its checkpoint.
 
     Raises:
-        UserError: naming the first.
+        UserError: naming both.
     """
-    for subject in subjects:
-        if subject.noise is None:
-            raise UserError(f"--votes: {subject.checkpoint} was trained without noise ({subject.method}); leave it out")
-
-
-def _vote(subject: Subject, x: Tensor, values: Tensor) -> Tensor:
-    """The logarithm of the mean probability over noisy passes, [B, C]; values: [V, B, noise of all sites]."""
-    assert subject.noise is not None
-    votes = len(values)
-    by_site = values.split([site.size for site in subject.sites], dim=-1)
-    flat = torch.cat([part.flatten() for part in by_site])
-    noise = split_noise(flat, votes, len(x), subject.sites, range(len(subject.sites)))
-    logits = noisy_logits(subject.model, subject.sites, noise, subject.noise.scale, x)
-    return logits.log_softmax(-1).logsumexp(0) - float(np.log(votes))
-
-
-def _standard_noise(subject: Subject, seed: np.random.SeedSequence, votes: int, rows: int) -> Tensor:
-    """Of all sites: [V, B, noise of all sites]."""
-    assert subject.noise is not None
-    size = sum(site.size for site in subject.sites)
-    return GeneratorSource(subject.noise.family).values(seed, votes * rows * size).view(votes, rows, size)
+    noises = named_method(method).noises
+    if noises != "neurons":
+        what = "without noise" if noises == "nothing" else f"with noise in its {noises}, and votes draw it in neurons"
+        raise UserError(f"--votes: {place} was trained {what} ({method}); leave it out")
 
 
 def _architecture(config: ModelConfig, shape: Sequence[int], classes: int) -> str:

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from planted import PIXELS, SIGNS, grey, planted_threshold
 from torch import Tensor, nn
 
-from glr_dist.attacks.ascent import bpda_pgd, eot_pgd
-from glr_dist.attacks.attack import check_images, fgsm, fooled, pgd, random_signs, run_attack
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.ascent import fgsm, pgd
+from glr_dist.attacks.attack import named_attack
+from glr_dist.attacks.ball import check_images, fooled
+from glr_dist.attacks.random_signs import RandomSigns
+from glr_dist.attacks.stand_in import BpdaPgd, EotPgd
 from glr_dist.core.activations import heaviside
 from glr_dist.errors import UserError
 from glr_dist.models.networks import MLP, ConvNet
@@ -91,7 +93,7 @@ def test_size_zero_returns_the_input_bit_for_bit(name: str) -> None:
     x, labels = images()
     x[0, 0, 0, 0] = -0.0
     net = network("heaviside" if "bpda" in name else "relu")
-    made = run_attack(AttackConfig(name=name, epsilon=0.0, **ATTACKS[name]), net, x, labels, SEED).x
+    made = named_attack(name, epsilon=0.0, **ATTACKS[name]).run(net, x, labels, SEED).x
     assert np.array_equal(made.numpy().view(np.uint32), x.numpy().view(np.uint32))
     assert made.data_ptr() != x.data_ptr()
 
@@ -103,8 +105,8 @@ def test_all_stay_in_the_ball_and_in_range(name: str, epsilon: float, seed: int,
     x, labels = images(4)
     x = x * 1e-4 if dark else x
     clean = x.clone()
-    config = AttackConfig(name=name, epsilon=epsilon, **ATTACKS[name])
-    made = run_attack(config, network("relu"), x, labels, np.random.SeedSequence(seed)).x
+    config = named_attack(name, epsilon=epsilon, **ATTACKS[name])
+    made = config.run(network("relu"), x, labels, np.random.SeedSequence(seed)).x
     assert made.dtype == torch.float32
     assert made.shape == x.shape
     assert made.min() >= 0.0
@@ -118,11 +120,11 @@ def test_an_attack_is_a_function_of_its_seed(name: str) -> None:
     x, labels = images()
     net = network("sigmoid")
     seed = np.random.SeedSequence(4, spawn_key=(9,))
-    config = AttackConfig(name=name, epsilon=0.02, step_size=0.003, **ATTACKS[name])
-    first, second = (run_attack(config, net, x, labels, seed) for _ in range(2))
+    config = named_attack(name, epsilon=0.02, step_size=0.003, **ATTACKS[name])
+    first, second = (config.run(net, x, labels, seed) for _ in range(2))
     assert torch.equal(first.x, second.x)
     assert first.queries == second.queries
-    other = run_attack(config, net, x, labels, np.random.SeedSequence(4, spawn_key=(10,)))
+    other = config.run(net, x, labels, np.random.SeedSequence(4, spawn_key=(10,)))
     assert torch.equal(first.x, other.x) == (name == "fgsm")
 
 
@@ -136,10 +138,10 @@ def test_queries_are_the_forward_passes() -> None:
         passes.append(len(z))
         return net(z)
 
-    pgd_config = AttackConfig(name="pgd", epsilon=1e-6, steps=7, restarts=1)
-    assert run_attack(pgd_config, net, x, labels, SEED).queries == 2 + 7  # twice at x: for the report, and to refuse
-    signs = AttackConfig(name="random-signs", epsilon=1e-6, draws=120)
-    assert run_attack(signs, counting, x, right, SEED).queries == 120
+    pgd_config = named_attack("pgd", epsilon=1e-6, steps=7, restarts=1)
+    assert pgd_config.run(net, x, labels, SEED).queries == 7
+    signs = named_attack("random-signs", epsilon=1e-6, draws=120)
+    assert signs.run(counting, x, right, SEED).queries == 120
     assert sum(passes) == 120 * len(x)
     assert max(passes) <= 50 * len(x)  # in rounds: memory
 
@@ -149,7 +151,7 @@ def test_samples_without_a_gradient_are_counted() -> None:
     labels = torch.tensor([0, 1, 0, 0])
     weight = torch.zeros(64, 3)
     weight[:, 0] = 100.0
-    found = run_attack(AttackConfig(name="fgsm", epsilon=0.1), lambda z: z.flatten(1) @ weight, x, labels, SEED)
+    found = named_attack("fgsm", epsilon=0.1).run(lambda z: z.flatten(1) @ weight, x, labels, SEED)
     assert found.without_gradient == 3  # cross-entropy is 0 in float32 for class 0
     assert torch.equal(found.x[0], x[0])
 
@@ -157,9 +159,9 @@ def test_samples_without_a_gradient_are_counted() -> None:
 def test_random_signs_depend_on_the_sample_alone() -> None:
     net, (x, labels) = network("sigmoid"), images()
     labels = net(x).argmax(1)
-    together = random_signs(net, x, labels, 0.15, draws=130, seed=SEED)
+    together = RandomSigns(epsilon=0.15, draws=130).run(net, x, labels, SEED).x
     order = torch.tensor([7, 2, 11, 0])
-    apart = random_signs(net, x[order], labels[order], 0.15, draws=130, seed=SEED)
+    apart = RandomSigns(epsilon=0.15, draws=130).run(net, x[order], labels[order], SEED).x
     hits = fooled(net, together, labels)
     assert hits.any()
     assert not hits.all()
@@ -170,7 +172,7 @@ def test_random_signs_depend_on_the_sample_alone() -> None:
 
 def test_random_signs_are_fair() -> None:
     x, labels = grey(3)
-    made = random_signs(planted_threshold(0.5), x, labels, 0.1, draws=1, seed=SEED) > x
+    made = RandomSigns(epsilon=0.1, draws=1).run(planted_threshold(0.5), x, labels, SEED).x > x
     assert abs(int(made.sum()) - 96) < 35  # binomial(192, 1/2): 5 standard deviations
 
 
@@ -180,14 +182,16 @@ def test_random_signs_keep_the_first_draw_that_fools() -> None:
     def net(z: Tensor) -> Tensor:  # class 1 where the first two pixels both rise: one draw in four
         return torch.stack([torch.full((len(z),), 0.5), ((z[:, 0] > 0.5) & (z[:, 1] > 0.5)).float()], 1)
 
-    hits = [fooled(net, random_signs(net, x, labels, 0.2, draws=n, seed=SEED), labels).item() for n in range(1, 30)]
+    hits = [
+        fooled(net, RandomSigns(epsilon=0.2, draws=n).run(net, x, labels, SEED).x, labels).item() for n in range(1, 30)
+    ]
     first = hits.index(True)
     assert hits == [False] * first + [True] * (29 - first)
 
 
 def bpda(net: nn.Module, x: Tensor, labels: Tensor, epsilon: float) -> Tensor:
-    rng = np.random.default_rng(0)
-    return bpda_pgd(net, x, labels, epsilon, slopes=(1.0,), steps=40, step_size=epsilon / 10, restarts=3, rng=rng)
+    attack = BpdaPgd(epsilon=epsilon, slopes=(1.0,), step_size=epsilon / 10)
+    return attack.run(net, x, labels, SEED).x
 
 
 def test_bpda_finds_the_adversary_that_fgsm_cannot_see() -> None:
@@ -196,8 +200,8 @@ def test_bpda_finds_the_adversary_that_fgsm_cannot_see() -> None:
     with pytest.raises(UserError, match="no gradient"):
         fgsm(net, x, labels, 0.1)
     with pytest.raises(UserError, match="no gradient"):
-        run_attack(AttackConfig(name="pgd", epsilon=0.1), net, x, labels, SEED)
-    assert not fooled(net, random_signs(net, x, labels, 0.1, draws=200, seed=SEED), labels).any()
+        named_attack("pgd", epsilon=0.1).run(net, x, labels, SEED)
+    assert not fooled(net, RandomSigns(epsilon=0.1, draws=200).run(net, x, labels, SEED).x, labels).any()
     made = bpda(net, x, labels, 0.1)
     assert fooled(net, made, labels).all()
     assert ((made - x) * SIGNS).sum(1).min() > 0.05 * PIXELS
@@ -210,12 +214,12 @@ def test_of_several_slopes_the_one_with_a_gradient_does_it() -> None:
     with torch.no_grad():  # the same function, but slopes of 1 and more are all zero in float32
         net[0].weight.mul_(1000.0)
         net[0].bias.mul_(1000.0)
-    config = AttackConfig(name="bpda-pgd", epsilon=0.1, slopes=(10.0, 0.001), steps=20)
-    found = run_attack(config, net, x, labels, SEED)
+    config = named_attack("bpda-pgd", epsilon=0.1, slopes=(10.0, 0.001), steps=20)
+    found = config.run(net, x, labels, SEED)
     assert fooled(net, found.x, labels).all()
     assert found.without_gradient == 0
     with pytest.raises(UserError, match=r"with slopes \[10\.0\].*--attack square"):
-        run_attack(AttackConfig(name="bpda-pgd", epsilon=0.1, slopes=(10.0,)), net, x, labels, SEED)
+        named_attack("bpda-pgd", epsilon=0.1, slopes=(10.0,)).run(net, x, labels, SEED)
 
 
 def test_a_stand_in_does_not_help_a_foreign_step() -> None:
@@ -245,10 +249,12 @@ class Noisy:
 
 def test_eot_breaks_a_network_whose_noise_stays_on() -> None:
     x, labels = grey(5)
-    rng = np.random.default_rng(0)
     net = Noisy()
-    made = eot_pgd(net, x, labels, 0.1, draws=8, slopes=(1.0,), steps=20, step_size=0.02, restarts=1, rng=rng)
+    attack = EotPgd(epsilon=0.1, draws=8, slopes=(1.0,), steps=20, step_size=0.02, restarts=1)
+    found = attack.run(net, x, labels, SEED)
+    made = found.x
     assert net.calls == 1 + 20 * 8  # one run: to refuse, then each step's draws
+    assert found.queries == 20 * 8  # of which the look at the clean samples is none of the attack's
     wrong = torch.stack([fooled(Noisy(), z[None].repeat(400, 1), labels[:1].repeat(400)).float().mean() for z in made])
     clean = fooled(Noisy(), x[:1].repeat(400, 1), labels[:1].repeat(400)).float().mean()
     # P(bit) = Phi((0.1 * 64 - 3) / 2) = 0.955 at the best point, Phi(-1.5) = 0.067 at grey
@@ -285,8 +291,8 @@ def test_attacks_run_in_evaluation_mode_and_give_the_flags_back() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Dropout(0.9), nn.Linear(8, 10)).train()
     x, labels = images()
     for name in ATTACKS:
-        config = AttackConfig(name=name, epsilon=0.1, **ATTACKS[name])
-        first, second = (run_attack(config, net, x, labels, SEED).x for _ in range(2))
+        config = named_attack(name, epsilon=0.1, **ATTACKS[name])
+        first, second = (config.run(net, x, labels, SEED).x for _ in range(2))
         assert torch.equal(first, second)
         assert all(module.training for module in net.modules())
         assert all(p.grad is None and p.requires_grad for p in net.parameters())
@@ -321,7 +327,7 @@ def test_labels_of_another_kind_are_refused() -> None:
     x, labels = images(2)
     for wrong in (labels.int(), labels[:1], labels.float()):
         with pytest.raises(UserError, match=r"labels: .* must be int64 \[2\]"):
-            run_attack(AttackConfig(name="fgsm", epsilon=0.1), network("relu"), x, wrong, SEED)
+            named_attack("fgsm", epsilon=0.1).run(network("relu"), x, wrong, SEED)
 
 
 def test_pgd_moves_a_random_part_of_the_inputs_after_its_first_step() -> None:
@@ -350,3 +356,51 @@ def test_pgd_moves_a_random_part_of_the_inputs_after_its_first_step() -> None:
         moves = ((end - start) * weight / 0.01)[inner].round()
         assert set(moves.tolist()) <= {1.0, 2.0, 3.0}  # all move first, then each step moves a part
         assert float(moves.mean()) == pytest.approx(1 + 2 * part, abs=4 * (2 * part * (1 - part) / 3000) ** 0.5 + 1e-6)
+
+
+def test_settings_are_told_in_words() -> None:
+    assert named_attack("pgd", epsilon=0.1).words == "40 steps, 1 restart"
+    attack = named_attack("eot-pgd", epsilon=0.1, steps=10, step_size=0.01, restarts=3, slopes=(1.0, 2.5), draws=8)
+    assert attack.words == "10 steps of 0.01, 3 restarts, slopes 1, 2.5, 8 draws"
+    assert named_attack("fgsm", epsilon=0.1).words == ""
+    assert named_attack("random-signs", epsilon=0.1).words == "1000 draws"
+    assert named_attack("random-signs", epsilon=0.1, draws=1).words == "1 draw"
+    assert named_attack("eot-pgd", epsilon=0.1).words.endswith("16 draws")
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "told"),
+    [
+        ("fgms", {}, "--attack 'fgms': unknown; did you mean 'fgsm'"),
+        ("fgsm", {"epsilon": -0.1}, "--epsilon -0.1: must be a finite number"),
+        ("fgsm", {"epsilon": math.nan}, "--epsilon nan"),
+        ("pgd", {"steps": 0}, "--steps 0: must be at least 1"),
+        ("bpda-pgd", {"restarts": 0}, "--restarts 0: must be at least 1"),
+        ("eot-pgd", {"step_size": math.inf}, "--step-size inf: must be a finite number"),
+        ("eot-pgd", {"draws": 0}, "--draws 0: must be at least 1"),
+        ("eot-pgd", {"slopes": ()}, r"slopes \[\]: give one or more"),
+        ("bpda-pgd", {"slopes": (1.0, 0.0)}, "give one or more numbers above 0"),
+        ("random-signs", {"draws": 0}, "--draws 0: must be at least 1"),
+        ("square", {"queries": 0}, "--queries 0: must be at least 1"),
+        ("exact", {"seconds": -1.0}, "--seconds-per-sample -1.0: must be a finite number"),
+        ("pgd", {"stesp": 3}, "stesp: no attack has such a setting"),
+    ],
+)
+def test_settings_out_of_range_are_refused_in_one_line(name: str, settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError, match=told) as caught:
+        named_attack(name, **{"epsilon": 0.1, **settings})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_stand_in_starts_three_times_for_each_slope_wherever_it_is_made() -> None:
+    assert BpdaPgd(epsilon=0.1).restarts == named_attack("bpda-pgd", 0.1).restarts == 3
+
+
+def test_seeds_hang_on_the_text_that_they_always_had() -> None:
+    """That of one class with all settings of all attacks, those of others in the same command among them."""
+    assert named_attack("random-signs", 0.05, queries=200).seed_text() == (
+        '{"draws": 0, "epsilon": 0.05, "name": "random-signs", "queries": 200, "restarts": 1, "seconds": 60.0,'
+        ' "slopes": [1.0, 2.0, 5.0, 10.0], "step_size": 0.0, "steps": 40}'
+    )
+    assert '"draws": 7' in named_attack("random-signs", 0.05, draws=7).seed_text()
+    assert named_attack("fgsm", 0.05, queries=200).settings() == {}

@@ -68,6 +68,28 @@ def test_votes_of_vanishing_noise_are_the_clean_network(here: Path) -> None:
     assert report["noisy_loss"] == pytest.approx(report["loss"], rel=1e-3)
 
 
+def test_both_doors_give_the_same_votes_and_take_the_seed(trained: Path) -> None:
+    def report(seed: str) -> float:
+        found = last_json(call("evaluate", f"one={trained}", "--votes", "3", "--seed", seed, *HERE))
+        return float(found["models"][0]["clean"]["mean"])
+
+    def plain(seed: str) -> float:
+        found = last_json(call("evaluate", str(trained), "--votes", "3", "--seed", seed, "--json"))
+        return float(found["noisy_accuracy"])
+
+    assert [report(seed) for seed in "57"] == pytest.approx([plain(seed) for seed in "57"], abs=1e-6)
+    assert plain("5") != plain("7")
+
+
+@pytest.mark.parametrize(("method", "told"), [("bp", "without noise (bp)"), ("es", "with noise in its weights")])
+def test_votes_need_a_run_with_noise_in_its_neurons_at_both_doors(here: Path, method: str, told: str) -> None:
+    how = ["--method", method, *(["--set", "model.activation=relu"] if method == "bp" else []), "--workers", "0"]
+    trained = call("train", "digits-threshold", *how, "--steps", "1", "--run-dir", "run")
+    assert trained.exit_code == 0, trained.stderr
+    for name in ("", "one="):
+        refused(call("evaluate", f"{name}run", "--votes", "2", "--workers", "0"), "--votes: ", told, "leave it out")
+
+
 def test_noisy_votes_are_the_same_every_time_and_lose_to_the_clean_network_in_mean_loss(
     trained: Path,
 ) -> None:
@@ -164,6 +186,9 @@ def test_evaluate_refuses_a_harmed_run(own: Path, harm: Callable[[Path], None]) 
         (["--split", "tests"], ["--split", "'tests'"]),
         (["--votes", "-1"], ["--votes", "-1"]),
         (["--votes", "few"], ["--votes", "'few'"]),
+        (["--seed", "3"], ["--seed 3", "nothing is drawn"]),
+        (["--workers", "2"], ["--workers 2", "measured in this process"]),
+        (["--generators", "2"], ["--generators 2", "--surrogate"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -253,6 +278,11 @@ def test_a_surrogate_that_is_under_test_is_warned_of(surrogate: Path) -> None:
         (["--seconds-per-sample", "1"], ["--seconds-per-sample", "--attack"]),
         (["--attack", "exact", "--seconds-per-sample", "nan"], ["--seconds-per-sample nan"]),
         (["--surrogate", "SELF"], ["--surrogate", "--attack fgsm"]),
+        (
+            ["--attack", "square", "--steps", "3"],
+            ["--steps 3: is a setting of pgd, bpda-pgd, eot-pgd; give one of them"],
+        ),
+        (["--corruption", "impulse", "--generators", "2"], ["--generators 2", "there is none; leave it out"]),
         (["--count", "0"], ["--count 0"]),
         (["--samples", "none"], ["--samples", "no meta.json"]),
         (["SELF"], ["has the very parameters", "give each network once"]),

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from small_runs import CONV, ES, JOINT, small_config, small_task
 
 from glr_dist.config import load_config, preset_names
-from glr_dist.core.noise import GeneratorSource, TableSource, noise_source
-from glr_dist.core.prediction import voted_accuracy
+from glr_dist.core.config import NoiseConfig
+from glr_dist.core.noise import TableSource, noise_source
+from glr_dist.core.prediction import Voter, voted_accuracy
 from glr_dist.core.units import ALL_SITES, UnitKind
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.batches import BlockSchedule
@@ -194,8 +195,8 @@ def test_a_run_asks_for_each_sequence_once(monkeypatch: pytest.MonkeyPatch) -> N
             unit.seed(task.plan.seed)
         for block in task.plan.schedule.blocks(step):
             task.plan.schedule.row_numbers(block)
-    source, batches = GeneratorSource("gaussian"), task.data.batches("validation", 50)
-    voted_accuracy(task.model, task.sites, source, 1.0, 3, task.loss, batches, task.plan.seed)
+    voter = Voter(model=task.model, sites=task.sites, noise=NoiseConfig())
+    voted_accuracy(voter, 3, task.loss, task.data.batches("validation", 50), task.plan.seed)
     assert {seed for seed, _ in used} == {987}
     assert len(used) > 100 * 2 * 2 * 4
     assert len(set(used)) == len(used)

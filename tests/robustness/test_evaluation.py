@@ -14,7 +14,8 @@ import torch
 from small_nets import digits, network, timeless
 from torch.nn.functional import cross_entropy
 
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.ascent import Fgsm
+from glr_dist.attacks.attack import named_attack
 from glr_dist.core.config import NoiseConfig
 from glr_dist.corruptions.corruption import corrupt
 from glr_dist.errors import UserError
@@ -24,9 +25,9 @@ from glr_dist.robustness.findings import AttackOutcome, Findings
 from glr_dist.robustness.selection import Selection, rows_at
 from glr_dist.robustness.subjects import Subject
 
-FGSM = AttackConfig(name="fgsm", epsilon=0.15)
-BPDA = AttackConfig(name="bpda-pgd", epsilon=0.05, steps=5)
-EXACT = AttackConfig(name="exact", epsilon=0.05)
+FGSM = named_attack("fgsm", epsilon=0.15)
+BPDA = named_attack("bpda-pgd", epsilon=0.05, steps=5)
+EXACT = named_attack("exact", epsilon=0.05)
 FEW = Selection(count=130, seed=1)
 
 
@@ -134,8 +135,8 @@ def test_a_stored_set_tells_of_samples_that_had_no_gradient(tmp_path: Path) -> N
 
 
 def test_what_a_stored_set_knows_depends_on_whose_it_is(tmp_path: Path) -> None:
-    signs = AttackConfig(name="random-signs", epsilon=0.15, draws=20)
-    box = AttackConfig(name="square", epsilon=0.15, queries=20)
+    signs = named_attack("random-signs", epsilon=0.15, draws=20)
+    box = named_attack("square", epsilon=0.15, queries=20)
     folders = [str(tmp_path / attack.name) for attack in (signs, box)]
     for attack, folder in zip((signs, box), folders, strict=True):
         attack_set(network("relu"), digits(), attack, folder, selection=Selection(count=20))
@@ -193,7 +194,7 @@ def test_votes_of_vanishing_noise_change_nothing_and_of_strong_noise_much() -> N
 
 
 def test_noise_that_stays_on_is_attacked_in_expectation() -> None:
-    eot = AttackConfig(name="eot-pgd", epsilon=0.15, steps=4, draws=4)
+    eot = named_attack("eot-pgd", epsilon=0.15, steps=4, draws=4)
     few = Selection(count=40)
     (outcome,) = evaluated(network("heaviside"), attacks=[eot], votes=3, selection=few).attacks
     clean = evaluated(network("heaviside"), votes=3, selection=few).models[0].right
@@ -217,7 +218,7 @@ def test_samples_to_look_at_are_chosen_by_seed_and_are_those_of_the_attack() -> 
 
 def test_the_order_of_answers_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     how: dict[str, Any] = {
-        "attacks": [FGSM, AttackConfig(name="random-signs", epsilon=0.1, draws=20)],
+        "attacks": [FGSM, named_attack("random-signs", epsilon=0.1, draws=20)],
         "surrogates": [network("relu")],
         "corruptions": ["gaussian"],
     }
@@ -240,10 +241,8 @@ def test_the_same_attack_twice_is_done_once() -> None:
     [
         ({"attacks": [FGSM]}, "nets/heaviside-12-0: the network has no gradient"),
         ({"attacks": [FGSM], "surrogates": [network("heaviside", 1)]}, "nets/heaviside-12-1: the network has no grad"),
-        ({"attacks": [AttackConfig(name="fgms", epsilon=0.1)]}, "did you mean 'fgsm'"),
-        ({"attacks": [AttackConfig(name="fgsm", epsilon=-0.1)]}, "--epsilon -0.1"),
-        ({"attacks": [AttackConfig(name="fgsm", epsilon=float("nan"))]}, "--epsilon nan"),
-        ({"attacks": [AttackConfig(name="eot-pgd", epsilon=0.1)]}, "give --votes"),
+        ({"attacks": [Fgsm(epsilon=-0.1)]}, "--epsilon -0.1"),
+        ({"attacks": [named_attack("eot-pgd", epsilon=0.1)]}, "give --votes"),
         ({"attacks": [EXACT], "votes": 2}, "leave --votes out"),
         ({"surrogates": [network("relu")]}, "--surrogate: is for attacks that follow"),
         ({"corruptions": ["gausian"]}, "did you mean 'gaussian'"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from small_nets import digits, network, timeless
 
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.attack import named_attack
 from glr_dist.errors import UserError
 from glr_dist.robustness import actors
 from glr_dist.robustness.actors import RayCrew
@@ -21,8 +21,8 @@ from glr_dist.robustness.generation import Generator, Order, Writer
 from glr_dist.robustness.plan import jobs_of
 from glr_dist.robustness.selection import Selection
 
-FGSM = AttackConfig(name="fgsm", epsilon=0.1)
-ATTACKS = [FGSM, AttackConfig(name="random-signs", epsilon=0.1, draws=30)]
+FGSM = named_attack("fgsm", epsilon=0.1)
+ATTACKS = [FGSM, named_attack("random-signs", epsilon=0.1, draws=30)]
 CHUNKS = 2 * 4 + 4 + 4 + 4  # 2 surrogates, random signs, clean samples, a corruption; 359 samples
 
 

@@ -15,14 +15,14 @@ import torch
 from small_nets import digits, network
 from torch.nn.functional import cross_entropy
 
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.attack import named_attack
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.errors import UserError
 from glr_dist.robustness.evaluation import attack_set
 from glr_dist.robustness.sample_set import open_set
 from glr_dist.robustness.selection import Selection
 
-FGSM = AttackConfig(name="fgsm", epsilon=0.1)
+FGSM = named_attack("fgsm", epsilon=0.1)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
 
 def test_attacks_that_make_no_set_and_surrogates_without_a_gradient_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--attack exact: makes no set"):
-        attack_set(network(), digits(), AttackConfig(name="exact", epsilon=0.1), str(tmp_path / "set"))
+        attack_set(network(), digits(), named_attack("exact", epsilon=0.1), str(tmp_path / "set"))
     with pytest.raises(UserError, match="nets/heaviside-12-0: the network has no gradient"):
         attack_set(network("heaviside"), digits(), FGSM, str(tmp_path / "set"))
     assert not (tmp_path / "set").exists()

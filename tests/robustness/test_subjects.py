@@ -11,6 +11,7 @@ from small_nets import digits, network
 from torch import nn
 
 from glr_dist.core.config import NoiseConfig
+from glr_dist.core.noise import GeneratorSource
 from glr_dist.core.sites import find_sites
 from glr_dist.errors import UserError
 from glr_dist.robustness.selection import rows_at
@@ -38,9 +39,9 @@ def test_a_vote_is_drawn_from_the_seed_and_the_samples_index() -> None:
         z = model(x).numpy()
     expected = []
     for row, index in enumerate((3, 4, 10, 11, 200)):
-        seed = np.random.SeedSequence(9, spawn_key=(0x766F7465, index))
-        noise = np.random.Generator(np.random.PCG64(seed)).standard_normal((1, 4), dtype=np.float32)
-        expected.append((z[row] + 2.0 * noise[0]).argmax())
+        seed = np.random.SeedSequence(9, spawn_key=(2**32 - 4, index))
+        noise = GeneratorSource("gaussian").values(seed, 4).numpy()
+        expected.append((z[row] + 2.0 * noise).argmax())
     assert predict(subject, x, votes=1, seed=9, indices=np.array([3, 4, 10, 11, 200])).tolist() == expected
 
 
@@ -75,7 +76,15 @@ def test_an_attack_on_a_voting_network_sees_fresh_noise_at_each_call_and_probabi
     assert logits_of(subject, votes=0, seed=np.random.SeedSequence(0)) is subject.model
 
 
-def test_votes_of_a_network_without_noise_are_refused() -> None:
-    refuse_votes([network("heaviside")])
-    with pytest.raises(UserError, match=r"--votes: nets/relu-12-0 was trained without noise \(bp\)"):
-        refuse_votes([network("heaviside"), network("relu")])
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ("bp", r"trained without noise \(bp\); leave it out"),
+        ("straight-through", "trained without noise"),
+        ("es", r"trained with noise in its weights, and votes draw it in neurons \(es\); leave it out"),
+    ],
+)
+def test_votes_of_a_network_without_noise_in_its_neurons_are_refused(method: str, told: str) -> None:
+    refuse_votes("glr", "runs/one")
+    with pytest.raises(UserError, match=f"--votes: runs/one was {told}"):
+        refuse_votes(method, "runs/one")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glr_dist.attacks.config import AttackConfig
+from glr_dist.attacks.attack import ATTACKS, named_attack, own_settings
 from glr_dist.robustness.findings import (
     AttackOutcome,
     CorruptionOutcome,
@@ -46,11 +46,9 @@ def card(name: str, right: Mask, seed: int = 0, **others: Any) -> ModelCard:
 def outcome(
     attack: str, epsilon: float, right: Mask, knowledge: str = "", model: int = 0, **others: Any
 ) -> AttackOutcome:
-    """An outcome; fields of AttackConfig go into the attack."""
-    fields = set(AttackConfig.__dataclass_fields__) - {"seconds", "queries"}  # an outcome has its own
-    config = AttackConfig(
-        name=attack, epsilon=epsilon, **{name: value for name, value in others.items() if name in fields}
-    )
+    """An outcome; settings of attacks go into the attack, but those that an outcome has of its own."""
+    fields = {name for kind in ATTACKS.values() for name in own_settings(kind)} - {"seconds", "queries"}
+    config = named_attack(attack, epsilon, **{name: value for name, value in others.items() if name in fields})
     rest = {name: value for name, value in others.items() if name not in fields}
     return AttackOutcome(
         model=model,

@@ -46,7 +46,7 @@ def network(unit: str = "relu", seed: int = 0, hidden: int = 12) -> Subject:
         name=f"{unit} {hidden}",
         checkpoint=f"nets/{unit}-{hidden}-{seed}",
         sha256=params_sha256(model.state_dict()),
-        method="straight-through" if unit == "heaviside" else "bp",
+        method="bp-noise" if unit == "heaviside" else "bp",
         loss="cross-entropy",
         activation=unit,
         architecture=f"mlp 64-{hidden}-10",

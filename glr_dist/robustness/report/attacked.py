@@ -14,12 +14,9 @@ from glr_dist.robustness.findings import AttackOutcome, Findings, Mask
 from glr_dist.robustness.report.intervals import accuracy
 from glr_dist.robustness.report.networks import traits
 from glr_dist.robustness.report.tally import (
-    SETTINGS,
     groups,
     label,
     of_networks,
-    setting,
-    settings_text,
     sorted_by_key,
     source,
     worst,
@@ -60,14 +57,13 @@ def _clean(findings: Findings, members: Sequence[int]) -> dict[str, Any]:
 def _attacked(findings: Findings, outcomes: Sequence[AttackOutcome]) -> dict[str, Any]:
     """One source and size, over the networks of one name."""
     first = outcomes[0]
-    restarts = "draws" if first.attack.name == "random-signs" else "restarts"
     return {
         "attack": first.attack.name,
-        "settings": settings_text(first.attack),
+        "settings": first.attack.words,
         "epsilon": first.attack.epsilon,
         "knowledge": first.knowledge,
         "library": " / ".join(dict.fromkeys(outcome.library for outcome in outcomes)),
-        "restarts": setting(first.attack, restarts) if restarts in SETTINGS[first.attack.name] else 1,
+        "restarts": first.attack.tries,
         "queries": float(np.mean([outcome.queries for outcome in outcomes])),
         "surrogate": _used_surrogate(findings, first),
         "undecided": _undecided(outcomes),

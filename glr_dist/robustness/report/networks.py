@@ -7,7 +7,7 @@ from typing import Any
 
 from glr_dist.robustness.findings import Findings, ModelCard
 from glr_dist.robustness.report.intervals import accuracy
-from glr_dist.robustness.report.tally import groups, in_order, label, settings_text
+from glr_dist.robustness.report.tally import groups, in_order, label
 
 _TRAITS = ("method", "loss", "activation", "architecture", "noise", "votes")
 
@@ -44,7 +44,7 @@ def _surrogate(findings: Findings, index: int) -> dict[str, Any]:
         "attacked": [
             {
                 "attack": outcome.attack.name,
-                "settings": settings_text(outcome.attack),
+                "settings": outcome.attack.words,
                 "epsilon": outcome.attack.epsilon,
                 **(accuracy([outcome.right]) or {}),
             }

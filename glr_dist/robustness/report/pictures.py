@@ -23,7 +23,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from glr_dist.attacks.config import KNOWLEDGE
+from glr_dist.attacks.attack import ATTACKS
 from glr_dist.robustness.findings import Findings, Specimens
 from glr_dist.robustness.report.reading import Report, corruption_means
 from glr_dist.robustness.report.tally import kinds_of, label
@@ -159,7 +159,7 @@ def corruption_figure(report: Report) -> Figure:
 
 def _style(attack: str, knowledge: str) -> dict[str, Any]:
     """How the line of an attack is drawn; that of the proofs is solid."""
-    dashes = "-" if knowledge == "exact" else _DASHES[list(KNOWLEDGE).index(attack) % len(_DASHES)]
+    dashes = "-" if knowledge == "exact" else _DASHES[list(ATTACKS).index(attack) % len(_DASHES)]
     return {"linestyle": dashes, "marker": _MARKERS[knowledge], "markersize": 4, "linewidth": 1}
 
 

@@ -12,23 +12,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from glr_dist.attacks.config import KNOWLEDGE, AttackConfig
+from glr_dist.attacks.attack import ATTACKS
 from glr_dist.robustness.findings import AttackOutcome, Findings, Mask, ModelCard
 
 Thing = TypeVar("Thing")
 Key = TypeVar("Key", bound=Hashable)
-
-# attack -> the fields of AttackConfig that change what it does, beside its size
-SETTINGS: dict[str, tuple[str, ...]] = {
-    "random-signs": ("draws",),
-    "fgsm": (),
-    "pgd": ("steps", "step_size", "restarts"),
-    "bpda-pgd": ("steps", "step_size", "restarts", "slopes"),
-    "eot-pgd": ("steps", "step_size", "restarts", "slopes", "draws"),
-    "hopskipjump": ("queries",),
-    "square": ("queries",),
-    "exact": ("seconds",),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +25,7 @@ class Source:
 
     Attributes:
         attack: its name.
-        settings: those of SETTINGS, by name.
+        settings: its own, by name.
         knowledge: what it used of the network under test.
         surrogate: index in Findings.surrogates, for transfer.
     """
@@ -50,28 +38,12 @@ class Source:
 
 def source(outcome: AttackOutcome) -> Source:
     """The source of one outcome's adversaries."""
-    settings = tuple((name, setting(outcome.attack, name)) for name in SETTINGS[outcome.attack.name])
     return Source(
-        attack=outcome.attack.name, settings=settings, knowledge=outcome.knowledge, surrogate=outcome.surrogate
+        attack=outcome.attack.name,
+        settings=tuple(outcome.attack.settings().items()),
+        knowledge=outcome.knowledge,
+        surrogate=outcome.surrogate,
     )
-
-
-def setting(attack: AttackConfig, name: str) -> Any:
-    """One of an attack's settings, as it was in effect."""
-    return attack.draws_made if name == "draws" else getattr(attack, name)
-
-
-def settings_text(attack: AttackConfig) -> str:
-    """The settings that matter to an attack, for people to read; a step without a size is 2.5 * epsilon / steps."""
-    words = {
-        "steps": f"{attack.steps} steps" + (f" of {attack.step_size:g}" if attack.step_size else ""),
-        "restarts": f"{attack.restarts} restart{'s' * (attack.restarts != 1)}",
-        "slopes": f"slopes {', '.join(f'{slope:g}' for slope in attack.slopes)}",
-        "draws": f"{attack.draws_made} draw{'s' * (attack.draws_made != 1)}",
-        "queries": f"at most {attack.queries} queries",
-        "seconds": f"at most {attack.seconds:g} s a sample",
-    }
-    return ", ".join(words[name] for name in SETTINGS[attack.name] if name in words)
 
 
 def sorted_by_key(things: Iterable[Thing], key: Callable[[Thing], Key]) -> dict[Key, list[Thing]]:
@@ -89,7 +61,7 @@ def groups(cards: Sequence[ModelCard]) -> dict[str, list[int]]:
 
 def in_order(outcomes: Iterable[AttackOutcome]) -> list[AttackOutcome]:
     """Outcomes in an order that does not depend on who finished first: attack, source, size, network."""
-    attacks = list(KNOWLEDGE)
+    attacks = list(ATTACKS)
 
     def place(outcome: AttackOutcome) -> tuple[Any, ...]:
         origin = source(outcome)
@@ -101,8 +73,8 @@ def in_order(outcomes: Iterable[AttackOutcome]) -> list[AttackOutcome]:
 
 
 def kinds_of(lines: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """The attacks of some lines of the report with what they know, in the order of KNOWLEDGE."""
-    attacks = list(KNOWLEDGE)
+    """The attacks of some lines of the report with what they know, in the order of ATTACKS."""
+    attacks = list(ATTACKS)
     kinds = {(line["attack"], line["knowledge"]) for line in lines}
     return sorted(kinds, key=lambda kind: (attacks.index(kind[0]), kind[1]))
 

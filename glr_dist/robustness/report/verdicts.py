@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glr_dist.attacks.config import ITERATIVE
 from glr_dist.robustness.findings import AttackOutcome, Findings, Mask, ModelCard
-from glr_dist.robustness.report.tally import groups, in_order, label, settings_text, sorted_by_key, source, worst
+from glr_dist.robustness.report.tally import groups, in_order, label, sorted_by_key, source, worst
 
 ADAPTIVE = ("white-box", "labels", "scores")  # they query the network itself
 UNBOUNDED = 0.5  # from here on every image can be turned into the same grey one
@@ -55,8 +54,8 @@ class _Case:
 
     def tell(self, outcome: AttackOutcome) -> str:
         """An outcome in a few words."""
-        settings = settings_text(outcome.attack)
-        name = f"{outcome.attack.name} ({settings})" if settings else outcome.attack.name
+        words = outcome.attack.words
+        name = f"{outcome.attack.name} ({words})" if words else outcome.attack.name
         if outcome.surrogate is not None:
             name += f" from {label(self.findings.surrogates, outcome.surrogate)}"
         return f"{name} at {outcome.attack.epsilon:g}"
@@ -140,10 +139,11 @@ def _iterative(case: _Case) -> Iterator[str]:
 
     Transferred, it may well be: the more steps, the better the samples fit their surrogate and it alone.
     """
-    for single in (outcome for outcome in case.attacks("white-box") if outcome.attack.name == "fgsm"):
+    one_step = [o for o in case.attacks("white-box") if o.attack.gradient and not o.attack.iterative]
+    for single in one_step:
         for many in case.outcomes:
             same = (many.attack.epsilon, many.knowledge) == (single.attack.epsilon, single.knowledge)
-            if many.attack.name in ITERATIVE and same:
+            if many.attack.iterative and same:
                 yield _leaves(case.tell(many), many.right, case.tell(single), single.right)
 
 
@@ -217,7 +217,7 @@ def _contradiction(case: _Case, proof: AttackOutcome, name: str, broken: Mask) -
 def _gradients(case: _Case) -> Iterator[str]:
     """A sample without a gradient was not attacked."""
     for outcome in case.outcomes:
-        if outcome.attack.name == "fgsm" or outcome.attack.name in ITERATIVE:
+        if outcome.attack.gradient:
             count = outcome.without_gradient
             told = f"{case.tell(outcome)} had no gradient for {count} of {outcome.right.size} samples"
             yield told if count else ""

@@ -1,16 +1,11 @@
 from __future__ import annotations
 
-from dataclasses import fields
-
 from made_findings import card, findings, mask, outcome
 
-from glr_dist.attacks.config import KNOWLEDGE, AttackConfig
 from glr_dist.robustness.report.tally import (
-    SETTINGS,
     groups,
     in_order,
     label,
-    settings_text,
     sorted_by_key,
     source,
     worst,
@@ -49,22 +44,6 @@ def test_settings_that_do_not_matter_to_an_attack_do_not_part_its_outcomes() -> 
     assert source(outcome("pgd", 0.1, right, steps=7)) != source(outcome("pgd", 0.1, right, steps=9))
     assert source(outcome("random-signs", 0.1, right)) == source(outcome("random-signs", 0.1, right, draws=1000))
     assert source(outcome("fgsm", 0.1, right, surrogate=0)) != source(outcome("fgsm", 0.1, right, surrogate=1))
-
-
-def test_every_attack_and_every_setting_has_its_place() -> None:
-    assert set(SETTINGS) == set(KNOWLEDGE)
-    mattering = {name for names in SETTINGS.values() for name in names}
-    assert mattering | {"name", "epsilon"} == {field.name for field in fields(AttackConfig)}
-
-
-def test_settings_are_told_in_words() -> None:
-    assert settings_text(AttackConfig(name="pgd", epsilon=0.1)) == "40 steps, 1 restart"
-    attack = AttackConfig(name="eot-pgd", epsilon=0.1, steps=10, step_size=0.01, restarts=3, slopes=(1.0, 2.5), draws=8)
-    assert settings_text(attack) == "10 steps of 0.01, 3 restarts, slopes 1, 2.5, 8 draws"
-    assert settings_text(AttackConfig(name="fgsm", epsilon=0.1)) == ""
-    assert settings_text(AttackConfig(name="random-signs", epsilon=0.1)) == "1000 draws"
-    assert settings_text(AttackConfig(name="random-signs", epsilon=0.1, draws=1)) == "1 draw"
-    assert settings_text(AttackConfig(name="eot-pgd", epsilon=0.1)).endswith("16 draws")
 
 
 def test_the_order_is_that_of_the_attacks_whoever_finished_first() -> None:
