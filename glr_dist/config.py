@@ -73,11 +73,6 @@ class Config:
 
     def check(self) -> None:
         """Raise UserError naming the first key whose value can't be."""
-        from glr_dist.core.losses import named_loss  # here, since torch takes seconds to import
-        from glr_dist.methods.method import named_method
-
-        named_method(self.method)  # says if there is none
-        named_loss(self.loss)
         if self.journal not in JOURNAL_CHOICES:
             raise UserError(f"journal = {self.journal!r}: unknown; {nearest(self.journal, JOURNAL_CHOICES)}")
         for name, least in (
@@ -101,6 +96,11 @@ class Config:
                 f"engine.generators = {self.engine.generators}: makes adversarial rows, and there are none; add --augment"
                 " fgsm (check: --set augment.attack=fgsm), or leave it out"
             )
+        from glr_dist.core.losses import named_loss  # here, since torch takes seconds to import
+        from glr_dist.methods.method import named_method
+
+        named_method(self.method)  # says if there is none
+        named_loss(self.loss)
 
 
 def preset_names() -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -52,21 +51,11 @@ def test_patterns_match_paths_and_names(project: Path, tmp_path: Path) -> None:
     assert packed == ["mine.toml", "nets/data/__init__.py"]
 
 
-def test_the_same_files_give_the_same_bytes(project: Path, tmp_path: Path) -> None:
-    """The cluster knows an archive by its hash: what it has is not sent again."""
-    pack_folder(project, tmp_path / "a.zip")
-    os.utime(project / "mine.toml", (0, 0))
-    pack_folder(project, tmp_path / "b.zip")
-    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
-
-
 def test_a_program_stays_one(project: Path, tmp_path: Path) -> None:
     (project / "mine.toml").chmod(0o755)
     pack_folder(project, tmp_path / "a.zip")
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-        modes = {entry.filename: entry.external_attr >> 16 for entry in archive.infolist()}
-    assert modes["mine.toml"] == 0o755
-    assert modes["token"] == 0o644
+        assert archive.getinfo("mine.toml").external_attr >> 16 & 0o777 == 0o755
 
 
 def test_too_much_is_refused_before_anything_is_written(project: Path, tmp_path: Path) -> None:
