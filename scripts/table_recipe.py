@@ -20,10 +20,9 @@ from typing import Any
 import click
 
 from glr_dist.commands.terminal import INTERRUPTED, say
-from glr_dist.config import Config, load_config, parse_config
+from glr_dist.config import Config, load_config
 from glr_dist.errors import UserError
-from glr_dist.runs.run import open_run
-from glr_dist.store.checkpoint import load_checkpoint
+from glr_dist.runs.run import RunStore
 
 PROCESSES = 2
 _TOLD = 20  # last lines of a failed training's log
@@ -100,11 +99,11 @@ def left_to_do(training: Training, out: Path, data_root: str) -> list[str]:
     place = out / training.folder
     if not (place / "config.toml").is_file():
         return training.command(out, data_root)
-    run, text = open_run(place)
+    run, _ = RunStore.at(place)
     wanted = training.config(data_root)
-    if _without_place(parse_config(text, source=f"{place}/config.toml")) != _without_place(wanted):
+    if _without_place(run.config()) != _without_place(wanted):
         raise UserError(f"{place}: was trained with other settings; delete it, or give another --out")
-    if run.list("checkpoints") and load_checkpoint(run.uri).step == wanted.steps:
+    if run.steps() and run.checkpoint(run.steps()[-1]).step == wanted.steps:
         return []
     return ["train", "--resume", str(place)]
 

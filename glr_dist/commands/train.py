@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from glr_dist.launch.place import KEPT_PLACE, PLACE
 
 if TYPE_CHECKING:
     from glr_dist.config import Config
+    from glr_dist.data.source import DataSource
     from glr_dist.engine.session import TrainResult
 
 
@@ -85,7 +85,9 @@ def train(
             else:
                 result = _continue(resumed, overrides, trust_model, seconds, show)
     except KeyboardInterrupt:
-        say(_how_to_go_on(run))
+        from glr_dist.runs.run import resume_line
+
+        say(resume_line(run))
         sys.exit(INTERRUPTED)
     show_table("Trained", _rows(result), to_stderr=as_json)
     click.echo(f"run: {result.run}", err=as_json)
@@ -122,7 +124,7 @@ def _start(
     _refuse_idle(overrides, config)
     from glr_dist.engine.session import train as run_training
 
-    return run_training(config=config, run_dir=run, seconds=seconds, show=show, say=say)
+    return run_training(config=config, run_dir=run, seconds=seconds, show=show, say=say, preflight=_preflight)
 
 
 def _refuse_idle(overrides: Mapping[str, Any], config: Config) -> None:
@@ -144,16 +146,20 @@ def _continue(
 ) -> TrainResult:
     from glr_dist.engine.session import resume
 
-    return resume(run, overrides=overrides, trust_model=trust_model, seconds=seconds, show=show, say=say)
+    return resume(
+        run, overrides=overrides, trust_model=trust_model, seconds=seconds, show=show, say=say, preflight=_preflight
+    )
 
 
-def _how_to_go_on(run: str) -> str:
-    from glr_dist.store.storage import Storage
+def _preflight(config: Config, place: str, data: DataSource) -> None:
+    """On more than one node: refuse what would fail later, and show the table that says so."""
+    import ray
 
-    storage = Storage.at(run)
-    if storage.parent().name == "checkpoints":  # it went back to a checkpoint
-        storage, run = storage.parent().parent(), str(storage.parent().parent())
-    if storage.exists("config.toml"):
-        place = run if storage.local else str(storage)  # as typed, but never a password
-        return f"interrupted; continue with: glr-dist train --resume {shlex.quote(place)}"
-    return "interrupted before the run began: there is nothing to resume"
+    if sum(node["Alive"] for node in ray.nodes()) < 2:
+        return
+    from glr_dist.launch.node_report import show_reports
+    from glr_dist.launch.preflight import preflight, refuse
+
+    reports = preflight(config, place, data=data)
+    show_reports(reports, to_stderr=True)
+    refuse(reports, config)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -18,18 +22,23 @@ from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.engine.plan import Plan
 from glr_dist.engine.rows import refuse_without_input_gradient
 from glr_dist.engine.task import Task
+from glr_dist.engine.trainer import Trainer
 from glr_dist.errors import UserError
 from glr_dist.methods.method import named_method
 from glr_dist.models.spec import build_model
-from glr_dist.runs.surrogate import load_surrogate
+from glr_dist.runs.card import SurrogateCard
+from glr_dist.runs.network import Network, open_network, read_origin
+from glr_dist.store.checkpoint import CheckpointError
 
+PLACES = ("data.root", "data.cache", "augment.surrogate")  # where things lie; their content is compared
+# what a resumed run may change without changing a bit of its result
+_FREE = (*PLACES, "engine.workers", "engine.reconstructors", "engine.generators", "engine.in_flight", "evaluate_every")
+_BUILT_HERE = ("mlp", "conv")  # kinds that need no code but this package's
 _UNITS_IN_TABLE = 4  # the noise table holds at least so many of the largest units
 
 
-def set_up(
-    config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None
-) -> tuple[nn.Module, Task, torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """What a run starts from: the model with its initial parameters, the task, a fresh optimizer and its schedule.
+def set_up(config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None) -> tuple[Trainer, Task]:
+    """What a run starts from: a trainer at the initial parameters, and its task.
 
     Args:
         config: describes whatever is None here.
@@ -45,8 +54,34 @@ def set_up(
         model = build_model(config.model, data.shape, len(data.classes), config.seed)
     task = make_task(config, model, data, loss)
     optimizer = build_optimizer(config.optimizer, list(task.trainable.values()))
-    schedule = build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)
-    return model, task, optimizer, schedule
+    return Trainer(task, optimizer, build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)), task
+
+
+def refuse_changes(before: Config, now: Config, keys: Iterable[str]) -> None:
+    """Refuse to resume a run with other values of keys that make a difference to its result.
+
+    Args:
+        before: the run's config.
+        now: the same with some keys replaced.
+        keys: those, dotted.
+
+    Raises:
+        UserError: naming the first that has another value.
+    """
+    for key in keys:
+        was, given = _value(before, key), _value(now, key)
+        if key not in _FREE and was != given:
+            raise UserError(
+                f"{key}: can't change when a run is resumed: it is {was!r}, not {given!r}; start a new run, or leave it out"
+            )
+
+
+def _value(config: Config, key: str) -> Any:
+    """Of a dotted key; None where there is none."""
+    tree: Any = dataclasses.asdict(config)
+    for name in key.split("."):
+        tree = tree.get(name) if isinstance(tree, dict) else None
+    return tree
 
 
 def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | None) -> Task:
@@ -77,13 +112,55 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
         plan=plan,
         data=data,
         augment=config.augment,
-        surrogate=load_surrogate(config.augment.surrogate, data) if config.augment.surrogate else None,
+        surrogate=open_surrogate(config.augment.surrogate, data) if config.augment.surrogate else None,
     )
     refuse_tight_table(task.noise, plan)
     task.method.refuse(task.net(torch.device("cpu")), len(data.classes))
     if task.augment.attack:
         refuse_without_input_gradient(task)
     return task
+
+
+def open_surrogate(place: str, data: DataSource) -> Network:
+    """A checkpoint's network, to make adversarial rows on; no code is imported for it.
+
+    Args:
+        place: the checkpoint's folder, or a run's, which means its newest one.
+        data: what is trained on.
+
+    Raises:
+        UserError: when there is no sound checkpoint, it needs foreign code, or takes other inputs or classes.
+    """
+    try:
+        origin = read_origin(place)
+    except CheckpointError as error:
+        raise UserError(f"--surrogate: {error}") from error
+    card = origin.card
+    kind = "custom" if card.model is None else card.model.kind
+    if kind not in _BUILT_HERE:
+        raise UserError(
+            f"--surrogate {origin.place}: its network is of kind {kind!r}, built by code outside this package; use a run"
+            f" with model.kind = {' or '.join(map(repr, _BUILT_HERE))}"
+        )
+    for thing, theirs, ours in (
+        ("inputs of shape", list(card.shape), list(data.shape)),
+        ("a number of classes of", len(card.classes), len(data.classes)),
+        ("classes", list(card.classes), list(data.classes)),  # Fashion-MNIST's fit on MNIST's, and tell nothing of them
+    ):
+        if theirs != ours:
+            raise UserError(
+                f"--surrogate {origin.place}: has {thing} {theirs}, the training data {ours}; use a run on such data"
+            )
+    return open_network(place)
+
+
+def surrogate_card(task: Task) -> SurrogateCard | None:
+    """What a run's card says of the network that adversarial rows are made on; None where it is no fixed one."""
+    network = task.surrogate
+    if network is None:
+        return None
+    assert network.card.model is not None  # it was built from it
+    return SurrogateCard(place=network.place, params_sha256=network.params_sha256, model=network.card.model)
 
 
 def refuse_unfit(model: nn.Module, data: DataSource) -> None:

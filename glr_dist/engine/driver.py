@@ -1,4 +1,4 @@
-"""The driver's loop: parameters -> gradient -> optimizer step -> journal, metrics, now and then a checkpoint."""
+"""The driver's loop: a step of the trainer -> journal, metrics, now and then a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-
-from glr_dist.core.parameters import flat_parameters
+from glr_dist.config import Config
 from glr_dist.core.prediction import EVALUATION_BATCH, Accuracy, clean_accuracy
 from glr_dist.engine.crew import Crew, StepResult
 from glr_dist.engine.interrupts import held_interrupts
-from glr_dist.engine.optimization import assign_gradient
+from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
+from glr_dist.engine.trainer import Trainer
 from glr_dist.store.checkpoint import save_checkpoint
-from glr_dist.store.events import EventWriter
-from glr_dist.store.journal import JournalWriter
-from glr_dist.store.journal_file import JournalRow
-from glr_dist.store.metrics import MetricsWriter
 from glr_dist.store.storage import Storage
 
 
@@ -49,195 +43,150 @@ class Clock:
 
 
 class Driver:
-    """Owns the parameters, the optimizer and the run folder of one run."""
+    """Takes one run from step to step, and writes down what it has come to.
+
+    Attributes:
+        run: the run's folder.
+        clock: seconds and work of all its steps.
+        checkpoint_path: its newest checkpoint.
+    """
 
     def __init__(
         self,
-        model: nn.Module,
+        config: Config,
         task: Task,
-        optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
+        trainer: Trainer,
         run: Storage,
+        recorder: Recorder,
         *,
         meta: dict[str, Any],
-        journal: JournalWriter | None,
-        events: EventWriter | None = None,
-        validate_every: int,
-        checkpoint_every: int,
-        first_step: int = 0,
-        clock: Clock | None = None,
-        evaluate_every: int = 0,
+        clock: Clock,
         look: Callable[[str], None] = lambda checkpoint: None,
     ) -> None:
-        """Take over a model and its optimizer.
+        """Take over a run.
 
         Args:
-            model: holds the parameters; its trainable ones are what the optimizer has.
+            config: how many steps, and what is due when.
             task: what is trained.
-            optimizer: over the task's trainable parameters.
-            schedule: stepped after every optimizer step.
-            run: the run folder.
+            trainer: does the steps.
+            run: the run's folder.
+            recorder: keeps losses and figures.
             meta: what every checkpoint's meta.json says beside the step and the clock.
-            journal: where losses go, or None.
-            events: where TensorBoard's curves go, or None.
-            validate_every: steps between validations; 0: only at the end.
-            checkpoint_every: steps between checkpoints; 0: only at the end.
-            first_step: steps done already.
-            clock: seconds and noisy forward passes of those steps.
-            evaluate_every: steps between checkpoints that are shown to ``look``; 0: none.
+            clock: seconds and work of the steps that are done already.
             look: has a checkpoint evaluated, given its folder; returns at once.
         """
-        self.model = model
-        self.task = task
-        self.optimizer = optimizer
-        self.schedule = schedule
         self.run = run
-        self.meta = meta
-        self.journal = journal
-        self.metrics = MetricsWriter(run)
-        self.events = events
-        self.validate_every = validate_every
-        self.checkpoint_every = checkpoint_every
-        self.step = first_step
-        self.clock = clock or Clock()
-        self.evaluate_every = evaluate_every
-        self._look = look
-        self.saved: int | None = None  # step of the newest checkpoint
+        self.clock = clock
         self.checkpoint_path = ""
-        self.validation: Accuracy | None = None
-        names = task.trainable
-        self._whole = True  # parameters, optimizer state and journal belong to self.step
-        self.lr = 0.0  # learning rate of the last step
-        self._trainable = [p for name, p in model.named_parameters() if name in names]
+        self._config = config
+        self._task = task
+        self._trainer = trainer
+        self._recorder = recorder
+        self._meta = meta
+        self._look = look
+        self._recorded = trainer.step  # the step up to which losses are in the journal
+        self._saved: int | None = None  # the step of the newest checkpoint
+        self._validation: Accuracy | None = None
 
-    def train(self, crew: Crew, steps: int, *, seconds: float | None, show: Callable[[Progress], None]) -> None:
-        """Run to step ``steps``, or until ``seconds`` are over; ends with a checkpoint, also when interrupted.
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        return self._trainer.step
+
+    def train(self, crew: Crew, *, seconds: float | None, show: Callable[[Progress], None]) -> None:
+        """Run to the last step, or until ``seconds`` are over; ends with a checkpoint, also when interrupted.
 
         Args:
             crew: who evaluates and reconstructs.
-            steps: the last step.
             seconds: wall-clock limit of this call, or None.
             show: called after every step.
 
         Raises:
             KeyboardInterrupt: after a checkpoint, when the user interrupted.
         """
-        before = dataclasses.replace(self.clock)
-        started = time.monotonic()
-        first = self.step
+        first, before, started = self.step, dataclasses.replace(self.clock), time.monotonic()
         try:
             with held_interrupts() as interrupted:
-                while self.step < steps:
-                    parameters = flat_parameters(self.model).numpy()
-                    result = crew.gradient(parameters, self.step)
-                    self._apply(result)
+                while self.step < self._config.steps:
+                    result = self._advance(crew)
                     self.clock.seconds = before.seconds + time.monotonic() - started
                     self.clock.bytes_up = before.bytes_up + crew.traffic.up
                     self.clock.bytes_down = before.bytes_down + crew.traffic.down
-                    loss = self._record(result, steps)
-                    show(self._progress(steps, loss, (time.monotonic() - started) / (self.step - first)))
+                    loss = self._record(result)
+                    show(self._progress(loss, (time.monotonic() - started) / (self.step - first)))
                     if interrupted():
                         raise KeyboardInterrupt
                     if seconds is not None and time.monotonic() - started >= seconds:
                         break
-            if self.saved != self.step:
+            if self._saved != self.step:
                 self.checkpoint()
         except BaseException:
             # the last whole step is kept whatever went wrong; what went wrong is what the user must hear
             with contextlib.suppress(Exception):
-                if self._whole and self.saved != self.step:
+                if self._whole and self._saved != self.step:
                     self.checkpoint()
-            with contextlib.suppress(Exception):
-                self._close()
             raise
-        self._close()
 
     def checkpoint(self) -> None:
         """Write a checkpoint of the current step; the journal up to it is on disk first."""
-        if self.journal is not None:
-            self.journal.flush()
-        self.metrics.flush()
-        if self.events is not None:
-            self.events.flush()
+        self._recorder.flush()
         self.checkpoint_path = save_checkpoint(
             self.run,
             step=self.step,
-            weights=self.model.state_dict(),
-            training={
-                "optimizer": self.optimizer.state_dict(),
-                "schedule": self.schedule.state_dict(),
-            },
-            meta={**self.meta, "clock": dataclasses.asdict(self.clock)},
+            weights=self._trainer.model.state_dict(),
+            training=self._trainer.state(),
+            meta={**self._meta, "clock": dataclasses.asdict(self.clock)},
         )
-        self.saved = self.step
+        self._saved = self.step
 
     def measure(self, split: str) -> Accuracy | None:
         """Clean accuracy on a split, or None where there is no such split."""
-        if not self.task.data.count(split):
+        data = self._task.data
+        if not data.count(split):
             return None
-        return clean_accuracy(self.model, self.task.loss, self.task.data.batches(split, EVALUATION_BATCH))
+        return clean_accuracy(self._trainer.model, self._task.loss, data.batches(split, EVALUATION_BATCH))
 
-    def _apply(self, result: StepResult) -> None:
-        assign_gradient(self._trainable, result.gradient, self.step)
-        self._whole = False
-        self.lr = self.optimizer.param_groups[0]["lr"]
-        self.optimizer.step()
-        self.schedule.step()
-        self.step += 1
-        self.clock.noisy_forwards += self.task.plan.noisy_forwards_per_step
-        self._journal(result)
-        self._whole = True
+    @property
+    def _whole(self) -> bool:
+        """Whether parameters, optimizer and journal all belong to the same step."""
+        return self._trainer.whole and self._recorded == self.step
 
-    def _journal(self, result: StepResult) -> None:
-        if self.journal is not None and result.losses:
-            self.journal.append(
-                [
-                    JournalRow(
-                        step=self.step,
-                        site=unit.site,
-                        unit=unit.number,
-                        seed=unit.journalled_seed(self.task.plan.seed),
-                        rows=losses.shape[1],
-                        losses=losses,
-                    )
-                    for unit, losses in zip(result.units, result.losses, strict=True)
-                ]
-            )
+    def _advance(self, crew: Crew) -> StepResult:
+        result = self._trainer.advance(crew)
+        self.clock.noisy_forwards += self._task.plan.noisy_forwards_per_step
+        self._recorder.losses(self.step, result, self._task.plan.seed)
+        self._recorded = self.step
+        return result
 
-    def _close(self) -> None:
-        if self.journal is not None:
-            self.journal.close()
-        self.metrics.close()
-        if self.events is not None:
-            self.events.close()
-
-    def _record(self, result: StepResult, steps: int) -> float | None:
-        """Metrics, validation and checkpoint when they are due; returns the step's mean loss."""
-        record: dict[str, Any] = {"step": self.step, "loss": result.loss, "lr": self.lr}
-        if self.step == steps or (self.validate_every and self.step % self.validate_every == 0):
-            self.validation = self.measure("validation")
-            if self.validation is not None:
-                record |= {
-                    "validation_accuracy": self.validation.accuracy,
-                    "validation_loss": self.validation.loss,
-                }
-        record |= {"seconds": round(self.clock.seconds, 4), "noisy_forwards": self.clock.noisy_forwards}
-        self.metrics.write(record)
-        if self.events is not None:
-            self.events.write(record)
-        looked_at = self.evaluate_every and self.step % self.evaluate_every == 0
-        if self.step == steps or looked_at or (self.checkpoint_every and self.step % self.checkpoint_every == 0):
+    def _record(self, result: StepResult) -> float | None:
+        """Figures, validation and checkpoint when they are due; returns the step's mean loss."""
+        config = self._config
+        line: dict[str, Any] = {"step": self.step, "loss": result.loss, "lr": self._trainer.lr}
+        if self._due(config.validate_every):
+            self._validation = self.measure("validation")
+            if self._validation is not None:
+                line["validation_accuracy"] = self._validation.accuracy
+                line["validation_loss"] = self._validation.loss
+        line |= {"seconds": round(self.clock.seconds, 4), "noisy_forwards": self.clock.noisy_forwards}
+        self._recorder.figures(line)
+        looked_at = config.evaluate_every and self.step % config.evaluate_every == 0
+        if looked_at or self._due(config.checkpoint_every):
             self.checkpoint()
         if looked_at:
             self._look(self.checkpoint_path)
         return result.loss
 
-    def _progress(self, steps: int, loss: float | None, seconds_per_step: float) -> Progress:
+    def _due(self, every: int) -> bool:
+        """Whether this step is one of every so many, or the last; 0: the last alone."""
+        return self.step == self._config.steps or bool(every and self.step % every == 0)
+
+    def _progress(self, loss: float | None, seconds_per_step: float) -> Progress:
+        steps = self._config.steps
         return Progress(
             step=self.step,
             steps=steps,
             loss=loss,
-            validation=None if self.validation is None else self.validation.accuracy,
+            validation=None if self._validation is None else self._validation.accuracy,
             noisy_forwards_per_second=self.clock.noisy_forwards / max(self.clock.seconds, 1e-9),
             seconds_left=(steps - self.step) * seconds_per_step,
         )

@@ -12,42 +12,32 @@ from typing import Any
 
 from torch import nn
 
-from glr_dist.config import Config, config_toml, load_config, parse_config
+from glr_dist.config import Config, load_config
 from glr_dist.core.losses import LOSSES, Loss
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
-from glr_dist.engine.async_evaluation import refuse_without_split, spectated
-from glr_dist.engine.checks import set_up
+from glr_dist.engine.async_evaluation import evaluated_beside
+from glr_dist.engine.checks import PLACES, refuse_changes, set_up, surrogate_card
 from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Clock, Driver, Progress
+from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
 from glr_dist.engine.telemetry import ray_metrics
-from glr_dist.errors import UserError
+from glr_dist.engine.trainer import Trainer
+from glr_dist.engine.validation import Validation, refuse_without_split
 from glr_dist.models.spec import refuse_untrusted
-from glr_dist.runs.card import record, recorded, refuse_other, restore, run_meta
-from glr_dist.runs.rewind import rewind
-from glr_dist.runs.run import create_run, open_run, refuse_taken
-from glr_dist.store.checkpoint import load_checkpoint, params_sha256
+from glr_dist.runs.card import RunCard
+from glr_dist.runs.run import RunStore, refuse_taken
 from glr_dist.store.events import EventWriter, require_tensorboard
 from glr_dist.store.journal import JournalWriter, estimate_bytes
+from glr_dist.store.metrics import MetricsWriter
 from glr_dist.store.places import dated
 from glr_dist.store.storage import Storage
 from glr_dist.workers.cluster import connect
 
+Assemble = Callable[..., Crew]  # as `glr_dist.engine.crew.assemble_crew`
+Preflight = Callable[[Config, str, DataSource], None]
 _JOURNAL_LIMIT = 10**9  # bytes; `journal = "auto"` is on below
-
-
-# what a resumed run may change without changing a bit of its result
-_FREE_KEYS = (
-    "engine.workers",
-    "engine.reconstructors",
-    "engine.generators",
-    "engine.in_flight",
-    "data.root",
-    "data.cache",
-    "evaluate_every",
-    "augment.surrogate",  # its place; its content is compared
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +70,8 @@ def train(
     seconds: float | None = None,
     show: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    crew: Assemble = assemble_crew,
+    preflight: Preflight | None = None,
 ) -> TrainResult:
     """Train a network from loss values alone.
 
@@ -92,6 +84,8 @@ def train(
         seconds: wall-clock limit; training ends with a checkpoint when it is over.
         show: called after every step.
         say: told in a line what is decided on the way, such as that the journal is off.
+        crew: assembles who does the work.
+        preflight: given config, run folder and data before actors start on a cluster; refuses what would fail later.
 
     Returns:
         Where the run lies, and how good it is.
@@ -102,7 +96,13 @@ def train(
     """
     chosen = load_config(config) if isinstance(config, str) else config
     chosen.check()
-    return _train(chosen, model, data, loss, run_dir, None, seconds, show, say)
+    session = _Session.of(chosen, model, data, loss)
+    place = str(run_dir or dated("runs/run"))
+    refuse_taken(place)
+    with session.crew(crew, preflight, place) as workers:
+        # folders are touched only now: a mistake above leaves nothing behind
+        run = RunStore.create(place, chosen, session.card)
+        return session.work(run, workers, Clock(), seconds, show, say)
 
 
 def resume(
@@ -116,6 +116,8 @@ def resume(
     seconds: float | None = None,
     show: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    crew: Assemble = assemble_crew,
+    preflight: Preflight | None = None,
 ) -> TrainResult:
     """Continue an interrupted run from its newest checkpoint; ends bit for bit where the uninterrupted run would.
 
@@ -129,99 +131,128 @@ def resume(
         seconds: wall-clock limit of this call.
         show: called after every step.
         say: told in a line what is decided on the way.
+        crew: as for `train`.
+        preflight: as for `train`.
 
     Raises:
         UserError: when it is no run, has no sound checkpoint, or other model, data or keys are given.
     """
-    run, point = _run_and_checkpoint(run_dir)
-    run, text = open_run(run.uri)
-    config = parse_config(text, overrides, source=f"{run}/config.toml")
-    for key in overrides or {}:
-        if key not in _FREE_KEYS:
-            raise UserError(f"{key}: can't change when a run is resumed; start a new run, or leave it out")
+    run, step = RunStore.at(run_dir)
+    before, config = run.config(), run.config(overrides)
+    refuse_changes(before, config, overrides or {})
     if model is None:
         refuse_untrusted(config.model.kind, config.model.factory, str(run), trust_model)
-    return _train(config, model, data, loss, None, (run, point), seconds, show, say)
+    session, clock = _Session.of(config, model, data, loss), Clock()
+    then = run.card()
+    if then is not None:
+        then.refuse_other(session.card, str(run))
+        session = session.folding(then.fold)
+    step = max(run.steps(), default=None) if step is None else step
+    if step is not None:
+        checkpoint = run.checkpoint(step)
+        session.trainer.restore(checkpoint)
+        clock = Clock(**checkpoint.meta["clock"])
+    moved = run.config({key: value for key, value in (overrides or {}).items() if key in PLACES})
+    with session.crew(crew, preflight, run.folder.uri) as workers:
+        # folders are touched only now: a mistake above loses nothing
+        run.rewind(session.trainer.step)
+        if moved != before:
+            run.remember(moved)
+        return session.work(run, workers, clock, seconds, show, say)
 
 
-def _train(
-    config: Config,
-    model: nn.Module | None,
-    data: DataSource | None,
-    loss: Loss | None,
-    run_dir: str | Path | None,
-    resumed: tuple[Storage, Storage | None] | None,
-    seconds: float | None,
-    show: Callable[[Progress], None],
-    say: Callable[[str], None],
-) -> TrainResult:
-    if config.tensorboard:
-        require_tensorboard()
-    own_model = model is not None
-    model, task, optimizer, schedule = set_up(config, model, data, loss)
-    if config.evaluate_every:
-        refuse_without_split(task)
-    meta = run_meta(config, task, own_model=own_model, own_loss=loss is not None)
-    first, clock = 0, Clock()
-    if resumed is None:
-        run_dir = run_dir or dated("runs/run")
-        refuse_taken(run_dir)
-    else:
-        run, point = resumed
-        before = recorded(run)
-        if before is not None:
-            refuse_other(before, meta, str(run))
-        if point is not None:
-            checkpoint = load_checkpoint(point)
-            restore(checkpoint, meta, model, optimizer, schedule)
-            before, first, clock = checkpoint.meta, checkpoint.step, Clock(**checkpoint.meta["clock"])
-        if before is not None:  # decided once for a run: the two ways may differ in the last bit
-            task = dataclasses.replace(task, fold=before["fold"])
-            meta["fold"] = before["fold"]
-    place = str(run_dir) if resumed is None else run.uri
-    with fixed_threads(config.engine.threads), _crew(config, task, place) as crew, ExitStack() as watched:
-        # folders are touched only now: a mistake above leaves nothing behind, and loses nothing
-        if resumed is None:
-            run = create_run(run_dir or "", config_toml(config))
-            record(run, meta)
-        else:
-            rewind(run, first)
-        journal = _journal(config, task, run, say)
-        look = watched.enter_context(spectated(task, run, say)) if config.evaluate_every else _unseen
-        driver = Driver(
-            model,
-            task,
-            optimizer,
-            schedule,
-            run,
-            meta=meta,
-            journal=journal,
-            events=EventWriter(run, first) if config.tensorboard else None,
-            validate_every=config.validate_every,
-            checkpoint_every=config.checkpoint_every,
-            first_step=first,
-            clock=clock,
-            evaluate_every=config.evaluate_every,
-            look=look,
+@dataclass(frozen=True, kw_only=True)
+class _Session:
+    """What one call of `train` or `resume` has to do."""
+
+    config: Config
+    task: Task
+    trainer: Trainer
+    card: RunCard
+
+    @classmethod
+    def of(cls, config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None) -> _Session:
+        """At the initial parameters; what is None is as the config describes it."""
+        if config.tensorboard:
+            require_tensorboard()
+        trainer, task = set_up(config, model, data, loss)
+        if config.evaluate_every:
+            refuse_without_split(task)
+        card = RunCard.of(
+            config,
+            task.data,
+            fold=task.fold,
+            surrogate=surrogate_card(task),
+            own_model=model is not None,
+            own_loss=loss is not None,
         )
-        with ray_metrics(driver, crew):
-            driver.train(crew, config.steps, seconds=seconds, show=show)
+        return cls(config=config, task=task, trainer=trainer, card=card)
+
+    def folding(self, fold: bool) -> _Session:
+        """With copies as rows, or not, as the run began: the two ways may differ in the last bit."""
+        task, card = dataclasses.replace(self.task, fold=fold), dataclasses.replace(self.card, fold=fold)
+        return dataclasses.replace(self, task=task, card=card)
+
+    @contextmanager
+    def crew(self, assemble: Assemble, preflight: Preflight | None, place: str) -> Iterator[Crew]:
+        """Within: who does the work, on a cluster that has passed its checks; torch has the run's threads."""
+        engine, task = self.config.engine, self.task
+        workers = engine.workers if task.method.observes else 0
+        actors = workers or engine.reconstructors or engine.generators
+        with ExitStack() as left:
+            left.enter_context(fixed_threads(engine.threads))
+            if (actors or self.config.evaluate_every) and connect():
+                import ray
+
+                left.callback(ray.shutdown)
+            if actors and preflight is not None:
+                preflight(self.config, place, task.data)
+            crew = assemble(task, engine)
+            left.callback(crew.close)
+            yield crew
+
+    def work(
+        self,
+        run: RunStore,
+        crew: Crew,
+        clock: Clock,
+        seconds: float | None,
+        show: Callable[[Progress], None],
+        say: Callable[[str], None],
+    ) -> TrainResult:
+        """Train to the end, or until the time is over."""
+        config, task, trainer, folder = self.config, self.task, self.trainer, run.folder
+        journal = _journal(config, task, folder, say)
+        events = EventWriter(folder, trainer.step) if config.tensorboard else None
+        with Recorder(MetricsWriter(folder), journal, events) as recorder, ExitStack() as beside:
+            look = (
+                beside.enter_context(evaluated_beside(Validation(task), folder, recorder.evaluation, say))
+                if config.evaluate_every
+                else _unseen
+            )
+            driver = Driver(config, task, trainer, folder, recorder, meta=self.card.as_json(), clock=clock, look=look)
+            with ray_metrics(driver, crew):
+                driver.train(crew, seconds=seconds, show=show)
+        return self._result(driver, crew, journal is not None)
+
+    def _result(self, driver: Driver, crew: Crew, journal: bool) -> TrainResult:
         validation, test = driver.measure("validation"), driver.measure("test")
+        clock = driver.clock
         return TrainResult(
-            run=str(run),
+            run=str(driver.run),
             checkpoint=str(Storage.at(driver.checkpoint_path)),
             steps=driver.step,
-            seconds=driver.clock.seconds,
+            seconds=clock.seconds,
             test_accuracy=None if test is None else test.accuracy,
             validation_accuracy=None if validation is None else validation.accuracy,
-            noisy_forwards=driver.clock.noisy_forwards,
-            noisy_forwards_per_second=driver.clock.noisy_forwards / max(driver.clock.seconds, 1e-9),
-            bytes_up=driver.clock.bytes_up,
-            bytes_down=driver.clock.bytes_down,
-            params_sha256=params_sha256(model.state_dict()),
+            noisy_forwards=clock.noisy_forwards,
+            noisy_forwards_per_second=clock.noisy_forwards / max(clock.seconds, 1e-9),
+            bytes_up=clock.bytes_up,
+            bytes_down=clock.bytes_down,
+            params_sha256=self.trainer.params_sha256(),
             workers=crew.workers,
             workers_lost=crew.workers_lost,
-            journal=journal is not None,
+            journal=journal,
         )
 
 
@@ -229,15 +260,8 @@ def _unseen(checkpoint: str) -> None:
     """Nobody evaluates checkpoints beside the run."""
 
 
-def _run_and_checkpoint(place: str | Path) -> tuple[Storage, Storage | None]:
-    """The run that is resumed and where it starts: at a checkpoint, or, when it has none yet, at its beginning."""
-    storage = Storage.at(place)
-    if storage.parent().name == "checkpoints":
-        return storage.parent().parent(), storage
-    return storage, storage if storage.list("checkpoints") else None
-
-
 def _journal(config: Config, task: Task, run: Storage, say: Callable[[str], None]) -> JournalWriter | None:
+    """Where losses go: nowhere for methods that observe none, when it is off, and, on ``auto``, when it would grow large."""
     if not task.method.observes or config.journal == "off":
         return None
     bits = task.loss is LOSSES["zero-one"]
@@ -246,39 +270,3 @@ def _journal(config: Config, task: Task, run: Storage, say: Callable[[str], None
         say(f"journal off: it would take up to {size / 1e9:.1f} GB; --journal on writes it all the same")
         return None
     return JournalWriter(run, bits=bits)
-
-
-@contextmanager
-def _crew(config: Config, task: Task, place: str) -> Iterator[Crew]:
-    """The run's crew, on a cluster that has passed its checks."""
-    engine = config.engine
-    workers = engine.workers if task.method.observes else 0
-    actors = workers or engine.reconstructors or engine.generators
-    connected_here = connect() if actors or config.evaluate_every else False
-    try:
-        if actors:
-            _check_nodes(config, task, place)
-        crew = assemble_crew(task, engine)
-        try:
-            yield crew
-        finally:
-            crew.close()
-    finally:
-        if connected_here:
-            import ray
-
-            ray.shutdown()
-
-
-def _check_nodes(config: Config, task: Task, place: str) -> None:
-    """On more than one node: refuse what would fail later, and show the table that says so."""
-    import ray
-
-    if sum(node["Alive"] for node in ray.nodes()) < 2:
-        return
-    from glr_dist.launch.node_report import show_reports
-    from glr_dist.launch.preflight import preflight, refuse
-
-    reports = preflight(config, place, data=task.data)
-    show_reports(reports, to_stderr=True)
-    refuse(reports, config)

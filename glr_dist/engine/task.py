@@ -25,7 +25,7 @@ from glr_dist.methods.method import Method, Net
 from glr_dist.seeds import Purpose, seed_of
 
 if TYPE_CHECKING:
-    from glr_dist.runs.surrogate import Surrogate
+    from glr_dist.runs.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Task:
     plan: Plan
     data: DataSource
     augment: AugmentConfig
-    surrogate: Surrogate | None
+    surrogate: Network | None
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:

@@ -113,7 +113,8 @@ def verify(
         surrogate=surrogate,
         trust_model=trust_model,
     )
-    if loss is None and replayer.meta is not None and replayer.meta["loss"] == "custom":
+    trainer, card = replayer.trainer, replayer.card
+    if loss is None and card is not None and card.loss is None:
         raise UserError(
             f"{run_dir}: its loss was given by Python code; give it to glr_dist.engine.verify.verify(loss=...)"
         )
@@ -127,10 +128,10 @@ def verify(
     last = int(chosen[-1]) // per_step + 1
     with fixed_threads(engine.threads):
         while True:
-            first = replayer.step * per_step
+            first = trainer.step * per_step
             mine = chosen[slice(*np.searchsorted(chosen, [first, first + per_step]))] - first
             differences += _differences(replayer, evaluator, set(mine.tolist()))
-            if replayer.step + 1 == last:
+            if trainer.step + 1 == last:
                 break
             losses = replayer.advance()
             show(replayer.progress(last, losses, time.monotonic() - started))
@@ -155,9 +156,9 @@ def _differences(replayer: Replayer, evaluator: Evaluator, positions: Set[int]) 
     """Those of the next step's units at these positions that differ."""
     if not positions:
         return []
-    journalled = replayer.journal.of_step(replayer.step)
+    journalled = replayer.journal.of_step(replayer.trainer.step)
     units = [unit for position, unit in enumerate(journalled) if position in positions]
-    evaluated = evaluator.evaluate(replayer.parameters(), units)
+    evaluated = evaluator.evaluate(replayer.trainer.theta(), units)
     found = []
     for unit, losses in zip(units, evaluated, strict=True):
         if not np.array_equal(losses, journalled[unit]):

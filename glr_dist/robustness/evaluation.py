@@ -34,8 +34,7 @@ from glr_dist.robustness.plan import jobs_of, plan_lines, refuse_unfit, refuse_w
 from glr_dist.robustness.sample_set import SampleSet, finish, open_set, refuse_taken
 from glr_dist.robustness.selection import Indices, Selection
 from glr_dist.robustness.subjects import Subject
-from glr_dist.runs.network import checkpoint_data, run_config
-from glr_dist.store.checkpoint import load_checkpoint
+from glr_dist.runs.network import read_origin
 from glr_dist.store.storage import Storage
 
 
@@ -50,8 +49,7 @@ def open_data(place: str | Path, dataset: str | None = None, data_root: str | No
     Raises:
         UserError: when there is no sound checkpoint, or there are no such data.
     """
-    checkpoint = load_checkpoint(place)
-    return checkpoint_data(checkpoint, run_config(checkpoint), dataset, data_root)
+    return read_origin(place).open_data(dataset, data_root)
 
 
 def evaluate_robustness(

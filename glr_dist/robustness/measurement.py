@@ -9,7 +9,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from glr_dist.core.config import NoiseConfig
 from glr_dist.core.losses import LOSSES
 from glr_dist.core.prediction import EVALUATION_BATCH, VOTE_BATCH, Voter, clean_accuracy, voted_accuracy
 from glr_dist.core.sites import find_sites
@@ -17,8 +16,7 @@ from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import check_split
 from glr_dist.errors import UserError
 from glr_dist.robustness.subjects import refuse_votes
-from glr_dist.runs.network import checkpoint_data, checkpoint_model, note_other_content, run_config
-from glr_dist.store.checkpoint import load_checkpoint
+from glr_dist.runs.network import open_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,19 +77,15 @@ def evaluate(
         UserError: when there is no sound checkpoint or no such data, they don't go together, or there are no votes.
     """
     check_split(split)
-    loaded = load_checkpoint(checkpoint)
-    meta = loaded.meta
+    network = open_network(checkpoint, trust_model=trust_model)
+    card, model = network.card, network.model
     if votes:
-        refuse_votes(meta["method"], loaded.place)
-    config = run_config(loaded)
-    data = checkpoint_data(loaded, config, dataset, data_root)
+        refuse_votes(card.method, network.place)
+    data = network.open_data(dataset, data_root, say)
     if not data.count(split):
         raise UserError(f"--split {split}: {data.name} has no such rows; choose another split")
-    if dataset is None:
-        note_other_content(loaded, data, say)
-    model = checkpoint_model(loaded, trust_model)
-    loss_name = meta["loss"] if meta["loss"] in LOSSES else "cross-entropy"
-    if loss_name != meta["loss"]:
+    loss_name = card.loss or "cross-entropy"
+    if card.loss is None:
         say(f"note: it was trained with a loss that Python code gave; the loss here is {loss_name}")
     loss = LOSSES[loss_name]
 
@@ -99,21 +93,21 @@ def evaluate(
         return data.batches(split, EVALUATION_BATCH)
 
     # as many threads as the run had: the bits of a Heaviside unit can depend on it
-    with fixed_threads(config.engine.threads if config else 1):
+    with fixed_threads(network.config.engine.threads if network.config else 1):
         clean = clean_accuracy(model, loss, batches())
         result = Evaluation(
-            checkpoint=loaded.place,
+            checkpoint=network.place,
             dataset=data.name,
             split=split,
             n=clean.n,
             accuracy=clean.accuracy,
             loss=clean.loss,
             loss_name=loss_name,
-            params_sha256=meta["params_sha256"],
+            params_sha256=network.params_sha256,
         )
         if not votes:
             return result
-        sites = find_sites(model, data.shape, meta["estimator"]["sites"])
-        voter = Voter(model=model, sites=sites, noise=NoiseConfig(**meta["noise"]))
+        sites = find_sites(model, data.shape, card.estimator.sites)
+        voter = Voter(model=model, sites=sites, noise=card.noise)
         noisy = voted_accuracy(voter, votes, loss, data.batches(split, VOTE_BATCH), seed)
     return dataclasses.replace(result, votes=votes, noisy_accuracy=noisy.accuracy, noisy_loss=noisy.loss)

@@ -27,8 +27,7 @@ from glr_dist.errors import UserError
 from glr_dist.methods.method import named_method
 from glr_dist.models.config import ModelConfig
 from glr_dist.robustness.findings import Identity, Mask, ModelCard
-from glr_dist.runs.network import checkpoint_model, note_other_content, refuse_misfit, run_config
-from glr_dist.store.checkpoint import Checkpoint, load_checkpoint
+from glr_dist.runs.network import Origin, open_network, read_origin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,27 +81,25 @@ def open_subject(
     Raises:
         UserError: when there is no sound checkpoint, or it takes other data.
     """
-    checkpoint = load_checkpoint(place)
-    refuse_misfit(checkpoint, data)
-    note_other_content(checkpoint, data, say)
-    model = checkpoint_model(checkpoint, trust_model)
-    meta = checkpoint.meta
-    described = meta["model"]
-    activation = described["activation"] if described["kind"] != "factory" else "own"
-    architecture = _architecture(ModelConfig(**described), meta["shape"], len(meta["classes"]))
-    noises = named_method(meta["method"]).noises
+    network = open_network(place, data, trust_model=trust_model, say=say)
+    card, model = network.card, network.model
+    assert card.model is not None  # it was built from it
+    loss = card.loss or "custom"
+    activation = card.model.activation if card.model.kind != "factory" else "own"
+    architecture = _architecture(card.model, card.shape, len(card.classes))
+    noises = named_method(card.method).noises
     return Subject(
-        name=name or f"{meta['method']} {activation} {meta['loss']} {architecture}",
-        checkpoint=checkpoint.place,
-        sha256=meta["params_sha256"],
-        method=meta["method"],
-        loss=meta["loss"],
+        name=name or f"{card.method} {activation} {loss} {architecture}",
+        checkpoint=network.place,
+        sha256=network.params_sha256,
+        method=card.method,
+        loss=loss,
         activation=activation,
         architecture=architecture,
-        seed=meta["seed"],
-        noise=NoiseConfig(**meta["noise"]) if noises != "nothing" else None,
+        seed=card.seed,
+        noise=card.noise if noises != "nothing" else None,
         model=model,
-        sites=tuple(find_sites(model, data.shape, meta["estimator"]["sites"])) if noises == "neurons" else (),
+        sites=tuple(find_sites(model, data.shape, card.estimator.sites)) if noises == "neurons" else (),
     )
 
 
@@ -210,14 +207,13 @@ def _architecture(config: ModelConfig, shape: Sequence[int], classes: int) -> st
 def _seeds_alone(subjects: Sequence[Subject], name: str) -> bool:
     """Whether networks that would share a name differ in their seeds and in nothing else."""
     members = [subject for subject in subjects if subject.name == name]
-    kinds = {_kind(load_checkpoint(member.checkpoint)) for member in members} if len(members) > 1 else {""}
+    kinds = {_kind(read_origin(member.checkpoint)) for member in members} if len(members) > 1 else {""}
     return len(kinds) == 1 and max(Counter(member.seed for member in members).values()) == 1
 
 
-def _kind(checkpoint: Checkpoint) -> str:
+def _kind(origin: Origin) -> str:
     """All that defines a network's training but the seed and who did the work."""
-    config = run_config(checkpoint)
-    if config is not None:
+    if origin.config is not None:
         free = {
             "seed": 0,
             "engine": None,
@@ -226,10 +222,11 @@ def _kind(checkpoint: Checkpoint) -> str:
             "validate_every": 0,
             "evaluate_every": 0,
         }
-        settings = dataclasses.asdict(config) | free | {"checkpoint_every": 0, "step": checkpoint.step}
+        settings = dataclasses.asdict(origin.config) | free | {"checkpoint_every": 0, "step": origin.step}
         settings["data"] |= {"root": "", "cache": ""}
     else:
-        settings = {key: checkpoint.meta[key] for key in ("method", "loss", "model", "noise", "estimator", "step")}
+        said = origin.card.as_json()
+        settings = {key: said[key] for key in ("method", "loss", "model", "noise", "estimator")} | {"step": origin.step}
     return json.dumps(settings, sort_keys=True)
 
 

@@ -1,165 +1,227 @@
-"""What a run and its checkpoints say about where they come from, and putting their state back."""
+"""What a run and its checkpoints say about where they come from: provenance.json, and the better part of meta.json."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from glr_dist import __version__
 from glr_dist.config import Config
+from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.data.source import DataSource
-from glr_dist.engine.task import Task
 from glr_dist.errors import UserError
-from glr_dist.models.weights import load_weights
-from glr_dist.store.checkpoint import Checkpoint
-from glr_dist.store.storage import Storage
+from glr_dist.models.config import ModelConfig
+from glr_dist.settings import build
 
-RECORD = "provenance.json"  # in the run's folder, from its first moment on
-
-
-def run_meta(config: Config, task: Task, *, own_model: bool, own_loss: bool) -> dict[str, Any]:
-    """What a run and every checkpoint of it say about themselves."""
-    data = task.data
-    return {
-        "seed": config.seed,
-        "method": config.method,
-        "loss": "custom" if own_loss else config.loss,
-        "model": {"kind": "custom"} if own_model else dataclasses.asdict(config.model),
-        "fold": task.fold,
-        "shape": list(data.shape),
-        "classes": list(data.classes),
-        "data": {
-            "resize": config.data.resize,
-            "validation": config.data.validation,
-            "shards": config.data.shards,
-            **data_identity(data),
-        },
-        "noise": dataclasses.asdict(config.noise),
-        "estimator": dataclasses.asdict(config.estimator),
-        "augment": dataclasses.asdict(config.augment),
-        "surrogate": surrogate_identity(task),
-        "versions": {
-            "glr_dist": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-        },
-    }
+_OWN = "custom"  # what was given in Python: no file can tell it
 
 
-def data_identity(data: DataSource) -> dict[str, Any]:
-    """What makes data the same for a run: their content and how it is cut into shards."""
-    rows = {split: list(data.sizes(split)) for split in ("train", "validation")}
-    return {"name": data.name, "fingerprint": data.fingerprint, "rows": rows}
+@dataclass(frozen=True, kw_only=True)
+class DataCard:
+    """What makes data the same for a run: their content, and how it is cut into shards and shown.
 
-
-def surrogate_identity(task: Task) -> dict[str, Any] | None:
-    """The network that adversarial rows are made on, by its place and content; None where it is no fixed one."""
-    surrogate = task.surrogate
-    if surrogate is None:
-        return None
-    return {"place": surrogate.place, "params_sha256": surrogate.params_sha256, "model": dict(surrogate.described)}
-
-
-def record(run: Storage, meta: Mapping[str, Any]) -> None:
-    """Write what a new run is made of, before there is a checkpoint that says so."""
-    run.write(RECORD, json.dumps(meta, indent=1).encode())
-
-
-def recorded(run: Storage) -> dict[str, Any] | None:
-    """What `record` wrote, or None where nothing is."""
-    if not run.exists(RECORD):
-        return None
-    try:
-        found: dict[str, Any] = json.loads(run.read(RECORD))
-    except ValueError as error:
-        raise UserError(f"{run.folder(RECORD)} is damaged: {error}") from error
-    return found
-
-
-def refuse_other(theirs: Mapping[str, Any], ours: Mapping[str, Any], place: str) -> None:
-    """Refuse to go on with another model, loss or surrogate, or other data than a run was made of.
-
-    Args:
-        theirs: what the run or checkpoint says.
-        ours: what was given now.
-        place: the run or checkpoint, for the message.
-
-    Raises:
-        UserError: naming what differs.
+    Attributes:
+        name: the data set's.
+        fingerprint: of the content.
+        rows: of each shard, for the splits ``train`` and ``validation``.
+        resize: as in the config.
+        validation: as in the config.
+        shards: as in the config.
     """
-    for thing in ("model", "loss"):
-        was_own, is_own = (_own(meta[thing]) for meta in (theirs, ours))
-        if was_own != is_own:
-            how = f"was given in Python; pass it again: glr_dist.resume(run, {thing}=...)"
-            raise UserError(f"{place}: its {thing} {how if was_own else f'is that of its config; leave {thing}= out'}")
-    refuse_other_surrogate(theirs, ours, place)
-    refuse_other_data(theirs, ours, place)
 
+    name: str
+    fingerprint: str
+    rows: Mapping[str, list[int]]
+    resize: int
+    validation: float
+    shards: int
 
-def refuse_other_surrogate(theirs: Mapping[str, Any], ours: Mapping[str, Any], place: str) -> None:
-    """Refuse a surrogate with other parameters: it would make other adversarial rows.
-
-    Raises:
-        UserError: naming what differs.
-    """
-    then, now = theirs.get("surrogate"), ours["surrogate"]
-    was, found = ({} if it is None else {k: json.dumps(v) for k, v in it.items() if k != "place"} for it in (then, now))
-    if was == found:
-        return
-    if then is None:
-        raise UserError(f"{place}: its adversarial rows were made on the network itself; leave --surrogate out")
-    if now is None:
-        raise UserError(f"{place}: its adversarial rows were made on another network; give --surrogate {then['place']}")
-    raise UserError(
-        f"{place}: its surrogate had parameters {then['params_sha256'][:12]}…, {now['place']} has"
-        f" {now['params_sha256'][:12]}…; give the one it was trained with (--surrogate): it was {then['place']}"
-    )
-
-
-def refuse_other_data(theirs: Mapping[str, Any], ours: Mapping[str, Any], place: str) -> None:
-    """Refuse data with another content, or in other shards: the same examples in other batches give other bits.
-
-    Raises:
-        UserError: naming what differs.
-    """
-    then, now = theirs["data"], ours["data"]
-    if then["fingerprint"] != now["fingerprint"]:
-        raise UserError(
-            f"{place}: was trained on data with fingerprint {then['fingerprint'][:12]}…, this data set has"
-            f" {now['fingerprint'][:12]}…; give the data of the run (--data-root)"
-        )
-    if then["rows"] != now["rows"]:
-        raise UserError(
-            f"{place}: its data were cut into shards of {then['rows']['train']} training rows, these are"
-            f" {now['rows']['train']}; give the very shards of the run (--data-root)"
+    @classmethod
+    def of(cls, config: Config, data: DataSource) -> DataCard:
+        """The card of data that are open."""
+        shown = config.data
+        return cls(
+            name=data.name,
+            fingerprint=data.fingerprint,
+            rows={split: list(data.sizes(split)) for split in ("train", "validation")},
+            resize=shown.resize,
+            validation=shown.validation,
+            shards=shown.shards,
         )
 
 
-def _own(described: Any) -> bool:
-    return described == "custom" or (isinstance(described, dict) and described["kind"] == "custom")
+@dataclass(frozen=True, kw_only=True)
+class SurrogateCard:
+    """The fixed network that adversarial rows are made on.
 
-
-def restore(
-    checkpoint: Checkpoint,
-    meta: Mapping[str, Any],
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-) -> None:
-    """Put a checkpoint's state into a fresh model, optimizer and schedule.
-
-    Raises:
-        UserError: when the checkpoint is of another model or loss, or of other data.
+    Attributes:
+        place: where its checkpoint lay; it may move.
+        params_sha256: of its parameters.
+        model: its description.
     """
-    load_weights(model, checkpoint.weights, checkpoint.place)
-    refuse_other(checkpoint.meta, meta, checkpoint.place)
-    optimizer.load_state_dict(checkpoint.training["optimizer"])
-    schedule.load_state_dict(checkpoint.training["schedule"])
+
+    place: str = dataclasses.field(compare=False)
+    params_sha256: str
+    model: ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunCard:
+    """Where a run's numbers come from.
+
+    Attributes:
+        seed: of everything random.
+        method: how gradients are made.
+        loss: its name; None: given in Python.
+        model: the network; None: given in Python.
+        fold: whether copies are rows of a larger batch: decided once for a run, as the two ways may differ in the last bit.
+        shape: of one example.
+        classes: their names.
+        data: what it is trained on.
+        noise: of its training.
+        estimator: of its training.
+        augment: the settings of ``[augment]``.
+        surrogate: None: its adversarial rows are made on the network itself, or there are none.
+        versions: of the software.
+    """
+
+    seed: int
+    method: str
+    loss: str | None
+    model: ModelConfig | None
+    fold: bool
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    data: DataCard
+    noise: NoiseConfig
+    estimator: EstimatorConfig
+    augment: Mapping[str, Any]
+    surrogate: SurrogateCard | None
+    versions: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        data: DataSource,
+        *,
+        fold: bool,
+        surrogate: SurrogateCard | None,
+        own_model: bool,
+        own_loss: bool,
+    ) -> RunCard:
+        """The card of a run that begins now; model and loss are the config's unless they are the user's own."""
+        return cls(
+            seed=config.seed,
+            method=config.method,
+            loss=None if own_loss else config.loss,
+            model=None if own_model else config.model,
+            fold=fold,
+            shape=tuple(data.shape),
+            classes=tuple(data.classes),
+            data=DataCard.of(config, data),
+            noise=config.noise,
+            estimator=config.estimator,
+            augment=dataclasses.asdict(config.augment),
+            surrogate=surrogate,
+            versions={
+                "glr_dist": __version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        )
+
+    @classmethod
+    def read(cls, said: Mapping[str, Any], place: str) -> RunCard:
+        """The card that a file holds; what else the file says is left alone.
+
+        Args:
+            said: from `as_json`.
+            place: the file's, for the message.
+
+        Raises:
+            UserError: when something is missing.
+        """
+        try:
+            own = said["model"]["kind"] == _OWN
+            surrogate = said.get("surrogate")
+            if surrogate is not None:
+                surrogate = SurrogateCard(**surrogate | {"model": build(ModelConfig, surrogate["model"], "model.")})
+            return cls(
+                seed=said["seed"],
+                method=said["method"],
+                loss=None if said["loss"] == _OWN else said["loss"],
+                model=None if own else build(ModelConfig, said["model"], "model."),
+                fold=said["fold"],
+                shape=tuple(said["shape"]),
+                classes=tuple(said["classes"]),
+                data=DataCard(**said["data"]),
+                noise=build(NoiseConfig, said["noise"], "noise."),
+                estimator=build(EstimatorConfig, said["estimator"], "estimator."),
+                augment=said.get("augment", {}),
+                surrogate=surrogate,
+                versions=said["versions"],
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise UserError(f"{place}: does not say what its run is made of: {error!r}") from error
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        said = dataclasses.asdict(self)
+        return said | {"loss": self.loss or _OWN, "model": said["model"] or {"kind": _OWN}}
+
+    def refuse_other(self, now: RunCard, place: str) -> None:
+        """Refuse to go on with another model, loss or surrogate, or other data than a run was made of.
+
+        Args:
+            now: what was given now; this card is the run's.
+            place: the run or checkpoint, for the message.
+
+        Raises:
+            UserError: naming what differs.
+        """
+        for thing, was_own, is_own in (
+            ("model", self.model is None, now.model is None),
+            ("loss", self.loss is None, now.loss is None),
+        ):
+            if was_own != is_own:
+                how = f"was given in Python; pass it again: glr_dist.resume(run, {thing}=...)"
+                raise UserError(
+                    f"{place}: its {thing} {how if was_own else f'is that of its config; leave {thing}= out'}"
+                )
+        self.refuse_other_source(now.data, now.surrogate, place)
+
+    def refuse_other_source(self, data: DataCard, surrogate: SurrogateCard | None, place: str) -> None:
+        """Refuse what would give other rows: a surrogate with other parameters, data with another content or in other
+        shards (the same examples in other batches give other bits).
+
+        Raises:
+            UserError: naming what differs.
+        """
+        then, now = self.surrogate, surrogate
+        if then is None and now is not None:
+            raise UserError(f"{place}: its adversarial rows were made on the network itself; leave --surrogate out")
+        if then is not None and now is None:
+            raise UserError(f"{place}: its adversarial rows were made on another network; give --surrogate {then.place}")
+        if then is not None and now is not None and then != now:
+            raise UserError(
+                f"{place}: its surrogate had parameters {then.params_sha256[:12]}…, {now.place} has"
+                f" {now.params_sha256[:12]}…; give the one it was trained with (--surrogate): it was {then.place}"
+            )
+        if self.data.fingerprint != data.fingerprint:
+            raise UserError(
+                f"{place}: was trained on data with fingerprint {self.data.fingerprint[:12]}…, this data set has"
+                f" {data.fingerprint[:12]}…; give the data of the run (--data-root)"
+            )
+        if self.data.rows != data.rows:
+            raise UserError(
+                f"{place}: its data were cut into shards of {self.data.rows['train']} training rows, these are"
+                f" {data.rows['train']}; give the very shards of the run (--data-root)"
+            )

@@ -1,129 +1,183 @@
-"""From a checkpoint's folder back to its network and its data."""
+"""The one door from a checkpoint to its network and its data."""
 
 from __future__ import annotations
 
-from glr_dist.data.config import NAMES
 import dataclasses
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from torch import nn
 
-from glr_dist.config import (Config, parse_config)
-from glr_dist.settings import build
-from glr_dist.data import builtin
+from glr_dist.config import Config
+from glr_dist.data.config import NAMES, DataConfig
 from glr_dist.data.dataset import open_dataset
-from glr_dist.data.config import DataConfig
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError, nearest
-from glr_dist.models.spec import (build_model, refuse_untrusted)
-from glr_dist.models.config import ModelConfig
+from glr_dist.models.spec import build_model, refuse_untrusted
 from glr_dist.models.weights import load_weights
-from glr_dist.store.checkpoint import FOLDER, Checkpoint
-from glr_dist.runs.run import CONFIG, open_run
+from glr_dist.runs.card import RunCard
+from glr_dist.runs.run import CONFIG, RunStore
+from glr_dist.store.checkpoint import FOLDER, Checkpoint, load_checkpoint
 from glr_dist.store.storage import Storage
 
 
-def run_config(checkpoint: Checkpoint) -> Config | None:
-    """The config of the run that a checkpoint lies in, if it does.
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a checkpoint says of itself.
+
+    Attributes:
+        place: its folder, for people to read.
+        step: optimizer steps done.
+        params_sha256: of its parameters.
+        card: what its run is made of.
+        config: of the run that it lies in; None: it lies in none.
+    """
+
+    place: str
+    step: int
+    params_sha256: str
+    card: RunCard
+    config: Config | None
+
+    def open_data(
+        self,
+        dataset: str | None = None,
+        data_root: str | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> DataSource:
+        """The data that it was trained on, or another set cut and shown in the same way.
+
+        Args:
+            dataset: a data set's name; None: what it was trained on.
+            data_root: the data's folder; None: the run's.
+            say: told when what should be the data of the training has another content.
+
+        Raises:
+            UserError: when there are no such data, or the network can't take them.
+        """
+        data = open_dataset(self._data_config(dataset, data_root))
+        self.refuse_misfit(data)
+        if dataset is None:
+            self.note_other_content(data, say)
+        return data
+
+    def refuse_misfit(self, data: DataSource) -> None:
+        """Refuse data of another shape or with another number of classes than the network has.
+
+        Raises:
+            UserError: naming both.
+        """
+        shape, classes = self.card.shape, len(self.card.classes)
+        if tuple(data.shape) != shape:
+            raise UserError(
+                f"--dataset {data.name}: its examples have shape {list(data.shape)}, the checkpoint {self.place}"
+                f" takes {list(shape)}; choose other data"
+            )
+        if len(data.classes) != classes:
+            raise UserError(
+                f"--dataset {data.name}: it has {len(data.classes)} classes, the checkpoint {self.place} knows"
+                f" {classes}; choose other data"
+            )
+
+    def note_other_content(self, data: DataSource, say: Callable[[str], None]) -> None:
+        """Say so when data are not what it was trained on."""
+        if data.fingerprint != self.card.data.fingerprint:
+            say(f"note: {data.name} is not what {self.place} was trained on (the fingerprints differ)")
+
+    def _data_config(self, dataset: str | None, data_root: str | None) -> DataConfig:
+        about, config = self.card.data, self.config
+        names = (*NAMES, "parquet")
+        if dataset is not None and dataset not in names:
+            raise UserError(f"--dataset {dataset!r}: unknown; {nearest(dataset, names)}")
+        # a config says nothing about data that Python code gave; a folder of shards has a name of its own
+        if config is not None and config.data.name in (about.name, "parquet"):
+            known = config.data
+        elif dataset is not None or about.name in NAMES:
+            cut = {key: getattr(about, key) for key in ("resize", "validation", "shards")}
+            known = DataConfig(name=dataset or about.name, **cut)
+        else:
+            raise UserError(
+                f"{self.place}: was trained on {about.name!r}, which is no named data set;"
+                " name one with --dataset, or --dataset parquet --data-root DIR"
+            )
+        if dataset is not None and dataset != known.name:
+            known = dataclasses.replace(known, name=dataset, root="")
+        return known if data_root is None else dataclasses.replace(known, root=data_root)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Origin):
+    """A checkpoint's network.
+
+    Attributes:
+        model: with the checkpoint's weights, in eval mode, on the CPU.
+    """
+
+    model: nn.Module = field(repr=False)
+
+
+def read_origin(place: str | Path) -> Origin:
+    """What a checkpoint says of itself; no network is built.
+
+    Args:
+        place: a checkpoint's folder, or a run's, which means its newest one.
 
     Raises:
-        UserError: when there is one, and it can't be read.
+        CheckpointError: there is no sound one.
     """
+    return _origin(load_checkpoint(place))
+
+
+def open_network(
+    place: str | Path,
+    data: DataSource | None = None,
+    *,
+    model: nn.Module | None = None,
+    trust_model: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Network:
+    """A checkpoint's network with its weights.
+
+    Args:
+        place: a checkpoint's folder, or a run's, which means its newest one.
+        data: what it will see; None: nothing is known of it.
+        model: takes the weights, in place of a network built from what the checkpoint says.
+        trust_model: whether code that the checkpoint names (``model.factory``) may be imported.
+        say: told when it was trained on other data.
+
+    Raises:
+        UserError: there is no sound checkpoint, it takes other data, or its network can't be built from what it says.
+    """
+    checkpoint = load_checkpoint(place)
+    origin = _origin(checkpoint)
+    if data is not None:
+        origin.refuse_misfit(data)
+        origin.note_other_content(data, say)
+    network = _built(origin, trust_model) if model is None else model
+    load_weights(network, checkpoint.weights, checkpoint.place)
+    return Network(**{each.name: getattr(origin, each.name) for each in dataclasses.fields(origin)}, model=network)
+
+
+def _origin(checkpoint: Checkpoint) -> Origin:
     above = Storage.at(checkpoint.path).parent()
     run = above.parent()
-    if above.name != FOLDER or not run.exists(CONFIG):
-        return None
-    _, text = open_run(run.uri)
-    return parse_config(text, source=str(run.folder(CONFIG)))
+    lies_in_run = above.name == FOLDER and run.exists(CONFIG)
+    return Origin(
+        place=checkpoint.place,
+        step=checkpoint.step,
+        params_sha256=checkpoint.meta["params_sha256"],
+        card=RunCard.read(checkpoint.meta, checkpoint.place),
+        config=RunStore(run).config() if lies_in_run else None,
+    )
 
 
-def checkpoint_data(
-    checkpoint: Checkpoint, config: Config | None, dataset: str | None, data_root: str | None
-) -> DataSource:
-    """Open the data that a checkpoint was trained on, or another set cut and shown in the same way.
-
-    Args:
-        checkpoint: the checkpoint.
-        config: of its run, or None.
-        dataset: a data set's name; None: what it was trained on.
-        data_root: the data's folder; None: the run's.
-
-    Raises:
-        UserError: when there are no such data, or the network can't take them.
-    """
-    data = open_dataset(_data_config(checkpoint, config, dataset, data_root))
-    refuse_misfit(checkpoint, data)
-    return data
-
-
-def refuse_misfit(checkpoint: Checkpoint, data: DataSource) -> None:
-    """Refuse data of another shape or with another number of classes than a checkpoint's network has.
-
-    Raises:
-        UserError: naming both.
-    """
-    shape, classes = tuple(checkpoint.meta["shape"]), len(checkpoint.meta["classes"])
-    if data.shape != shape:
+def _built(origin: Origin, trust_model: bool) -> nn.Module:
+    card = origin.card
+    if card.model is None:
         raise UserError(
-            f"--dataset {data.name}: its examples have shape {list(data.shape)}, the checkpoint {checkpoint.place}"
-            f" takes {list(shape)}; choose other data"
+            f"{origin.place}: its model was built by Python code; give it there:"
+            f" glr_dist.runs.network.open_network({origin.place!r}, model=...)"
         )
-    if len(data.classes) != classes:
-        raise UserError(
-            f"--dataset {data.name}: it has {len(data.classes)} classes, the checkpoint {checkpoint.place} knows"
-            f" {classes}; choose other data"
-        )
-
-
-def note_other_content(checkpoint: Checkpoint, data: DataSource, say: Callable[[str], None]) -> None:
-    """Say so when data are not what a checkpoint was trained on."""
-    if data.fingerprint != checkpoint.meta["data"]["fingerprint"]:
-        say(f"note: {data.name} is not what {checkpoint.place} was trained on (the fingerprints differ)")
-
-
-def checkpoint_model(checkpoint: Checkpoint, trust_model: bool) -> nn.Module:
-    """A checkpoint's network with its weights, in eval mode.
-
-    Args:
-        checkpoint: the checkpoint.
-        trust_model: whether code that it names (``model.factory``) may be imported.
-
-    Raises:
-        UserError: when it can't be built from what the checkpoint says.
-    """
-    meta = checkpoint.meta
-    described = meta["model"]
-    if described["kind"] == "custom":
-        raise UserError(
-            f"{checkpoint.place}: its model was built by Python code; load it there:"
-            f" model.load_state_dict(glr_dist.store.load_checkpoint({checkpoint.place!r}).weights)"
-        )
-    refuse_untrusted(described["kind"], described.get("factory", ""), checkpoint.place, trust_model)
-    config: ModelConfig = build(ModelConfig, described, "model.")
-    model = build_model(config, meta["shape"], len(meta["classes"]), meta["seed"])
-    load_weights(model, checkpoint.weights, checkpoint.place)
-    return model
-
-
-def _data_config(
-    checkpoint: Checkpoint, config: Config | None, dataset: str | None, data_root: str | None
-) -> DataConfig:
-    """The data to open: the run's, or another set cut and shown in the same way."""
-    about = checkpoint.meta["data"]
-    names = (*NAMES, "parquet")
-    if dataset is not None and dataset not in names:
-        raise UserError(f"--dataset {dataset!r}: unknown; {nearest(dataset, names)}")
-    # a config says nothing about data that Python code gave; a folder of shards has a name of its own
-    if config is not None and config.data.name in (about["name"], "parquet"):
-        known = config.data
-    elif dataset is not None or about["name"] in NAMES:
-        cut = {key: about[key] for key in ("resize", "validation", "shards")}
-        known = DataConfig(name=dataset or about["name"], **cut)
-    else:
-        raise UserError(
-            f"{checkpoint.place}: was trained on {about['name']!r}, which is no named data set;"
-            " name one with --dataset, or --dataset parquet --data-root DIR"
-        )
-    if dataset is not None and dataset != known.name:
-        known = dataclasses.replace(known, name=dataset, root="")
-    return known if data_root is None else dataclasses.replace(known, root=data_root)
+    refuse_untrusted(card.model.kind, card.model.factory, origin.place, trust_model)
+    return build_model(card.model, card.shape, len(card.classes), card.seed)

@@ -1,91 +1,249 @@
-"""The run's folder: made once, never over another, opened again to resume or evaluate."""
+"""A run's folder: made once, never over another, opened again to resume, replay or evaluate.
+
+    config.toml  provenance.json  metrics.jsonl  journal/  checkpoints/step-000500/  report/
+"""
 
 from __future__ import annotations
 
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
+from glr_dist.config import Config, config_toml, parse_config
 from glr_dist.errors import UserError
+from glr_dist.runs.card import RunCard
+from glr_dist.store import checkpoint as checkpoints
+from glr_dist.store.checkpoint import Checkpoint, CheckpointError, checkpoint_steps, drop_checkpoints, load_checkpoint
+from glr_dist.store.evaluations import truncate_evaluations
+from glr_dist.store.journal import JournalError, truncate_journal
+from glr_dist.store.journal_file import FOLDER as JOURNAL
+from glr_dist.store.journal_file import list_blocks
+from glr_dist.store.metrics import truncate_metrics
 from glr_dist.store.storage import Storage
 
 CONFIG = "config.toml"
+PROVENANCE = "provenance.json"  # in the run's folder from its first moment on
 
 
-def create_run(uri: str | Path, config_toml: str) -> Storage:
-    """Make a run's folder with its configuration in it.
+@dataclass(frozen=True)
+class RunStore:
+    """One run on disk.
 
     Args:
-        uri: a local path or URI; nothing, or an empty folder, may be there.
-        config_toml: the whole configuration.
-
-    Raises:
-        UserError: something is there already, or nothing can be written there.
+        folder: the run's.
     """
-    run = Storage.at(uri)
-    try:
-        if not _claimed(run):
-            raise UserError(f"--run-dir {run} exists and is not empty: choose another, or continue it with --resume")
+
+    folder: Storage
+
+    def __str__(self) -> str:
+        return str(self.folder)
+
+    @classmethod
+    def create(cls, place: str | Path, config: Config, card: RunCard) -> RunStore:
+        """Make a run's folder, with what the run is made of in it.
+
+        Args:
+            place: a local path or URI; nothing, or an empty folder, may be there.
+            config: the whole configuration.
+            card: what it is made of.
+
+        Raises:
+            UserError: something is there already, or nothing can be written there.
+        """
+        folder = Storage.at(place)
         try:
-            run.write(CONFIG, config_toml.encode())
-        except UserError:
-            run.delete(CONFIG)
-            raise
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"--run-dir {run} cannot be written: {_first_line(error)}") from error
-    return run
+            if not _claimed(folder):
+                raise UserError(_taken(folder))
+            try:
+                folder.write(CONFIG, config_toml(config).encode())
+                folder.write(PROVENANCE, json.dumps(card.as_json(), indent=1).encode())
+            except UserError:
+                folder.delete(CONFIG)
+                raise
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"--run-dir {folder} cannot be written: {_first_line(error)}") from error
+        return cls(folder)
+
+    @classmethod
+    def at(cls, place: str | Path) -> tuple[RunStore, int | None]:
+        """Open an existing run.
+
+        Args:
+            place: the run's folder, or one of its checkpoints': a local path or URI.
+
+        Returns:
+            The run, and the checkpoint's step; None where the place is the run's own.
+
+        Raises:
+            UserError: there is no run, or no checkpoint with such a name.
+        """
+        run, name = _run_of(Storage.at(place))
+        match = re.fullmatch(r"step-(\d{6,})", name)
+        if name and match is None:
+            raise CheckpointError(f"there is no checkpoint at {run}/{checkpoints.FOLDER}/{name}: none has such a name")
+        run._text()
+        return run, int(match[1]) if match else None
+
+    def config(self, overrides: Mapping[str, Any] | None = None) -> Config:
+        """The run's config, with some keys replaced.
+
+        Raises:
+            UserError: when it is damaged, or a key can't be.
+        """
+        return parse_config(self._text(), overrides, source=f"{self}/{CONFIG}")
+
+    def remember(self, config: Config) -> None:
+        """Write down a config that says anew where data or surrogate lie."""
+        self.folder.write(CONFIG, config_toml(config).encode())
+
+    def card(self) -> RunCard | None:
+        """What the run is made of: from its first moment on, or, where that is lost, as its newest sound checkpoint says.
+
+        Raises:
+            UserError: when what was written is damaged.
+        """
+        place = self.folder.folder(PROVENANCE)
+        if not self.folder.exists(PROVENANCE):
+            newest = self.newest_sound()
+            return None if newest is None else RunCard.read(newest.meta, newest.place)
+        try:
+            said = json.loads(self.folder.read(PROVENANCE))
+        except ValueError as error:
+            raise UserError(f"{place} is damaged: {error}") from error
+        return RunCard.read(said, str(place))
+
+    def steps(self) -> list[int]:
+        """The steps that have a complete checkpoint, sorted."""
+        return checkpoint_steps(self.folder)
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        """A step's checkpoint.
+
+        Raises:
+            CheckpointError: there is none, or it is damaged.
+        """
+        return load_checkpoint(self.folder.folder(f"{checkpoints.FOLDER}/step-{step:06d}"))
+
+    def newest_sound(self, until: int | None = None) -> Checkpoint | None:
+        """The newest checkpoint that is as it was written, at step ``until`` or before; None: there is none."""
+        for step in reversed(self.steps()):
+            if until is None or step <= until:
+                try:
+                    return self.checkpoint(step)
+                except CheckpointError:
+                    continue
+        return None
+
+    def rewind(self, step: int) -> None:
+        """Drop what the run wrote after a step, once what stays has proved sound.
+
+        Args:
+            step: the last one to keep; nobody may be writing to the run.
+
+        Raises:
+            JournalError: a journal file up to there is damaged or missing; names it, and the newest checkpoint before
+                it, from which the run can be resumed. Nothing is dropped then.
+        """
+        sound, damage = _sound_until(self.folder, step)
+        if damage is not None:
+            before = self.newest_sound(sound)
+            offer = (
+                f"use the checkpoint before it: --resume {before.place}" if before else "no checkpoint lies before it"
+            )
+            whole = self.folder.folder(JOURNAL)
+            raise JournalError(f"{damage}; {offer}, or delete {whole} to go on without a whole journal")
+        drop_checkpoints(self.folder, step)
+        truncate_journal(self.folder, step)
+        truncate_metrics(self.folder, step)
+        truncate_evaluations(self.folder, step)
+
+    def _text(self) -> str:
+        """The config's TOML."""
+        try:
+            return self.folder.read(CONFIG).decode()
+        except FileNotFoundError as error:
+            state = f"it has no {CONFIG}" if self.folder.exists("") else "there is no such folder"
+            raise UserError(f"{self} is not a run: {state}") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{self.folder.folder(CONFIG)} is damaged: it is not UTF-8 text") from error
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(f"the run {self} cannot be read: {_first_line(error)}") from error
 
 
-def refuse_taken(uri: str | Path) -> None:
-    """Refuse a place for a new run where something is already; `create_run` does so too, but later.
+def refuse_taken(place: str | Path) -> None:
+    """Refuse a place for a new run where something is already; `RunStore.create` does so too, but later.
 
     Args:
-        uri: a local path or URI.
+        place: a local path or URI.
 
     Raises:
         UserError: something is there.
     """
-    run = Storage.at(uri)
-    if run.list() or (run.local and run.path("").is_file()):
-        raise UserError(f"--run-dir {run} exists and is not empty: choose another, or continue it with --resume")
+    folder = Storage.at(place)
+    if _occupied(folder):
+        raise UserError(_taken(folder))
 
 
-def open_run(uri: str | Path) -> tuple[Storage, str]:
-    """Open an existing run.
+def resume_line(place: str | Path) -> str:
+    """How to go on with a run that was interrupted.
 
     Args:
-        uri: the run's folder, a local path or URI.
-
-    Returns:
-        The folder, and its configuration as TOML.
-
-    Raises:
-        UserError: there is no run.
+        place: as the user gave it: the run's folder, or the checkpoint that it went back to.
     """
-    run = Storage.at(uri)
-    try:
-        return run, run.read(CONFIG).decode()
-    except FileNotFoundError as error:
-        state = f"it has no {CONFIG}" if run.exists("") else "there is no such folder"
-        raise UserError(f"{run} is not a run: {state}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{run.folder(CONFIG)} is damaged: it is not UTF-8 text") from error
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"the run {run} cannot be read: {_first_line(error)}") from error
+    run, name = _run_of(Storage.at(place))
+    if not run.folder.exists(CONFIG):
+        return "interrupted before the run began: there is nothing to resume"
+    typed = place if run.folder.local and not name else run  # never a password
+    return f"interrupted; continue with: glr-dist train --resume {shlex.quote(str(typed))}"
 
 
-def _claimed(run: Storage) -> bool:
+def _run_of(storage: Storage) -> tuple[RunStore, str]:
+    """The run that a folder means, and the name of its checkpoint that it means; "": none."""
+    if storage.parent().name == checkpoints.FOLDER:
+        return RunStore(storage.parent().parent()), storage.name
+    return RunStore(storage), ""
+
+
+def _taken(folder: Storage) -> str:
+    return f"--run-dir {folder} exists and is not empty: choose another, or continue it with --resume"
+
+
+def _occupied(folder: Storage) -> bool:
+    return bool(folder.list()) or (folder.local and folder.path("").is_file())
+
+
+def _claimed(folder: Storage) -> bool:
     """Whether the folder is ours: it was empty, and of two that start at once this one came first."""
-    with run.explained("", "write"):
-        if run.list() or (run.local and run.path("").is_file()):
+    with folder.explained("", "write"):
+        if _occupied(folder):
             return False
-        if run.local:
-            run.path("").mkdir(parents=True, exist_ok=True)
+        if folder.local:
+            folder.path("").mkdir(parents=True, exist_ok=True)
             try:
-                run.path(CONFIG).open("xb").close()
+                folder.path(CONFIG).open("xb").close()
             except FileExistsError:
                 return False
     return True
+
+
+def _sound_until(folder: Storage, step: int) -> tuple[int, str | None]:
+    """The last step whose losses, and all before them, are as they were written; and what is wrong after it."""
+    blocks = [block for block in list_blocks(folder) if block.first <= step]
+    sound = blocks[0].first - 1 if blocks else step  # a journal that was thrown away as a whole is no damage
+    for block in blocks:
+        if block.first > sound + 1:
+            return sound, f"the journal of {folder} lacks steps {sound + 1} to {block.first - 1}"
+        if not block.matches(folder.read(f"{JOURNAL}/{block.name}")):
+            place = folder.folder(f"{JOURNAL}/{block.name}")
+            return sound, f"the journal file {place} is damaged or cut short: its SHA-256 is not the one in its name"
+        sound = block.last
+    return sound, f"the journal of {folder} lacks steps {sound + 1} to {step}" if sound < step else None
 
 
 def _first_line(error: Exception) -> str:

@@ -150,7 +150,7 @@ def test_a_run_on_shards_knows_its_folder_and_notes_other_data(here: Path) -> No
 def test_a_model_of_python_code_is_sent_back_there(here: Path) -> None:
     config = glr_dist.load_config("digits-threshold", {"engine.workers": 0, "steps": 1, "batch": 32, "units.rows": 16})
     glr_dist.train(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), config=config, run_dir="run")
-    refused(call("evaluate", "run"), "built by Python code", "load_state_dict")
+    refused(call("evaluate", "run"), "built by Python code", "open_network")
 
 
 def test_data_and_loss_of_python_code_have_to_be_named(here: Path) -> None:

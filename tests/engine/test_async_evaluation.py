@@ -6,6 +6,10 @@ import json
 import os
 import shutil
 import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +22,15 @@ from torch.nn.functional import cross_entropy
 
 from glr_dist.core.activations import straight_through
 from glr_dist.data.arrays import ArrayDataset
-from glr_dist.engine import async_evaluation as spectator
-from glr_dist.engine.async_evaluation import Spectator
-from glr_dist.engine.driver import Progress
+from glr_dist.engine.async_evaluation import evaluated_beside
+from glr_dist.engine.validation import Validation
 from glr_dist.errors import UserError
 from glr_dist.models.networks import MLP
 from glr_dist.store.checkpoint import load_checkpoint
+from glr_dist.store.metrics import read_metrics
+from glr_dist.store.storage import Storage
 
-KEYS = {"evaluate_every": 3, "augment.epsilon": 0.15}
+KEYS = {"evaluate_every": 3, "augment.epsilon": 0.15, "tensorboard": True}
 
 
 def lines(run: Path) -> list[dict[str, Any]]:
@@ -81,41 +86,79 @@ def test_a_resumed_run_replaces_what_was_said_of_its_steps(run: Path, ray_sessio
     assert lines(folder) == lines(run)
 
 
-def test_a_spectator_that_cannot_see_is_no_harm(ray_session: None, tmp_path: Path) -> None:
-    """A checkpoint that vanishes before it is looked at costs a line of complaint."""
+def test_what_was_found_reaches_metrics_and_tensorboard(run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = [line for line in read_metrics(Storage.at(run)) if "evaluation_accuracy" in line]
+    assert [line["step"] for line in found] == [3, 6, 9, 12]
+    for line, reported in zip(found, lines(run), strict=True):
+        assert set(line) == {"step", "evaluation_accuracy", "evaluation_fgsm_accuracy"}
+        assert line["evaluation_accuracy"] == reported["accuracy"]
+        assert line["evaluation_fgsm_accuracy"] == reported["fgsm_accuracy"]
+    curves = EventAccumulator(str(run / "tensorboard")).Reload()
+    for name in ("evaluation_accuracy", "evaluation_fgsm_accuracy"):
+        events = curves.Scalars(name)
+        assert [event.step for event in events] == [3, 6, 9, 12]
+        assert [event.value for event in events] == pytest.approx([line[name] for line in found])
+
+
+@contextmanager
+def told(measure: Any, folder: Path) -> Iterator[tuple[Any, list[Any], list[str]]]:
+    """Within: a measuring function beside a run; with what was recorded and what was said of it, which is whole behind."""
+    found: list[Any] = []
     said: list[str] = []
-
-    def destroy(progress: Progress) -> None:
-        if progress.step in (3, 6):
-            shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step-{progress.step:06d}")
-
-    result = train_small(tmp_path / "run", KEYS, show=destroy, say=said.append)
-    assert result.steps == 12
-    assert [line["step"] for line in lines(tmp_path / "run")][-2:] == [9, 12]
-    assert all("a checkpoint was not evaluated" in line for line in said)
+    with evaluated_beside(measure, Storage.at(folder), found.append, said.append) as look:
+        yield look, found, said
 
 
-def test_a_spectator_that_dies_comes_back(
-    ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_an_error_is_told_and_the_others_are_evaluated(ray_session: None, tmp_path: Path) -> None:
+    def measure(checkpoint: str) -> dict[str, Any]:  # travels by value, being local
+        if checkpoint == "2":
+            raise UserError("there is no checkpoint 2")
+        return {"step": int(checkpoint), "accuracy": 0.5}
+
+    with told(measure, tmp_path) as (look, found, said):
+        for checkpoint in ("1", "2", "3"):
+            look(checkpoint)
+    assert found == lines(tmp_path) == [{"step": step, "accuracy": 0.5} for step in (1, 3)]
+    assert len(said) == 1
+    assert "a checkpoint was not evaluated" in said[0]
+    assert "there is no checkpoint 2" in said[0]
+
+
+def test_an_evaluator_that_dies_comes_back(
+    ray_session: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import ray
+    def measure(checkpoint: str) -> dict[str, Any]:
+        died = Path(checkpoint) / "died"
+        if not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"step": 6}
 
-    died, remote = tmp_path / "died", ray.remote
-
-    class Mortal(spectator._Actor):
-        def look(self, checkpoint: str) -> dict[str, Any]:
-            if "000006" in checkpoint and not died.exists():
-                died.touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return super().look(checkpoint)
-
-    monkeypatch.setattr(ray, "remote", lambda **options: lambda _: remote(**options)(Mortal))
-    said: list[str] = []
-    train_small(tmp_path / "run", KEYS, say=said.append)
-    assert died.exists()
-    assert said == []
-    assert [line["step"] for line in lines(tmp_path / "run")] == [3, 6, 9, 12]
+    with told(measure, tmp_path) as (look, found, said):
+        look(str(tmp_path))
+    assert (tmp_path / "died").exists()
+    assert (found, said) == ([{"step": 6}], [])
     assert "restart will fail" not in capfd.readouterr().err  # what Ray says of what it can't do again
+
+
+def test_whoever_is_interrupted_waits_for_nobody_but_keeps_what_is_there(ray_session: None, tmp_path: Path) -> None:
+    def measure(checkpoint: str) -> dict[str, Any]:
+        if checkpoint == "2":
+            time.sleep(600)
+        return {"step": int(checkpoint)}
+
+    began = time.monotonic()
+    with suppress(KeyboardInterrupt), told(measure, tmp_path) as (look, found, _):
+        look("1")
+        look("2")
+        while not (tmp_path / "report" / "evaluations.jsonl").exists():
+            time.sleep(0.01)
+        time.sleep(0.2)  # from the file to the answer
+        raise KeyboardInterrupt
+    assert found == [{"step": 1}]
+    assert time.monotonic() - began < 60
 
 
 def test_a_network_without_any_gradient_has_no_robust_figure(tmp_path: Path) -> None:
@@ -128,16 +171,25 @@ def test_a_network_without_any_gradient_has_no_robust_figure(tmp_path: Path) -> 
             return self.last(torch.sign(self.first(x.flatten(1))))  # type: ignore[no-any-return]
 
     result = train_small(tmp_path / "run", {"steps": 1}, model=Signs())
-    watching = Spectator(small_task(), str(tmp_path / "run"))
-    watching._model = Signs()
-    assert watching.look(result.checkpoint)["fgsm_accuracy"] is None
+    assert Validation(small_task(model=Signs()))(result.checkpoint)["fgsm_accuracy"] is None
 
 
-def test_inputs_that_are_no_images_have_no_robust_figure(ray_session: None, tmp_path: Path) -> None:
+def test_inputs_that_are_no_images_have_no_robust_figure(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(400, 1, 8, 8)).astype(np.float32)
-    train_small(tmp_path / "run", KEYS, data=ArrayDataset((x, np.arange(400) % 10), shards=1))
-    assert [line["fgsm_accuracy"] for line in lines(tmp_path / "run")] == [None] * 4
-    assert all(line["n"] == 40 and 0 <= line["accuracy"] <= 1 for line in lines(tmp_path / "run"))
+    data = ArrayDataset((x, np.arange(400) % 10), shards=1)
+    result = train_small(tmp_path / "run", {"steps": 1}, data=data)
+    found = Validation(small_task(data=data))(result.checkpoint)
+    assert found["fgsm_accuracy"] is None
+    assert found["n"] == 40
+    assert 0 <= found["accuracy"] <= 1
+
+
+def test_another_error_of_the_attack_is_no_missing_figure(tmp_path: Path) -> None:
+    result = train_small(tmp_path / "run", {"steps": 1})
+    task = small_task()
+    task = replace(task, augment=replace(task.augment, epsilon=float("nan")))
+    with pytest.raises(UserError, match="epsilon nan"):
+        Validation(task)(result.checkpoint)
 
 
 def test_a_run_without_validation_rows_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,90 @@
+"""The optimizer's step, written once: training, replay and audit all advance a `Trainer`.
+
+Who estimates the gradient is no matter of it: a crew at work, or one that takes its losses from a journal.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from glr_dist.core.parameters import flat_parameters
+from glr_dist.engine.crew import Crew, StepResult
+from glr_dist.engine.optimization import assign_gradient
+from glr_dist.engine.task import Task
+from glr_dist.models.weights import load_weights
+from glr_dist.store.checkpoint import Checkpoint, params_sha256
+
+
+class Trainer:
+    """Parameters, optimizer and schedule of one run.
+
+    Attributes:
+        model: holds the parameters.
+        step: optimizer steps done.
+        lr: the learning rate of the last of them; 0.0 before the first.
+        whole: whether parameters and optimizer both belong to ``step``; not so in the middle of one.
+    """
+
+    def __init__(
+        self, task: Task, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
+    ) -> None:
+        """Take over a task's model.
+
+        Args:
+            task: what is trained; its model is changed in place.
+            optimizer: over the task's trainable parameters.
+            schedule: stepped after every optimizer step.
+        """
+        self.model: nn.Module = task.model
+        self.step = 0
+        self.lr = 0.0
+        self.whole = True
+        self._trainable = list(task.trainable.values())
+        self._optimizer = optimizer
+        self._schedule = schedule
+
+    def theta(self) -> np.ndarray:
+        """All parameters as they are now: float32 [D], in the model's order."""
+        return flat_parameters(self.model).numpy()
+
+    def params_sha256(self) -> str:
+        """Of the parameters as they are now, as a checkpoint has it."""
+        return params_sha256(self.model.state_dict())
+
+    def advance(self, crew: Crew) -> StepResult:
+        """Do one step.
+
+        Args:
+            crew: estimates the gradient.
+
+        Raises:
+            UserError: for a gradient that is not finite; nothing has moved then.
+        """
+        result = crew.gradient(self.theta(), self.step)
+        assign_gradient(self._trainable, result.gradient, self.step)
+        self.whole = False
+        self.lr = self._optimizer.param_groups[0]["lr"]
+        self._optimizer.step()
+        self._schedule.step()
+        self.step += 1
+        self.whole = True
+        return result
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the weights."""
+        return {"optimizer": self._optimizer.state_dict(), "schedule": self._schedule.state_dict()}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            UserError: when it is another model's.
+        """
+        load_weights(self.model, checkpoint.weights, checkpoint.place)
+        self._optimizer.load_state_dict(checkpoint.training["optimizer"])
+        self._schedule.load_state_dict(checkpoint.training["schedule"])
+        self.step = checkpoint.step
