@@ -17,7 +17,7 @@ from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.plan import BlockUnits, StepPlan, Unit, losses_fault
 from glr_dist.engine.reconstructor import BlockGradient, Reconstructor
-from glr_dist.engine.rows import BlockRows
+from glr_dist.engine.rows import RowSupply
 from glr_dist.engine.task import Task
 from glr_dist.errors import UserError
 from glr_dist.workers.actor import actor_starter
@@ -27,7 +27,7 @@ from glr_dist.workers.pool import Call, LocalPool, Pool, PoolPolicy
 from glr_dist.workers.ray_pool import RayPool
 from glr_dist.workers.relay import drain
 
-_ROWS, _LOSSES, _GRADIENT = "made", "evaluate", "block_gradient"  # verbs of generators, evaluators, reconstructors
+_ROWS, _LOSSES, _GRADIENT = "made", "losses", "gradient"  # verbs of generators, evaluators, reconstructors
 _NO_PARAMETERS = Vector(np.empty(0, np.float32))  # for rows that don't depend on the network in training
 
 
@@ -66,7 +66,7 @@ class Crew:
             task: what is trained.
             evaluators: their role is an `Evaluator`, or whoever has its verb.
             reconstructors: their role is a `Reconstructor`.
-            generators: their role is a `BlockRows`, and what they make stays where it is; None: rows are made where they
+            generators: their role is a `RowSupply`, and what they make stays where it is; None: rows are made where they
                 are needed.
         """
         self.task = task
@@ -152,7 +152,7 @@ class Crew:
 
     def _reconstruct(self, theta: Vector, placed: _Placed, block: BlockUnits) -> None:
         losses = [placed.losses[position] for position in block.positions] if self.task.method.observes else []
-        arguments = theta, block.block, block.units, losses, placed.rows.get(block.number)
+        arguments = theta, block, losses, placed.rows.get(block.number)
         self.reconstructors.submit(Call(block.number, _GRADIENT, arguments, near=block.block.shard))
 
 
@@ -214,7 +214,7 @@ def assemble_crew(task: Task, engine: EngineConfig, policy: PoolPolicy = PoolPol
         engine = replace(engine, workers=0)
     _refuse_mixed_devices(task, engine)
     table = task.make_table()
-    rows = BlockRows(task)  # one for both: in one process, evaluator and reconstructor want the same
+    rows = RowSupply(task)  # one for both: in one process, evaluator and reconstructor want the same
     crew = Crew(
         task,
         LocalPool(Evaluator(task, table, "cpu", rows)),
@@ -257,7 +257,7 @@ def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: n
                 engine.reconstructors, starter, check=lambda _, answer: BlockGradient.fault(answer, values)
             )
         if engine.generators:
-            starter = actor_starter(BlockRows, shared[:1], threads=threads, keeps=True)
+            starter = actor_starter(RowSupply, shared[:1], threads=threads, keeps=True)
             crew.generators = start(engine.generators, starter)
         for pool in crew.pools:
             pool.wait_ready()

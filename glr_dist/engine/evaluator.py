@@ -12,7 +12,7 @@ from glr_dist.core.losses import check_losses
 from glr_dist.core.noise import noise_source
 from glr_dist.core.parameters import load_parameters
 from glr_dist.engine.plan import Unit
-from glr_dist.engine.rows import BlockRows, Made
+from glr_dist.engine.rows import Made, RowSupply
 from glr_dist.engine.task import Task
 
 
@@ -20,20 +20,20 @@ class Evaluator:
     """Evaluates units of one task on one device; every call brings its own parameters."""
 
     def __init__(
-        self, task: Task, table: np.ndarray | None, device: str = "cpu", rows: BlockRows | None = None
+        self, task: Task, table: np.ndarray | None, device: str = "cpu", rows: RowSupply | None = None
     ) -> None:
         self.task = task
-        self.rows = rows or BlockRows(task)
+        self.rows = rows or RowSupply(task)
         self.device = torch.device(device)
         self.net = task.net(self.device)
         self.source = noise_source(task.noise, table, self.device)
 
     @torch.no_grad()
-    def evaluate(self, parameters: np.ndarray, units: Sequence[Unit], made: Made = None) -> list[np.ndarray]:
+    def losses(self, theta: np.ndarray, units: Sequence[Unit], made: Made = None) -> list[np.ndarray]:
         """The losses of each unit, in the units' order.
 
         Args:
-            parameters: flat float32 vector, all parameters of the model.
+            theta: all parameters of the model, float32 [D].
             units: any units of one step; of one block if the call brings its rows.
             made: the rows, where the call brought them along.
 
@@ -43,14 +43,14 @@ class Evaluator:
         Raises:
             UserError: when the loss returns a wrong shape or a value that is not finite; names step and unit.
         """
-        load_parameters(self.net.model, parameters)
+        load_parameters(self.net.model, theta)
         results = []
         for block, of_block in groupby(units, lambda unit: unit.block):
-            x, labels = (part.to(self.device) for part in self.rows.of(parameters, block, made))
-            results += [self._losses(unit, x, labels) for unit in of_block]
+            x, labels = (part.to(self.device) for part in self.rows.of(theta, block, made))
+            results += [self._of_unit(unit, x, labels) for unit in of_block]
         return results
 
-    def _losses(self, unit: Unit, x: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    def _of_unit(self, unit: Unit, x: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
         noise, signs = self.task.draw(self.source, unit, self.device), unit.kind.signs
         copies, rows = unit.shape
         parts = []

@@ -23,8 +23,8 @@ class JournalledLosses:
         self._step = -1
         self._losses: dict[Unit, np.ndarray] = {}
 
-    def evaluate(self, parameters: np.ndarray, units: Sequence[Unit], made: Made = None) -> list[np.ndarray]:
-        """As `Evaluator.evaluate`, without looking at the parameters or at any row."""
+    def losses(self, theta: np.ndarray, units: Sequence[Unit], made: Made = None) -> list[np.ndarray]:
+        """As `Evaluator.losses`, without looking at the parameters or at any row."""
         losses = self.of_step(units[0].step)
         return [losses[unit] for unit in units]
 

@@ -99,6 +99,9 @@ class BlockUnits:
     units: tuple[Unit, ...]
     positions: range
 
+    def __str__(self) -> str:
+        return f"epoch {self.block.epoch}, shard {self.block.shard}, block {self.block.index}"
+
 
 @dataclass(frozen=True)
 class StepPlan:

@@ -10,9 +10,8 @@ import torch
 
 from glr_dist.core.noise import noise_source
 from glr_dist.core.parameters import load_parameters
-from glr_dist.data.batches import Block
-from glr_dist.engine.plan import Unit, described, is_float32
-from glr_dist.engine.rows import BlockRows, Made
+from glr_dist.engine.plan import BlockUnits, Unit, described, is_float32
+from glr_dist.engine.rows import Made, RowSupply
 from glr_dist.engine.task import Task
 from glr_dist.methods.method import Observed
 
@@ -45,37 +44,30 @@ class Reconstructor:
     """Reconstructs block gradients of one task; every call brings its own parameters."""
 
     def __init__(
-        self, task: Task, table: np.ndarray | None, device: str = "cpu", rows: BlockRows | None = None
+        self, task: Task, table: np.ndarray | None, device: str = "cpu", rows: RowSupply | None = None
     ) -> None:
         self.task = task
-        self.rows = rows or BlockRows(task)
+        self.rows = rows or RowSupply(task)
         self.device = torch.device(device)
         self.net = task.net(self.device)
         self.source = noise_source(task.noise, table, self.device)
 
-    def block_gradient(
-        self,
-        parameters: np.ndarray,
-        block: Block,
-        units: Sequence[Unit],
-        losses: Sequence[np.ndarray],
-        made: Made = None,
+    def gradient(
+        self, theta: np.ndarray, block: BlockUnits, losses: Sequence[np.ndarray], made: Made = None
     ) -> BlockGradient:
         """The gradient of the summed loss of one block of examples.
 
         Args:
-            parameters: flat float32 vector, all parameters of the model, as the evaluators had it.
-            block: the examples.
-            units: the block's units, in the step's order; () for methods that draw no noise.
-            losses: what evaluators returned for them, float32 [K, R] each; () for methods that observe none.
+            theta: all parameters of the model, float32 [D], as the evaluators had them.
+            block: the examples, and the units that they were given.
+            losses: what evaluators returned for these, float32 [K, R] each; () for methods that observe none.
             made: the rows, where the call brought them along.
         """
-        load_parameters(self.net.model, parameters)
-        x, labels = (part.to(self.device) for part in self.rows.of(parameters, block, made))
-        observed = losses or [np.zeros(unit.shape, np.float32) for unit in units]
-        units_seen = [self._observed(unit, seen) for unit, seen in zip(units, observed, strict=True)]
-        where = f"epoch {block.epoch}, shard {block.shard}, block {block.index}"
-        gradient = self.task.method.gradient(self.net, x, labels, units_seen, where)
+        load_parameters(self.net.model, theta)
+        x, labels = (part.to(self.device) for part in self.rows.of(theta, block.block, made))
+        found = losses or [np.zeros(unit.shape, np.float32) for unit in block.units]
+        observed = [self._observed(unit, seen) for unit, seen in zip(block.units, found, strict=True)]
+        gradient = self.task.method.gradient(self.net, x, labels, observed, str(block))
         flat = torch.cat([part.flatten() for part in gradient.parts]).to("cpu", torch.float32).numpy()
         return BlockGradient(flat, gradient.loss)
 

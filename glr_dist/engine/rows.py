@@ -38,7 +38,7 @@ _JITTER, _START = 0, 1
 _PROBE_ROWS = 32
 
 
-class BlockRows:
+class RowSupply:
     """Makes blocks' rows, and remembers the latest: in one process, evaluator and reconstructor want the same."""
 
     def __init__(self, task: Task) -> None:
@@ -49,11 +49,11 @@ class BlockRows:
         self._moves = bool(task.augment.attack) and task.surrogate is None  # the parameters make a difference
         self._latest: tuple[Block, np.ndarray, Rows] | None = None
 
-    def of(self, parameters: np.ndarray, block: Block, made: Made = None) -> Rows:
+    def of(self, theta: np.ndarray, block: Block, made: Made = None) -> Rows:
         """The rows of a block, fresh tensors on the CPU.
 
         Args:
-            parameters: all parameters of the network in training, float32 [D].
+            theta: all parameters of the network in training, float32 [D].
             block: which rows.
             made: the rows, where the call brought them along; None: they are made here.
 
@@ -63,28 +63,26 @@ class BlockRows:
         if not self._task.augment.active:
             return self._task.rows(block)
         if made is not None:
-            return torch.tensor(made[0]), torch.tensor(
-                made[1]
-            )  # fresh memory: the bits of a product depend on alignment
-        x, labels = self._made(block, parameters)
+            inputs, classes = made
+            return torch.tensor(inputs), torch.tensor(classes)  # fresh memory: a product's bits depend on alignment
+        x, labels = self._latest_or_new(theta, block)
         return x.clone(), labels
 
-    def made(self, parameters: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
+    def made(self, theta: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
         """The rows of a block as they travel: float32 [R, ...] and int64 [R]."""
-        x, labels = self.of(parameters, block)
+        x, labels = self.of(theta, block)
         return x.numpy(), labels.numpy()
 
-    def _made(self, block: Block, parameters: np.ndarray) -> Rows:
-        if self._latest is not None and self._latest[0] == block and self._same(self._latest[1], parameters):
-            return self._latest[2]
+    def _latest_or_new(self, theta: np.ndarray, block: Block) -> Rows:
+        if self._latest is not None:
+            latest, before, rows = self._latest
+            if latest == block and (not self._moves or np.array_equal(before, theta)):
+                return rows
         if self._moves:
-            load_parameters(self._network, parameters)
+            load_parameters(self._network, theta)
         rows = augmented_rows(self._task, block, self._network)
-        self._latest = block, parameters.copy(), rows
+        self._latest = block, theta.copy(), rows
         return rows
-
-    def _same(self, before: np.ndarray, parameters: np.ndarray) -> bool:
-        return not self._moves or np.array_equal(before, parameters)
 
 
 def augmented_rows(task: Task, block: Block, network: nn.Module) -> Rows:

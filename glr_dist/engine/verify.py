@@ -158,7 +158,7 @@ def _differences(replayer: Replayer, evaluator: Evaluator, positions: Set[int]) 
         return []
     journalled = replayer.journal.of_step(replayer.trainer.step)
     units = [unit for position, unit in enumerate(journalled) if position in positions]
-    evaluated = evaluator.evaluate(replayer.trainer.theta(), units)
+    evaluated = evaluator.losses(replayer.trainer.theta(), units)
     found = []
     for unit, losses in zip(units, evaluated, strict=True):
         if not np.array_equal(losses, journalled[unit]):

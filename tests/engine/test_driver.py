@@ -53,7 +53,7 @@ def test_evaluating_journalled_units_again_gives_the_same_losses(recorded: tuple
     assert journal.steps() == range(1, STEPS + 1)
     for step in (0, 1, STEPS - 1):
         units, rows = task.plan.step(step).units, journal.read(step + 1)
-        again = evaluator.evaluate(parameters_before(step, task, run), units)
+        again = evaluator.losses(parameters_before(step, task, run), units)
         assert len(rows) == len(units) == len(again)
         for unit, row, losses in zip(units, rows, again, strict=True):
             assert (row.site, row.unit, row.rows) == (unit.site, unit.number, 8)
@@ -67,8 +67,8 @@ def test_the_order_and_company_of_units_change_nothing(recorded: tuple[Storage, 
     evaluator = Evaluator(task, task.make_table())
     parameters = parameters_before(3, task, run)
     units = task.plan.step(3).units
-    together = evaluator.evaluate(parameters, units)
-    alone = [evaluator.evaluate(parameters, [unit])[0] for unit in reversed(units)][::-1]
+    together = evaluator.losses(parameters, units)
+    alone = [evaluator.losses(parameters, [unit])[0] for unit in reversed(units)][::-1]
     assert [losses.tobytes() for losses in together] == [losses.tobytes() for losses in alone]
 
 
@@ -88,7 +88,7 @@ def test_initial_parameters_and_journal_give_every_checkpoint(recorded: tuple[St
         total = np.zeros_like(flat)
         for block in task.plan.step(step - 1).blocks:
             losses = [rows[position].losses for position in block.positions]
-            total += reconstructor.block_gradient(flat, block.block, block.units, losses).values
+            total += reconstructor.gradient(flat, block, losses).values
         gradient = torch.from_numpy(total / np.float32(32))
         for p, part in zip(parameters, gradient.split([p.numel() for p in parameters]), strict=True):
             p.grad = part.view_as(p).clone()

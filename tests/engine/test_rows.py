@@ -17,7 +17,7 @@ from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.batches import Block
 from glr_dist.engine.checks import make_task
 from glr_dist.engine.replay import replay
-from glr_dist.engine.rows import BlockRows, augmented_rows
+from glr_dist.engine.rows import RowSupply, augmented_rows
 from glr_dist.engine.task import Task
 from glr_dist.engine.verify import verify
 from glr_dist.errors import UserError
@@ -77,7 +77,7 @@ def test_rows_from_a_fixed_surrogate_are_those_of_its_gradient(surrogate: Path) 
     cross_entropy(network(leaf), labels[:4]).backward()
     assert leaf.grad is not None
     expected = (clean[:4] + 0.1 * leaf.grad.sign()).clamp(0, 1)
-    x, _ = BlockRows(task).of(np.empty(0, np.float32), block)  # the parameters in training make no difference
+    x, _ = RowSupply(task).of(np.empty(0, np.float32), block)  # the parameters in training make no difference
     torch.testing.assert_close(x[:4], expected)
     assert torch.equal(x[4:], clean[4:])
 
@@ -125,8 +125,8 @@ def test_rows_are_a_function_of_block_and_parameters_whatever_was_asked_before(k
     one, other = task.plan.schedule.blocks(0)[:2]
     parameters = flat_parameters(task.model).numpy()
     others = parameters[::-1].copy()
-    fresh = BlockRows(task).of(parameters, one)[0]
-    rows = BlockRows(task)
+    fresh = RowSupply(task).of(parameters, one)[0]
+    rows = RowSupply(task)
     asked: list[tuple[np.ndarray, Block]] = [(parameters, other), (others, one), (parameters, one), (parameters, one)]
     found = [rows.of(values, block)[0] for values, block in asked]
     found[2].zero_()  # a network may work in place on what it is given
@@ -155,7 +155,7 @@ def test_a_block_that_is_saturated_stays_as_it_is() -> None:
     with torch.no_grad():
         for p in task.model.parameters():
             p.fill_(100.0)  # every pre-activation is far from 0
-    x, _ = BlockRows(task).of(flat_parameters(task.model).numpy(), block)
+    x, _ = RowSupply(task).of(flat_parameters(task.model).numpy(), block)
     assert torch.equal(x, task.rows(block)[0])
 
 
