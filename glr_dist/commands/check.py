@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -27,24 +26,10 @@ def check(preset: str | None, run_dir: str | None, settings: Sequence[str], **op
     config = load_config(preset or DEFAULT_PRESET, config_overrides(options, settings))
     from glr_dist.launch.node_report import show_reports
     from glr_dist.launch.preflight import preflight, refuse
+    from glr_dist.workers.cluster import connected
 
-    with _cluster():
+    with connected():
         reports = preflight(config, run_dir)
     show_reports(reports)
     refuse(reports, config)
     click.echo(f"ready: {len(reports)} node{'s' if len(reports) > 1 else ''}")
-
-
-@contextmanager
-def _cluster() -> Iterator[None]:
-    """Within: connected to Ray."""
-    import ray
-
-    from glr_dist.workers.cluster import connect
-
-    connected_here = connect()
-    try:
-        yield
-    finally:
-        if connected_here:
-            ray.shutdown()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from glr_dist.engine.driver import Progress
 
 _LINE_SECONDS = 5.0  # between lines where there is no terminal
-_BAR_SECONDS = 0.1
 
 
 def show_table(title: str, rows: Mapping[str, Any], *, to_stderr: bool = False) -> None:
@@ -38,20 +37,60 @@ def show_table(title: str, rows: Mapping[str, Any], *, to_stderr: bool = False) 
 
 
 @contextmanager
-def progress_display(quiet: bool = False) -> Iterator[Callable[[Progress], None]]:
-    """Within: a function that shows a step's progress on standard error.
+def progress_display() -> Iterator[Callable[[Progress], None]]:
+    """Within: a function that shows a step's progress on standard error."""
+    with _display() as show:
 
-    Args:
-        quiet: show nothing.
-    """
+        def show_step(step: Progress) -> None:
+            what = describe(step)
+            line = f"step {step.step}/{step.steps}: {what}, {step.seconds_left:.0f} s left"
+            show(step.step, step.steps, what, line)
+
+        yield show_step
+
+
+@contextmanager
+def job_display() -> Iterator[Callable[[int, int, str], None]]:
+    """Within: a function that shows on standard error how many jobs are done, of how many, and the last one."""
+    began = time.monotonic()
+    with _display() as show:
+
+        def show_job(done: int, jobs: int, last: str) -> None:
+            nonlocal began
+            if done == 1:  # actors take seconds to start: they don't count
+                began = time.monotonic()
+            left = (time.monotonic() - began) / max(done - 1, 1) * (jobs - done)
+            show(done, jobs, last, f"{done}/{jobs} chunks of samples, {last}; {left:.0f} s left")
+
+        yield show_job
+
+
+@contextmanager
+def _display() -> Iterator[Callable[[int, int, str, str], None]]:
+    """Within: a function of done, total, the text beside a bar, and the line where there is no terminal for one."""
     console = Console(stderr=True)
-    if quiet:
-        yield lambda progress: None
-    elif not console.is_terminal:
+    if not console.is_terminal:
         yield _lines()
-    else:
-        with _bar(console) as show:
-            yield show
+        return
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Bar(*columns, console=console) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda done, total, text, line: bar.update(task, completed=done, total=total, description=text)
+
+
+def _lines() -> Callable[[int, int, str, str], None]:
+    """A line now and then from the first call on, and always the last one."""
+    told: float | None = None
+
+    def show(done: int, total: int, text: str, line: str) -> None:
+        nonlocal told
+        now = time.monotonic()
+        told = now if told is None else told
+        if done == total or now - told >= _LINE_SECONDS:
+            told = now
+            say(line)
+
+    return show
 
 
 def describe(progress: Progress) -> str:
@@ -60,77 +99,11 @@ def describe(progress: Progress) -> str:
     if progress.loss is not None:
         parts.append(f"noisy loss {progress.loss:.4f}")
     if progress.validation is not None:
-        parts.append(f"validation {100 * progress.validation:.2f}%")
+        parts.append(f"validation {percent(progress.validation)}")
     if progress.noisy_forwards_per_second:
-        parts.append(f"{_short(progress.noisy_forwards_per_second)} noisy forward passes/s")
+        rate = _in_units(progress.noisy_forwards_per_second, (" thousand", " million", " billion"), 2)
+        parts.append(f"{rate} noisy forward passes/s")
     return ", ".join(parts)
-
-
-def _short(rate: float) -> str:
-    for size, name in ((1e9, " billion"), (1e6, " million"), (1e3, " thousand")):
-        if rate >= size:
-            return f"{rate / size:.2f}{name}"
-    return f"{rate:.0f}"
-
-
-def _lines() -> Callable[[Progress], None]:
-    last = time.monotonic()
-
-    def show(progress: Progress) -> None:
-        nonlocal last
-        if progress.step != progress.steps and time.monotonic() - last < _LINE_SECONDS:
-            return
-        last = time.monotonic()
-        left = f"{progress.seconds_left:.0f} s left"
-        say(f"step {progress.step}/{progress.steps}: {describe(progress)}, {left}")
-
-    return show
-
-
-@contextmanager
-def _bar(console: Console) -> Iterator[Callable[[Progress], None]]:
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Bar(*columns, console=console) as bar:
-        task = bar.add_task("starting", total=None)
-        last = 0.0
-
-        def show(progress: Progress) -> None:
-            nonlocal last
-            if progress.step != progress.steps and time.monotonic() - last < _BAR_SECONDS:
-                return
-            last = time.monotonic()
-            bar.update(task, completed=progress.step, total=progress.steps, description=describe(progress))
-
-        yield show
-
-
-@contextmanager
-def job_display() -> Iterator[Callable[[int, int, str], None]]:
-    """Within: a function that shows on standard error how many jobs are done: a bar on a terminal, else lines."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _job_lines()
-        return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
-    with Bar(*columns, console=console) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda done, jobs, last: bar.update(task, completed=done, total=jobs, description=last)
-
-
-def _job_lines() -> Callable[[int, int, str], None]:
-    began = told = 0.0
-
-    def show(done: int, jobs: int, last: str) -> None:
-        nonlocal began, told
-        now = time.monotonic()
-        if done == 1:  # actors take seconds to start: they don't count
-            began = told = now
-        if done != jobs and now - told < _LINE_SECONDS:
-            return
-        told = now
-        say(f"{done}/{jobs} chunks of samples, {last}; {(now - began) / max(done - 1, 1) * (jobs - done):.0f} s left")
-
-    return show
 
 
 def percent(share: float | None) -> str:
@@ -140,7 +113,12 @@ def percent(share: float | None) -> str:
 
 def file_size(count: float) -> str:
     """A number of bytes for people to read."""
-    for size, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= size:
-            return f"{count / size:.1f} {name}"
-    return f"{count:.0f} bytes"
+    return _in_units(count, (" kB", " MB", " GB"), 1, " bytes")
+
+
+def _in_units(count: float, names: Sequence[str], digits: int, one: str = "") -> str:
+    """A number in the largest unit that it has at least one of; each is 1,000 of the one before."""
+    for power, name in reversed(list(enumerate(names, start=1))):
+        if count >= 1000**power:
+            return f"{count / 1000**power:.{digits}f}{name}"
+    return f"{count:.0f}{one}"

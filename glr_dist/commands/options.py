@@ -213,12 +213,9 @@ def actors(workers: int) -> Iterator[int]:
     if workers == 0:
         yield 0
         return
-    import ray
+    from glr_dist.workers.cluster import connected
 
-    from glr_dist.workers.cluster import connect
-
-    connected_here = connect()
-    try:
+    with connected():
         room = _room(max(workers, 1))
         if room < workers:
             raise UserError(
@@ -226,9 +223,6 @@ def actors(workers: int) -> Iterator[int]:
                 " to do without actors"
             )
         yield room if workers == -1 else workers
-    finally:
-        if connected_here:
-            ray.shutdown()
 
 
 def _room(wanted: int) -> int:

@@ -6,7 +6,8 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from glr_dist.errors import UserError
 
@@ -43,6 +44,19 @@ def connect() -> bool:
             f"RAY_ADDRESS = {address}: can't connect ({error}); {hint if plain else 'mend it, or unset it'}"
         ) from error
     return True
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Within: connected as `connect` does it."""
+    import ray
+
+    here = connect()
+    try:
+        yield
+    finally:
+        if here:
+            ray.shutdown()
 
 
 def knock(host: str, port: int) -> str:

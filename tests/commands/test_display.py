@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glr_dist.commands.display import describe, progress_display
+from glr_dist.commands.display import describe, file_size, job_display, progress_display
 from glr_dist.engine.driver import Progress
 
 
@@ -31,7 +31,15 @@ def test_lines_are_seldom_but_for_the_last(capsys: pytest.CaptureFixture[str]) -
     assert lines[0].endswith("12 s left")
 
 
-def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress_display(quiet=True) as show:
-        show(progress(100))
-    assert capsys.readouterr() == ("", "")
+def test_jobs_are_told_at_their_end(capsys: pytest.CaptureFixture[str]) -> None:
+    with job_display() as show:
+        for done in (1, 2, 3):
+            show(done, 3, "fgsm")
+    assert capsys.readouterr().err == "3/3 chunks of samples, fgsm; 0 s left\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "said"), [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.0 kB"), (2.34e6, "2.3 MB"), (1e13, "10000.0 GB")]
+)
+def test_sizes_have_units(count: float, said: str) -> None:
+    assert file_size(count) == said
