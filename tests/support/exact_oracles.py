@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from functools import lru_cache
 
@@ -38,17 +39,40 @@ def classes_in_ball(model: nn.Module, x: NDArray[np.float32], epsilon: float, th
     return set(model(corners).argmax(1).tolist())
 
 
-def classes_by_patterns(model: nn.Sequential, x: NDArray[np.float32], epsilon: float, slack: float) -> set[int]:
-    """Every class that some sign pattern gives which a point of the ball has, each sign right up to ``slack``."""
+def classes_by_patterns(
+    model: nn.Sequential, x: NDArray[np.float32], epsilon: float, slack: float
+) -> tuple[set[int], set[int]]:
+    """Every class that some sign pattern gives which a point of the ball has: surely, by ``slack``; perhaps, up to it."""
     w, b = model[0].weight.double().numpy(), model[0].bias.double().numpy()  # type: ignore[union-attr, operator]
-    box = list(zip((x - epsilon).clip(0, 1), (x + epsilon).clip(0, 1), strict=True))
-    found = set()
-    for bits in itertools.product((0.0, 1.0), repeat=len(b)):
+    low, high = (x - epsilon).clip(0, 1).astype(float), (x + epsilon).clip(0, 1).astype(float)
+    least = np.where(w > 0, w * low, w * high).sum(1) + b
+    most = np.where(w > 0, w * high, w * low).sum(1) + b
+    ways = [[bit for bit, end in ((0.0, -z0), (1.0, z1)) if end >= -slack] for z0, z1 in zip(least, most, strict=True)]
+    surely, perhaps = set(), set()
+    for bits in itertools.product(*ways):
         sign = np.where(np.array(bits) > 0, 1.0, -1.0)
-        # sign * (w x + b) >= -slack
-        if linprog(np.zeros(len(x)), A_ub=-sign[:, None] * w, b_ub=sign * b + slack, bounds=box).status == 0:
-            found.add(int(model[2](torch.tensor([bits]))[0].argmax()))
-    return found
+        # the greatest t that sign * (w x + b) >= t allows
+        rows = np.column_stack([-sign[:, None] * w, np.ones(len(b))])
+        box = [*zip(low, high, strict=True), (None, None)]
+        found = linprog([*np.zeros(len(x)), -1.0], A_ub=rows, b_ub=sign * b, bounds=box)
+        answer = int(model[2](torch.tensor([bits]))[0].argmax())
+        surely |= {answer} if -found.fun >= slack else set()
+        perhaps |= {answer} if -found.fun >= -slack else set()
+    return surely, perhaps
+
+
+def rescaled(model: nn.Sequential, seed: int) -> nn.Sequential:
+    """The same network with each hidden unit's row, and the whole read-out, times a factor from 1e-6 to 1e6 of its own."""
+    model = copy.deepcopy(model)
+    rng = np.random.default_rng(seed)
+    hidden, readout = [layer for layer in model if isinstance(layer, nn.Linear)]
+    rows = torch.from_numpy(10.0 ** rng.uniform(-6, 6, len(hidden.weight))).float()
+    hidden.weight.mul_(rows[:, None])
+    hidden.bias.mul_(rows)
+    factor = float(10.0 ** rng.uniform(-6, 6))
+    readout.weight.mul_(factor)
+    readout.bias.mul_(factor)
+    return model
 
 
 @lru_cache

@@ -36,6 +36,7 @@ class ThresholdNetwork:
         v: [C, H] weights of the output layer.
         d: [C] its biases.
         input_threshold: an input counts as 1 where it is at least this (a float32), else as 0; None: it counts as it is.
+        mean: subtracted from every input in float32, before the hidden layer; w and b hold it already.
     """
 
     model: nn.Module
@@ -44,6 +45,13 @@ class ThresholdNetwork:
     v: Floats
     d: Floats
     input_threshold: float | None
+    mean: float = 0.0
+
+    @property
+    def sizes(self) -> Floats:
+        """[H] the Euclidean norm of each hidden unit's row, bias included: the scale of its pre-activation."""
+        sizes: Floats = np.hypot(np.linalg.norm(self.w, axis=1), self.b)
+        return sizes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +108,10 @@ def threshold_network(model: nn.Module) -> ThresholdNetwork:
         )
     (w, b), (v, d) = _affine(inner[0]), _affine(inner[2])
     threshold = float(np.float32(first.threshold)) if isinstance(first, InputThreshold) else None
+    mean = 0.0
     if isinstance(first, Standardize):
-        w, b = w / first.std, b - w.sum(1) * (first.mean / first.std)
-    return ThresholdNetwork(model=model, w=w, b=b, v=v, d=d, input_threshold=threshold)
+        w, b, mean = w / first.std, b - w.sum(1) * (first.mean / first.std), first.mean
+    return ThresholdNetwork(model=model, w=w, b=b, v=v, d=d, input_threshold=threshold, mean=mean)
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:

@@ -1,20 +1,22 @@
 """One wrong class against the label, within one ball: the mixed-integer program of exact robust accuracy.
 
 Let ``q = V[wrong] - V[label]``. A hidden unit is *won* where its bit is the one the wrong class wants (1 if q > 0, else 0);
-with ``u = sign(q) * z``, unit h can be won where u_h >= 0. The wrong class leads the label by
+with ``u = sign(q) * z / size``, size being the norm of the unit's row, unit h can be won where u_h >= 0. The wrong class
+leads the label by
 
-    lead = base + sum_h |q_h| g_h,    g_h in {0, 1},    g_h = 1 only if u_h = a_h + A_h v >= -slack
+    lead = base + sum_h |q_h| g_h,    g_h in {0, 1},    g_h = 1 only if u_h = a_h + A_h v >= -slack_h
 
 ``base`` being the lead with no unit won. The label is safe from the class if the greatest lead is below 0. Each unit that
 can be won at some places of the ball and not at others gets one row, with its least value l_h there (big-M from the
-interval bound): ``A_h v + (l_h + slack) g_h >= l_h - a_h``.
+interval bound): ``A_h v + (l_h + slack_h) g_h >= l_h - a_h``.
 
 Big-M rows alone leave a weak relaxation: it wins rival units by halves. So units that no point of the ball wins together are
 found in pairs, and each clique of such pairs gets a row "at most one" (`with_cliques`). On networks trained to be robust
 these rows prove by the relaxation alone much of what the solver could not decide in ten seconds without them.
 
-The slack is what float32 may do: with slack > 0 bits within it may be either value, which proves safety; with slack < 0 an
-adversary found will be confirmed. HiGHS's tolerance (1e-6 on rows and on bits) is well inside slacks of 1e-4.
+The slack is what float32 may do, see `margin`: with slack > 0 bits within it may be either value, which proves safety; with
+slack < 0 an adversary found will be confirmed. HiGHS's tolerance (1e-6 on rows and on bits) is well inside slacks of 1e-4
+of a row whose size is 1, which all rows have here, that of the lead too.
 
 Shapes: F inputs that can move, U units that can be won or not, H hidden units.
 """
@@ -27,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, milp
 
+from glr_dist.attacks.exact.margin import lead_margin, lead_size, unit_margins
 from glr_dist.attacks.exact.network import Ball, Floats, ThresholdNetwork
 
 _INFEASIBLE = 2  # a status of scipy.optimize.milp
@@ -44,7 +47,9 @@ class Program:
         offset: [U] u at v = 0.
         slope: [U, F] how u moves with v.
         least: [U] the least u in the ball.
-        slack: see the module.
+        slack: [U] see the module.
+        lead_slack: of the lead, in logits.
+        lead_size: in logits.
         bits: whether v is made of bits.
         cliques: sets of open units of which one at most can be won; see `with_cliques`.
     """
@@ -55,7 +60,9 @@ class Program:
     offset: Floats
     slope: Floats
     least: Floats
-    slack: float
+    slack: Floats
+    lead_slack: float
+    lead_size: float
     bits: bool
     cliques: tuple[list[int], ...] = ()
 
@@ -84,67 +91,77 @@ class Solution:
     v: Floats | None
 
 
-def class_programs(network: ThresholdNetwork, ball: Ball, label: int, slack: float) -> list[Program]:
+def class_programs(
+    network: ThresholdNetwork, ball: Ball, label: int, share: float, *, strict: bool = False
+) -> list[Program]:
     """The programs of all wrong classes.
 
     Args:
         network: the network.
         ball: where its inputs can go.
         label: the right class.
-        slack: of the units' signs: above 0 to prove safety, below 0 for adversaries that will be confirmed.
+        share: of their sizes that the margins of units and leads have at least.
+        strict: nothing within a margin counts as won, for adversaries that will be confirmed; else all does, for proofs.
     """
-    at_start = network.w @ ball.start + network.b  # [H]
-    slope = network.w[:, ball.movable] * ball.width  # [H, F]
-    wrong = [c for c in range(len(network.d)) if c != label]
-    return [_class_program(network, ball, at_start, slope, label, c, slack) for c in wrong]
+    sizes = np.where(network.sizes > 0.0, network.sizes, 1.0)
+    margins = unit_margins(network, ball, share) / sizes
+    at_start = (network.w @ ball.start + network.b) / sizes  # [H]
+    slope = network.w[:, ball.movable] * ball.width / sizes[:, None]  # [H, F]
+    on = at_start + slope.clip(min=0.0).sum(1) >= -margins
+    sign = -1.0 if strict else 1.0
 
+    def program(wrong: int) -> Program:
+        q = network.v[wrong] - network.v[label]
+        side, slack = np.sign(q), sign * margins
+        offset, moved = side * at_start, side[:, None] * slope
+        least, most = offset + moved.clip(max=0.0).sum(1), offset + moved.clip(min=0.0).sum(1)
+        always = least >= -slack
+        open_units = np.flatnonzero(~always & (most >= -slack) & (q != 0.0))
+        base = network.d[wrong] - network.d[label] + q[q < 0].sum() + np.abs(q[always]).sum()
+        return Program(
+            wrong=wrong,
+            base=float(base),
+            worth=np.abs(q[open_units]),
+            offset=offset[open_units],
+            slope=moved[open_units],
+            least=least[open_units],
+            slack=slack[open_units],
+            lead_slack=sign * lead_margin(network, wrong, label, on, share),
+            lead_size=lead_size(network, wrong, label),
+            bits=ball.threshold is not None,
+        )
 
-def _class_program(
-    network: ThresholdNetwork, ball: Ball, at_start: Floats, slope: Floats, label: int, wrong: int, slack: float
-) -> Program:
-    q = network.v[wrong] - network.v[label]
-    side = np.sign(q)
-    offset, moved = side * at_start, side[:, None] * slope
-    least, most = offset + moved.clip(max=0.0).sum(1), offset + moved.clip(min=0.0).sum(1)
-    always = least >= -slack
-    open_units = np.flatnonzero(~always & (most >= -slack) & (q != 0.0))
-    base = network.d[wrong] - network.d[label] + q[q < 0].sum() + np.abs(q[always]).sum()
-    return Program(
-        wrong=wrong,
-        base=float(base),
-        worth=np.abs(q[open_units]),
-        offset=offset[open_units],
-        slope=moved[open_units],
-        least=least[open_units],
-        slack=slack,
-        bits=ball.threshold is not None,
-    )
+    return [program(c) for c in range(len(network.d)) if c != label]
 
 
 def relax(program: Program) -> Solution:
     """The program without whole numbers: an upper bound on the lead, and a point to try."""
+    if not len(program.worth):  # the lead is the same everywhere
+        return Solution(bound=program.interval_bound, v=None)
     result = _solve(program, {}, whole=False, goal=None)
     if result.x is None:
         return Solution(bound=program.interval_bound, v=None)
-    return Solution(bound=program.base - float(result.fun), v=result.x[: program.slope.shape[1]])
+    return Solution(bound=program.base - program.lead_size * float(result.fun), v=result.x[: program.slope.shape[1]])
 
 
 def solve(program: Program, seconds: float) -> Solution:
     """Find a point where the wrong class leads, or prove that there is none.
 
-    The lead is asked to be at least -slack, and any such point will do: the solver drops every branch that can't reach it.
+    The lead is asked to be at least -lead_slack, and any such point will do: the solver drops branches that can't reach it.
 
     Args:
         program: the program.
         seconds: the most it may take.
     """
+    if not len(program.worth):
+        return Solution(bound=program.interval_bound, v=None)
     options = {"time_limit": max(seconds, 0.0), "mip_rel_gap": 1e9}
-    result = _solve(program, options, whole=True, goal=-program.slack)
+    result = _solve(program, options, whole=True, goal=-program.lead_slack)
     if result.status == _INFEASIBLE:
-        return Solution(bound=float(np.nextafter(-program.slack, -np.inf)), v=None)
+        return Solution(bound=float(np.nextafter(-program.lead_slack, -np.inf)), v=None)
     bound = program.interval_bound
     if result.mip_dual_bound is not None:
-        bound = min(bound, program.base - float(result.mip_dual_bound))
+        bound = min(bound, program.base - program.lead_size * float(result.mip_dual_bound))
     v = None if result.x is None else result.x[: program.slope.shape[1]]
     return Solution(bound=bound, v=v)
 
@@ -158,9 +175,9 @@ def _solve(program: Program, options: dict[str, float], *, whole: bool, goal: fl
         for row, clique in zip(together, program.cliques, strict=True):
             row[inputs + np.array(clique)] = 1.0
         constraints.append(LinearConstraint(together, -np.inf, 1.0))
-    value = np.concatenate([np.zeros(inputs), program.worth])
+    value = np.concatenate([np.zeros(inputs), program.worth / program.lead_size])
     if goal is not None:
-        constraints.append(LinearConstraint(value, goal - program.base, np.inf))
+        constraints.append(LinearConstraint(value, (goal - program.base) / program.lead_size, np.inf))
     kinds = np.concatenate([np.full(inputs, float(program.bits)), np.ones(units)])
     return milp(
         -value,

@@ -3,9 +3,9 @@
 Cheap answers first: the clean input, interval bounds, a local search, the linear relaxation of each wrong class; what is
 left goes to a mixed-integer program per wrong class (`glr_dist.attacks.exact.program`; for ReLU networks: Tjeng, Xiao
 and Tedrake, 2019, "Evaluating robustness of neural networks with mixed integer programming").
-*robust* means proved with every unit's bit free within ``margin`` of its threshold and ties of the logits counted against
-the network; *broken* means that a float32 forward pass of the network itself was fooled; nothing is ever guessed. The margin
-is far above what float32 does to sums of 1,000 terms (some 1e-6), though not above the worst that one could construct.
+*robust* means proved with every unit's bit free within a margin of its threshold and ties of the logits counted against
+the network; *broken* means that a float32 forward pass of the network itself was fooled; nothing is ever guessed. A margin
+is never below what float32 may do to its sum (`glr_dist.attacks.exact.margin`).
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ def verify(
         label: its class.
         epsilon: radius, in input units.
         seconds: the most it may take, nearly; the verdict is undecided then.
-        margin: how near 0 a pre-activation or a lead may be for float32 to take its sign for the other.
+        margin: how near 0 a pre-activation or a lead counts as either sign, as a share of the norm of its weights and bias;
+            at least what float32 may do to it, see `glr_dist.attacks.exact.margin`.
 
     Raises:
         UserError: for another architecture, an input of another size, or values outside their range.
@@ -138,7 +139,7 @@ class _Search:
         return self.deadline - time.perf_counter()
 
     def _is_open(self, program: Program) -> bool:
-        return self.bounds[program.wrong] >= -self.margin
+        return self.bounds[program.wrong] >= -program.lead_slack
 
     def _fools(self, candidate: NDArray[np.float32]) -> bool:
         return fooled_by(self.network, self.ball, candidate, self.label, self.shape)
@@ -181,7 +182,7 @@ class _Search:
         return None
 
     def _strict(self, wrong: int) -> Program:
-        strict = class_programs(self.network, self.ball, self.label, -self.margin)
+        strict = class_programs(self.network, self.ball, self.label, self.margin, strict=True)
         return next(program for program in strict if program.wrong == wrong)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from exact_oracles import classes_by_patterns, classes_in_ball, digits_net, lattice_net
+from exact_oracles import classes_by_patterns, classes_in_ball, digits_net, lattice_net, rescaled
 from numpy.typing import NDArray
 from planted import grey, planted_threshold
 from small_nets import digits
@@ -48,7 +48,7 @@ def test_without_a_threshold_every_sign_pattern_agrees() -> None:
         model = lattice_net(seed, inputs=5, hidden=4, classes=3)
         x = np.random.default_rng(seed).uniform(0, 1, 5).astype(np.float32)
         label = int(model(torch.from_numpy(x)[None]).argmax())
-        surely, perhaps = (classes_by_patterns(model, x, 0.1, slack) for slack in (-1e-3, 1e-3))
+        surely, perhaps = classes_by_patterns(model, x, 0.1, 1e-3)
         if surely != perhaps:
             continue  # a pattern that hangs on the last thousandth
         expected = "robust" if surely == {label} else "broken"
@@ -57,6 +57,25 @@ def test_without_a_threshold_every_sign_pattern_agrees() -> None:
         assert expected == "robust" or confirmed(model, x, label, 0.1, verdict)
         seen[expected] += 1
     assert min(seen.values()) >= 6
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.0])
+def test_the_scale_of_a_unit_or_of_the_readout_changes_no_verdict(threshold: float) -> None:
+    seen = {"robust": 0, "broken": 0}
+    for seed in range(40):
+        model = lattice_net(seed, inputs=6, hidden=6, classes=3, threshold=threshold)
+        x = np.random.default_rng(seed).uniform(0, 1, 6).astype(np.float32)
+        label = int(model(torch.from_numpy(x)[None]).argmax())
+        plain = verify(model, x, label, 0.15, seconds=30)
+        if threshold:
+            expected = "robust" if classes_in_ball(model, x, 0.15, threshold) == {label} else "broken"
+            assert plain.status == expected
+        scaled = rescaled(model, seed)
+        verdict = verify(scaled, x, label, 0.15, seconds=30)
+        assert verdict.status == plain.status, seed
+        assert verdict.status == "robust" or confirmed(scaled, x, label, 0.15, verdict)
+        seen[verdict.status] += 1
+    assert min(seen.values()) >= 5
 
 
 @pytest.mark.parametrize(("epsilon", "status"), [(0.08, "robust"), (0.12, "broken")])
@@ -129,6 +148,23 @@ def test_ties_count_against_the_network() -> None:
     assert verify(step_at(0.55, 0.0, rising=False), HALF, 1, 0.1, seconds=30).status == "broken"
 
 
+@pytest.mark.parametrize("threshold", [None, 0.3])
+def test_a_tie_where_nothing_can_move_is_undecided(threshold: float | None) -> None:
+    first = [] if threshold is None else [InputThreshold(threshold)]
+    model = nn.Sequential(*first, *step_at(0.4, 0.0))
+    for epsilon in (0.0, 0.05):  # no input can move, or no unit turns
+        verdict = verify(model, HALF, 0, epsilon, seconds=30)
+        assert (verdict.status, verdict.adversary, verdict.bound) == ("undecided", None, 0.0)
+
+
+@pytest.mark.parametrize(("bias", "status"), [(0.0, "undecided"), (0.5, "robust")])
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_a_network_without_units_has_one_answer(bias: float, status: str) -> None:
+    model = nn.Sequential(nn.Linear(1, 0), Heaviside(), nn.Linear(0, 2)).requires_grad_(False)
+    model[2].bias.copy_(torch.tensor([bias, 0.0]))  # type: ignore[union-attr, operator]
+    assert verify(model, HALF, 0, 0.1, seconds=30).status == status
+
+
 def test_a_pixel_at_the_very_edge_of_the_ball_counts_as_within() -> None:
     model = nn.Sequential(InputThreshold(0.5), *step_at(0.5, rising=False))  # class 1 for a dark pixel
     for pixel, status in ((153, "broken"), (154, "robust")):  # 153 / 255 = 0.6 in reals, a little more in float32
@@ -138,7 +174,7 @@ def test_a_pixel_at_the_very_edge_of_the_ball_counts_as_within() -> None:
         assert status == "robust" or confirmed(model, x, 0, 0.1, verdict)
 
 
-def test_out_of_time_is_undecided() -> None:
+def test_out_of_time_is_undecided_and_the_solver_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     model = lattice_net(1, inputs=40, hidden=40, classes=2, threshold=0.5)
     x = np.linspace(0.3, 0.7, 40, dtype=np.float32)
     label = int(model(torch.from_numpy(x)[None]).argmax())
@@ -146,6 +182,7 @@ def test_out_of_time_is_undecided() -> None:
     verdict = verify(model, x, label, 0.3, seconds=0)
     assert verdict.status == "undecided" and verdict.adversary is None and verdict.bound > 0
     assert verify(model, x, label, 0.3, seconds=60).status == "robust"
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""How near 0 a sum may be for float32 to take its sign for the other: the margins of the hidden units and of the leads.
+
+A float32 sum of n products is within ``gamma_n * sum |w_j s_j|`` of the exact one in whatever order it is added up, with
+``gamma_n = n u / (1 - n u)`` and u = 2^-24 (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1);
+terms that are 0 cost nothing. A margin is that bound or, where it is greater, a share (1e-4 unless asked otherwise) of the
+sum's size, the Euclidean norm of its weights and bias: room for the solver's tolerance of 1e-6. Both grow with the weights,
+so a unit's or a read-out's scale changes no verdict. Trained rows have sizes of about 1.
+
+Shapes: D inputs, H hidden units.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glr_dist.attacks.exact.network import SLACK, Ball, Floats, ThresholdNetwork
+
+_ROUNDOFF = 2.0**-24
+_TINY = float(np.finfo(np.float32).tiny)  # a product below it may be lost altogether
+_EXTRA = 6  # roundings of a term beside its additions: a product, the bias, the mean and deviation of a standardization
+
+
+def float32_error(terms: int, magnitude: Floats) -> Floats:
+    """How far a float32 sum may be from the exact one.
+
+    Args:
+        terms: products that are not 0, at most.
+        magnitude: the sum of their absolute values, at most, and of the bias; any shape.
+    """
+    n = terms + _EXTRA
+    bound: Floats = n * _ROUNDOFF / (1.0 - n * _ROUNDOFF) * magnitude + n * _TINY
+    return bound
+
+
+def unit_margins(network: ThresholdNetwork, ball: Ball, share: float) -> Floats:
+    """How near 0 each hidden unit's pre-activation may be for its bit to be either: [H].
+
+    Args:
+        network: the network.
+        ball: where its inputs can go. Without a threshold they may also be 1e-6 beyond its edge.
+        share: of the unit's size, at least.
+    """
+    greatest = ball.start + abs(network.mean)  # [D] of what is multiplied, before the division that w holds
+    greatest[ball.movable] += ball.width
+    weights = np.abs(network.w)
+    magnitude = weights @ greatest + np.abs(network.b) + abs(network.mean) * weights.sum(1)
+    beyond = 0.0 if ball.threshold is not None else SLACK * weights.sum(1)
+    return np.maximum(share * network.sizes, float32_error(int(np.count_nonzero(greatest)), magnitude) + beyond)
+
+
+def lead_margin(network: ThresholdNetwork, wrong: int, label: int, on: NDArray[np.bool_], share: float) -> float:
+    """How near 0 the lead of a wrong class over the label may be for float32 to see the other in front.
+
+    Args:
+        network: the network.
+        wrong: the class.
+        label: the right class.
+        on: [H] units that may be 1.
+        share: of the lead's size, at least.
+    """
+    magnitude = sum(np.abs(network.v[c, on]).sum() + abs(network.d[c]) for c in (wrong, label))
+    error = float(float32_error(int(on.sum()), magnitude))
+    return max(share * lead_size(network, wrong, label), error)
+
+
+def lead_size(network: ThresholdNetwork, wrong: int, label: int) -> float:
+    """The Euclidean norm of the weights and bias that make a lead."""
+    q = network.v[wrong] - network.v[label]
+    return float(np.hypot(np.linalg.norm(q), network.d[wrong] - network.d[label]))
