@@ -27,9 +27,12 @@ def flat_parameters(model: nn.Module) -> Tensor:
 @torch.no_grad()
 def load_parameters(model: nn.Module, flat: np.ndarray) -> None:
     """Copy a flat vector into the model's own parameter tensors (never alias the object store's memory)."""
-    fresh = torch.tensor(flat, device=next(model.parameters()).device)
-    start = 0
-    for p in model.parameters():
-        p.copy_(fresh[start : start + p.numel()].view_as(p))
-        start += p.numel()
-    assert start == fresh.numel(), f"{fresh.numel()} values for {start} parameters"
+    parameters = list(model.parameters())
+    for p, part in zip(parameters, shaped(torch.tensor(flat, device=parameters[0].device), parameters), strict=True):
+        p.copy_(part)
+
+
+def shaped(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """A flat vector cut into the shapes of these parameters, views of it; its length must be theirs."""
+    parts = flat.split([p.numel() for p in parameters])
+    return [part.view_as(p) for part, p in zip(parts, parameters, strict=True)]

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+from glr_dist.core.parameters import shaped
 from glr_dist.engine.config import OPTIMIZERS, OptimizerConfig, ScheduleConfig
 from glr_dist.errors import UserError, nearest
 
@@ -58,10 +59,8 @@ def assign_gradient(parameters: Sequence[Tensor], gradient: np.ndarray, step: in
     flat = torch.from_numpy(gradient)
     if not bool(torch.isfinite(flat).all()):
         raise UserError(f"step {step}: the gradient is not finite; lower optimizer.lr")
-    start = 0
-    for p in parameters:
-        p.grad = flat[start : start + p.numel()].view_as(p).clone()
-        start += p.numel()
+    for p, part in zip(parameters, shaped(flat, parameters), strict=True):
+        p.grad = part.clone()
 
 
 def build_schedule(config: ScheduleConfig, optimizer: optim.Optimizer, lr: float, steps: int) -> LRScheduler:

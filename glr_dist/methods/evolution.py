@@ -14,6 +14,7 @@ from torch import Tensor
 
 from glr_dist.core.config import EstimatorConfig
 from glr_dist.core.noise import score
+from glr_dist.core.parameters import shaped
 from glr_dist.core.passes import SiteNoise, copy_losses, perturbed_logits
 from glr_dist.core.sites import Site
 from glr_dist.core.units import ALL_SITES, UnitKind
@@ -46,8 +47,7 @@ class Evolution(Method):
             member = advantage.sum(-1)  # [S, P], summed over the block's rows
             weight = member[0] - member[1] if member.shape[0] == 2 else member[0]
             total += weight @ score(net.noise.family, unit.noise()[ALL_SITES]) / (scale * copies)
-        parts = total.split([p.numel() for p in parameters])
-        return Gradient([part.view_as(p) for part, p in zip(parts, parameters, strict=True)])
+        return Gradient(shaped(total, parameters))
 
 
 register(Evolution())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from command_line import call, last_json, refused
 from torch import Tensor
 
 from glr_dist.core.config import EstimatorConfig
+from glr_dist.core.parameters import shaped
 from glr_dist.core.passes import SiteNoise, copy_losses, perturbed_logits
 from glr_dist.core.sites import Site
 from glr_dist.core.units import ALL_SITES, UnitKind
 from glr_dist.methods.method import METHODS, Gradient, Method, Net, Observed, named_method, register
 
+PACKAGE = Path(__file__).resolve().parents[2] / "glr_dist"
 COPIES, ROWS, BATCH, STEPS = 32, 16, 32, 60
 
 
@@ -51,8 +54,7 @@ class Forward(Method):
         for unit in units:
             clean, *moved = unit.losses[0].sum(-1)
             total += (torch.stack(moved) - clean) @ unit.noise()[ALL_SITES] / (net.noise.scale * net.estimator.copies)
-        parts = total.split([p.numel() for p in net.parameters])
-        return Gradient([part.view_as(p) for part, p in zip(parts, net.parameters, strict=True)])
+        return Gradient(shaped(total, net.parameters))
 
 
 @pytest.fixture
@@ -108,3 +110,12 @@ def test_a_method_that_nobody_registered_is_refused(tmp_path: Path) -> None:
 def test_what_others_ask_of_a_method(name: str, observes: bool, noises: str) -> None:
     method = named_method(name)
     assert (method.name, method.observes, method.noises) == (name, observes, noises)
+
+
+def test_nobody_else_compares_their_names() -> None:
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "methods" and path != PACKAGE / "config.py":  # its default
+            strings = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+            found += [f"{path.name}: {value}" for value in strings if isinstance(value, str) and value in METHODS]
+    assert found == []
