@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from glr_dist.engine.crew import Crew
@@ -39,7 +39,7 @@ def ray_metrics(driver: Driver, crew: Crew) -> Iterator[None]:
     if not crew.remote:
         yield
         return
-    sampler = _Sampler(driver, crew)
+    sampler = Sampler(driver, crew)
     over = threading.Event()
 
     def sample() -> None:
@@ -56,10 +56,11 @@ def ray_metrics(driver: Driver, crew: Crew) -> Iterator[None]:
         sampler.finish()
 
 
-class _Sampler:
+class Sampler:
     """Reads the driver and the crew, which another thread is changing, and publishes what happened since the last time."""
 
-    def __init__(self, driver: Driver, crew: Crew) -> None:
+    def __init__(self, driver: Driver, crew: Crew, now: Callable[[], float] = time.monotonic) -> None:
+        """Count from here; ``now`` tells the seconds."""
         from ray.util.metrics import Counter, Gauge
 
         self._driver, self._crew = driver, crew
@@ -69,11 +70,12 @@ class _Sampler:
         self._counted = dict.fromkeys(COUNTERS, 0)
         self._counted["glr_dist_steps"] = driver.step  # of a resumed run, what is done now
         self._forwards, self._last_step = driver.clock.noisy_forwards, driver.step
-        self._when = self._step_when = time.monotonic()
+        self._now = now
+        self._when = self._step_when = now()
 
     def publish(self) -> None:
         """One sample."""
-        now, step, forwards = time.monotonic(), self._driver.step, self._driver.clock.noisy_forwards
+        now, step, forwards = self._now(), self._driver.step, self._driver.clock.noisy_forwards
         self._set("glr_dist_units_in_flight", self._crew.units_in_flight)
         self._set("glr_dist_noisy_forwards_per_second", (forwards - self._forwards) / max(now - self._when, 1e-9))
         # in a period without a step's end: what the step has taken so far

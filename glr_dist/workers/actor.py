@@ -12,12 +12,12 @@ from glr_dist.workers.parcels import Lost, Stored, unpacked
 class Actor:
     """Answers pings, and calls of its role's verbs."""
 
-    def __init__(self, make: Callable[..., Any], device: str, threads: int, keeps: bool, *arguments: Any) -> None:
+    def __init__(self, make: Callable[..., Any], threads: int | None, keeps: bool, *arguments: Any) -> None:
         """Build the role in the actor's process; see `actor_starter`."""
-        import torch
+        if threads is not None:
+            import torch
 
-        torch.set_num_threads(threads)
-        if device == "cuda":
+            torch.set_num_threads(threads)
             # TensorFloat-32 keeps 10 bits: a reconstructor elsewhere would see other bits than the evaluator did
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
@@ -44,7 +44,7 @@ def actor_starter(
     arguments: Sequence[Any],
     *,
     gpus: float = 0.0,
-    threads: int = 1,
+    threads: int | None = 1,
     cpus: int | None = None,
     keeps: bool = False,
 ) -> Callable[[], Any]:
@@ -54,12 +54,12 @@ def actor_starter(
         make: makes the role from the arguments, in the actor's process: a class, or any function that can be pickled.
         arguments: of ``make``; object references (``ray.put``) to those that are large, which arrive as what they refer to.
         gpus: GPUs of the actor. An actor without GPUs may still see some: ``make`` must be told the device.
-        threads: torch threads.
+        threads: torch threads; None: the role does without torch, and starts without waiting for it.
         cpus: CPUs reserved; None: one for each thread. Those who mostly wait for others need none.
         keeps: answers stay in the object store of the actor's node, and the caller gets `Stored` in their place.
     """
     import ray
 
-    reserved = threads if cpus is None else cpus
+    reserved = (threads or 1) if cpus is None else cpus
     remote = ray.remote(num_cpus=reserved, num_gpus=gpus, max_restarts=0, max_task_retries=0)(Actor)
-    return lambda: remote.remote(make, "cuda" if gpus else "cpu", threads, keeps, *arguments)
+    return lambda: remote.remote(make, threads, keeps, *arguments)

@@ -175,6 +175,8 @@ class RayPool:
         try:
             answer = ray.get(reference)
         except RayTaskError as error:
+            if reference is not worker.ping and not self._answered(worker, reference):
+                return None  # somebody else was first
             if isinstance(error.cause, UserError):
                 raise error.cause from None
             raise
@@ -184,19 +186,23 @@ class RayPool:
         if reference is worker.ping:
             worker.identity, worker.ping = answer, None  # says that it lives, not that it can answer a call
             return None
-        call, started = worker.calls[reference]
+        call, _ = worker.calls[reference]
         fault = None if isinstance(answer, Lost) else self._check(call, answer)
         if fault is not None:
             self.counts.faults += 1
             self._replace(worker, RuntimeError(fault))
             return None
-        del worker.calls[reference]
         self._deaths_in_a_row = 0
+        return (call, answer) if self._answered(worker, reference) else None
+
+    def _answered(self, worker: Worker, reference: Any) -> bool:
+        """Cross a call off; False: somebody else was first."""
+        call, started = worker.calls.pop(reference)
         self._pace.note(worker, started)
-        if not self._ledger.close(call):
-            return None  # somebody else was first
-        del self._written[call]
-        return call, answer
+        first = self._ledger.close(call)
+        if first:
+            del self._written[call]
+        return first
 
     def _replace(self, worker: Worker, error: Exception) -> None:
         """Start another worker in the place of one that died, was cut off or answers wrongly."""

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import pickle
 import time
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, SupportsIndex
 
+import pytest
 import torch
 from small_runs import JOINT, STEPS, crews_watched, digits, outcome, small_config, small_task, train_small
 from torch import Tensor, nn
 
 from glr_dist.core.activations import heaviside
+from glr_dist.core.parameters import flat_parameters
 from glr_dist.engine.checks import make_task
+from glr_dist.engine.config import EngineConfig
+from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Progress
+from glr_dist.engine.plan import Unit
+from glr_dist.errors import UserError
 from glr_dist.workers.cluster import spare_room
-from glr_dist.workers.pool import PoolPolicy
+from glr_dist.workers.pool import Call, LocalPool, Member, PoolPolicy
+from glr_dist.workers.ray_pool import RayPool
 
 
 def residual_model() -> nn.Module:
@@ -82,6 +91,45 @@ def test_a_crew_takes_what_the_cluster_has_and_grows_with_it(tmp_path: Path, ray
     assert sum(at_work) >= 2  # those who came later have had calls too
     train_small(tmp_path / "alone")
     assert outcome(tmp_path / "crew") == outcome(tmp_path / "alone")
+
+
+def test_units_are_pickled_once_for_a_call(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = small_task()
+    pickles: Counter[Unit] = Counter()
+
+    def counted(self: Unit, protocol: SupportsIndex) -> Any:
+        pickles[self] += 1
+        return object.__reduce_ex__(self, protocol)
+
+    monkeypatch.setattr(Unit, "__reduce_ex__", counted)
+    crew = assemble_crew(task, EngineConfig(workers=1))
+    crew.gradient(flat_parameters(task.model).numpy(), 0)
+    crew.close()
+    assert pickles == dict.fromkeys(task.plan.step(0).units, 1)
+
+
+def test_units_in_flight_are_units_not_calls_and_each_is_counted_once() -> None:
+    calls = [Call((0, 1, 2), "evaluate"), Call((3,), "evaluate"), Call((4, 5), "evaluate")]
+    members = [Member(0, None, 1, "", (calls[0], calls[1]), 0), Member(1, None, 2, "", (calls[1], calls[2]), 0)]
+    evaluators: Any = SimpleNamespace(members=lambda: members)
+    assert Crew(small_task(), evaluators, LocalPool(None)).units_in_flight == 6
+
+
+def test_actors_are_let_go_when_others_cannot_start(ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[RayPool] = []
+
+    def start(*arguments: Any, **options: Any) -> RayPool:
+        if started:
+            raise UserError("no reconstructor")
+        started.append(RayPool(*arguments, **options))
+        return started[0]
+
+    monkeypatch.setattr("glr_dist.engine.crew.RayPool", start)
+    wait_for_room(4)
+    with pytest.raises(UserError, match="no reconstructor"):
+        assemble_crew(small_task(), EngineConfig(workers=2, reconstructors=1))
+    assert started[0].members() == []
+    wait_for_room(4)
 
 
 def test_bytes_down_are_each_calls_parameters_and_units(tmp_path: Path, ray_session: None) -> None:

@@ -11,7 +11,6 @@ import pytest
 from faults import kill
 from small_runs import JOINT, STEPS, crews_watched, outcome, train_small
 
-from glr_dist.engine.driver import Progress
 from glr_dist.workers.parcels import Lost, Stored
 from glr_dist.workers.pool import Call
 
@@ -26,14 +25,10 @@ RUNS: dict[str, dict[str, Any]] = {
 }
 CREWS = [  # run, evaluators, reconstructors, generators
     ("itself", 2, 1, 0),
-    ("itself", 2, 1, 1),
     ("itself", 0, 0, 1),
-    ("jittered", 2, 0, 0),
     ("jittered", 1, 1, 2),
-    ("pgd", 1, 1, 1),
-    ("surrogate", 1, 0, 1),
-    ("surrogate", 2, 1, 1),
-    ("bp", 0, 0, 1),
+    ("pgd", 2, 0, 1),
+    ("surrogate", 1, 1, 1),
     ("bp", 0, 2, 1),
 ]
 
@@ -93,22 +88,6 @@ def test_the_runs_differ_from_each_other_and_from_clean_ones(
     train_small(tmp_path / "clean")
     digests = [str(in_process(name)["weights"]) for name in RUNS] + [str(outcome(tmp_path / "clean")["weights"])]
     assert len(set(digests)) == len(RUNS) + 1
-
-
-@pytest.mark.parametrize("name", ["itself", "jittered"])
-def test_killed_generators_change_nothing(
-    name: str, in_process: Callable[[str], dict[str, Any]], tmp_path: Path, ray_session: None
-) -> None:
-    def kill_one(progress: Progress) -> None:
-        if progress.step in (3, 7):
-            generators = crews[0].generators
-            assert generators is not None
-            kill(generators.members()[0])
-
-    with crews_watched() as crews:
-        result = train_small(tmp_path / "run", RUNS[name] | engine(1, 1, 1), show=kill_one)
-    assert result.workers_lost == 2
-    assert outcome(tmp_path / "run") == in_process(name)
 
 
 def test_rows_whose_maker_died_are_made_where_they_are_needed(

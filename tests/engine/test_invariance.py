@@ -24,22 +24,16 @@ RUNS: dict[str, dict[str, Any]] = {
     "layerwise": {},
     "joint": JOINT,
     "es": ES,
-    "conv": CONV,
     "conv-joint-generator": CONV | JOINT | {"noise.source": "generator", "noise.family": "laplace"},
     "uneven": {"estimator.copies": 10, "units.rows": 16},  # 2 blocks; 2, 2 and 1 pairs a site
-    "bp": {"method": "bp", "model.activation": "tanh"},
     "bp-noise": {"method": "bp-noise", "model.activation": "tanh"},
 }
 CREWS = [  # run, evaluators, reconstructors
-    ("layerwise", 1, 0),
     ("layerwise", 2, 2),
-    ("layerwise", 0, 1),
-    ("joint", 2, 1),
+    ("joint", 0, 1),
     ("es", 1, 1),
-    ("conv", 2, 0),
     ("conv-joint-generator", 1, 1),
     ("uneven", 3, 1),  # more evaluators than blocks: a call per unit
-    ("bp", 0, 2),
     ("bp-noise", 0, 2),
 ]
 

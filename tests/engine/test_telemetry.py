@@ -14,8 +14,8 @@ import pytest
 from faults import kill
 from small_runs import STEPS, crews_watched, resume_small, train_small
 
-from glr_dist.engine import telemetry
 from glr_dist.engine.driver import Clock, Progress
+from glr_dist.engine.telemetry import Sampler
 from glr_dist.errors import UserError
 from glr_dist.store.metrics import read_metrics
 from glr_dist.store.storage import Storage
@@ -38,9 +38,7 @@ def published(run: str) -> dict[str, float]:
     return {name: float(value) for name, value in lines}
 
 
-def test_rays_endpoint_has_the_runs_figures(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry, "_PERIOD", 0.1)
-
+def test_rays_endpoint_has_the_runs_figures(tmp_path: Path, ray_session: None) -> None:
     def kill_one(progress: Progress) -> None:
         time.sleep(0.05)
         if progress.step == 6:
@@ -81,10 +79,9 @@ def test_samples_tell_what_happened_since_the_last_one(monkeypatch: pytest.Monke
     monkeypatch.setattr(ray.util.metrics, "Gauge", Recorder)
     monkeypatch.setattr(ray.util.metrics, "Counter", Recorder)
     now = 100.0
-    monkeypatch.setattr("glr_dist.engine.telemetry.time.monotonic", lambda: now)
     driver: Any = SimpleNamespace(run=SimpleNamespace(name="x"), step=7, clock=Clock(noisy_forwards=1000))
     crew: Any = SimpleNamespace(pools=[], units_in_flight=0, workers_lost=0, traffic=SimpleNamespace(up=0, down=0))
-    sampler = telemetry._Sampler(driver, crew)  # a run resumed at step 7
+    sampler = Sampler(driver, crew, lambda: now)  # a run resumed at step 7
     now, driver.step, driver.clock.noisy_forwards, crew.traffic.up = 102.0, 11, 5000, 64
     sampler.publish()
     assert values["glr_dist_noisy_forwards_per_second"] == (5000 - 1000) / 2

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from small_runs import small_task, train_small
 
+import glr_dist
 from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.crew import assemble_crew
 from glr_dist.errors import UserError
@@ -68,6 +69,12 @@ def test_an_overambitious_run_leaves_nothing_behind(keys: dict[str, Any], tmp_pa
         train_small(tmp_path / "run", keys)
     assert time.monotonic() - started < 10
     assert not (tmp_path / "run").exists()
+
+
+def test_ray_is_asked_through_its_public_calls_alone() -> None:
+    sources = list(Path(glr_dist.__file__).parent.rglob("*.py"))
+    assert len(sources) > 100
+    assert [path for path in sources if "ray._private" in path.read_text(encoding="utf-8")] == []
 
 
 def test_a_connection_that_is_there_is_used_and_left(ray_session: None) -> None:
