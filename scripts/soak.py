@@ -19,7 +19,6 @@ import time
 from pathlib import Path
 from statistics import median
 from typing import Any
-from unittest import mock
 
 import click
 from faults import Killer
@@ -32,7 +31,7 @@ from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.task import Task
-from glr_dist.store.checkpoint import load_checkpoint
+from glr_dist.runs.network import read_origin
 from glr_dist.store.journal import JournalReader
 from glr_dist.store.storage import Storage
 
@@ -150,10 +149,9 @@ def soak(folder: Path, seconds: float, seed: int) -> dict[str, Any]:
         return crews[-1]
 
     try:
-        with mock.patch.object(session, "assemble_crew", watched):
-            show = Faults(crews, memory, killer, seconds, seed)
-            chosen = config(EVALUATORS, RECONSTRUCTORS)
-            result = session.train(config=chosen, run_dir=folder, seconds=seconds, show=show)
+        show = Faults(crews, memory, killer, seconds, seed)
+        chosen = config(EVALUATORS, RECONSTRUCTORS)
+        result = session.train(config=chosen, run_dir=folder, seconds=seconds, show=show, crew=watched)
     finally:
         killer.close()
         memory.close()
@@ -185,8 +183,8 @@ def train_alone(folder: Path, steps: int) -> None:
 def differences(one: Path, other: Path) -> list[str]:
     """What two runs do not have in common, bit for bit."""
     runs = [Storage.at(one), Storage.at(other)]
-    checkpoints = [load_checkpoint(run).meta for run in runs]
-    found = [key for key in ("step", "params_sha256") if checkpoints[0][key] != checkpoints[1][key]]
+    ends = [read_origin(place) for place in (one, other)]
+    found = [key for key in ("step", "params_sha256") if getattr(ends[0], key) != getattr(ends[1], key)]
     journals = [JournalReader(run) for run in runs]
     if journals[0].steps() != journals[1].steps():
         return [*found, "journalled steps"]

@@ -63,12 +63,14 @@ def test_too_few_arguments_are_one_line(folder: Path) -> None:
 
 
 def test_called_again_after_the_time_limit_it_goes_on(tmp_path: Path) -> None:
+    """With the very options of the first time, also those that no resumed run may change."""
     (tmp_path / "small.toml").write_text(
         'steps = 12\nbatch = 16\n[data]\nname = "digits"\n[estimator]\ncopies = 4\n[model]\nhidden = [8]\n'
     )
+    options = ("--seed", "3", "--gpus-per-worker", "0")
     steps = []
     for limit in [("--seconds", "0.001"), ()]:
-        done = call(tmp_path, "runs/a", "small.toml", "--workers", "0", "--json", *limit)
+        done = call(tmp_path, "runs/a", "small.toml", "--workers", "0", *options, "--json", *limit)
         assert done.returncode == 0, done.stderr
         steps.append(json.loads(done.stdout.splitlines()[-1])["steps"])
     assert 0 < steps[0] < steps[1] == 12

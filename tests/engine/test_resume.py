@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import ES, JOINT, STEPS, digits, outcome, resume_small, train_small
+from small_runs import ES, JOINT, STEPS, digits, outcome, resume_small, small_config, train_small
 from torch import nn
 
+from glr_dist.config import load_config
 from glr_dist.core.activations import Heaviside
 from glr_dist.core.losses import cross_entropy
 from glr_dist.data.arrays import ArrayDataset
+from glr_dist.data.prepare import prepare
 from glr_dist.engine.driver import Progress
+from glr_dist.engine.replay import replay
 from glr_dist.errors import UserError
 from glr_dist.store.checkpoint import checkpoint_steps, load_checkpoint
 from glr_dist.store.storage import Storage
@@ -42,6 +45,10 @@ def interrupt_at(step: int) -> Callable[[Progress], None]:
             raise KeyboardInterrupt
 
     return show
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -134,10 +141,10 @@ def test_a_run_that_failed_at_once_can_be_resumed(whole: dict[str, Any], tmp_pat
 def test_resuming_a_finished_run_changes_nothing(whole: dict[str, Any], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     first = train_small(folder)
-    files = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = contents(folder)
     again = resume_small(folder)
     assert again.params_sha256 == first.params_sha256
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == files
+    assert contents(folder) == before
 
 
 def test_a_run_may_move_from_one_process_to_actors(whole: dict[str, Any], tmp_path: Path, ray_session: None) -> None:
@@ -173,22 +180,46 @@ def other_digits() -> ArrayDataset:
         ({"model": own_model(8)}, r"checkpoint of another model: 1.bias has shape \(7,\) there, \(8,\) here"),
         ({}, r"its model was given in Python; pass it again: glr_dist.resume\(run, model=...\)"),
         ({"model": own_model(7), "data": other_digits()}, "was trained on data with fingerprint"),
-        ({"model": own_model(7), "overrides": {"noise.scale": 2.0}}, "noise.scale: can't change"),
-        ({"model": own_model(7), "overrides": {"steps": 99}}, "steps: can't change"),
+        (
+            {"model": own_model(7), "overrides": {"noise.scale": 2.0}},
+            "noise.scale: can't change .* it is 1.0, not 2.0;",
+        ),
+        ({"model": own_model(7), "overrides": {"steps": STEPS, "seed": "1"}}, "seed: can't change"),
+        ({"model": own_model(7), "overrides": {"optimizer.options.amsgrad": True}}, "optimizer.options.amsgrad: can't"),
         ({"model": own_model(7), "data": digits(4)}, r"cut into shards of \[420, 420, 419\] .* these are \[315, 315, "),
         ({"model": own_model(7), "overrides": {"engine.threads": 2}}, "engine.threads: can't change"),
         ({"model": own_model(7), "overrides": {"engine.worker": 2}}, "did you mean 'engine.workers'"),
     ],
 )
 def test_what_does_not_belong_to_the_run_is_refused(arguments: dict[str, Any], message: str, unfinished: Path) -> None:
-    files = {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()}
+    before = contents(unfinished)
     with pytest.raises(UserError, match=message):
         resume_small(unfinished, **arguments)
-    assert {path: path.read_bytes() for path in unfinished.rglob("*") if path.is_file()} == files
+    assert contents(unfinished) == before
 
 
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+def test_the_runs_own_values_may_be_given_again(unfinished: Path, tmp_path: Path) -> None:
+    """As a scheduler does, which calls the same command line after each failure."""
+    again = {"steps": STEPS, "seed": "0", "engine.gpus_per_worker": 0, "engine.threads": "1", "engine.workers": "0"}
+    folder = shutil.copytree(unfinished, tmp_path / "run")
+    assert resume_small(folder, model=own_model(7), overrides=again).steps == STEPS
+
+
+def test_a_place_that_moved_is_remembered(tmp_path: Path) -> None:
+    first, second, run = tmp_path / "first", tmp_path / "second", tmp_path / "run"
+    prepare("digits", str(first), shards=3)
+    train_small(run, {"data.name": "parquet", "data.root": str(first)}, data=None, seconds=0.0)
+    first.rename(second)
+    with pytest.raises(UserError, match="first"):
+        resume_small(run, data=None)
+    overrides = {"data.root": str(second), "engine.in_flight": 3}
+    assert resume_small(run, data=None, overrides=overrides, seconds=0.0).steps == 2
+    assert resume_small(run, data=None).steps == STEPS  # it knows now where they lie
+    assert replay(run).equal is True
+    kept = load_config(str(run / "config.toml"))
+    assert (kept.data.root, kept.engine.in_flight) == (str(second), small_config().engine.in_flight)
+    train_small(tmp_path / "whole", {"data.name": "parquet", "data.root": str(second)}, data=None)
+    assert outcome(run) == outcome(tmp_path / "whole")
 
 
 @pytest.fixture(scope="module")
