@@ -20,7 +20,7 @@ from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.evaluator import Evaluator
-from glr_dist.engine.replay import Replayer, device_of
+from glr_dist.engine.replayer import Replayer, device_of
 from glr_dist.errors import UserError
 
 _SEED_BITS = 53  # whole numbers that JSON readers of any language keep
@@ -105,36 +105,16 @@ def verify(
     if seed < 0:
         raise UserError(f"--seed {seed}: must be 0 or more")
     replayer = Replayer(
-        run_dir,
-        model=model,
-        data=data,
-        loss=loss,
-        data_root=data_root,
-        surrogate=surrogate,
-        trust_model=trust_model,
+        run_dir, model=model, data=data, loss=loss, trust_model=trust_model, data_root=data_root, surrogate=surrogate
     )
-    trainer, card = replayer.trainer, replayer.card
-    if loss is None and card is not None and card.loss is None:
+    if loss is None and replayer.card is not None and replayer.card.loss is None:
         raise UserError(
             f"{run_dir}: its loss was given by Python code; give it to glr_dist.engine.verify.verify(loss=...)"
         )
     steps, per_step = replayer.checked_step(None), replayer.task.plan.units_per_step
     chosen = _choose(steps * per_step, share, seed)
-    engine = replayer.config.engine
-    device = device_of(replayer.run, gpus=bool(engine.gpus_per_worker and engine.workers))
-    evaluator = Evaluator(replayer.task, replayer.table, device)
-    differences: list[Difference] = []
     started = time.monotonic()
-    last = int(chosen[-1]) // per_step + 1
-    with fixed_threads(engine.threads):
-        while True:
-            first = trainer.step * per_step
-            mine = chosen[slice(*np.searchsorted(chosen, [first, first + per_step]))] - first
-            differences += _differences(replayer, evaluator, set(mine.tolist()))
-            if trainer.step + 1 == last:
-                break
-            losses = replayer.advance()
-            show(replayer.progress(last, losses, time.monotonic() - started))
+    differences = _audit(replayer, chosen, show)
     return VerifyResult(
         run=str(replayer.run),
         steps=steps,
@@ -150,6 +130,23 @@ def _choose(units: int, share: float, seed: int) -> np.ndarray:
     """Which units, by their number in the whole journal: sorted, none twice."""
     count = max(1, math.ceil(share * units - 1e-9))
     return np.sort(np.random.default_rng(seed).choice(units, count, replace=False))
+
+
+def _audit(replayer: Replayer, chosen: np.ndarray, show: Callable[[Progress], None]) -> list[Difference]:
+    """Evaluate the chosen units again, each at its step's parameters; those that differ."""
+    trainer, per_step, engine = replayer.trainer, replayer.task.plan.units_per_step, replayer.config.engine
+    device = device_of(replayer.run, gpus=bool(engine.gpus_per_worker and engine.workers))
+    evaluator = Evaluator(replayer.task, replayer.table, device)
+    found: list[Difference] = []
+    last = int(chosen[-1]) // per_step + 1
+    with fixed_threads(engine.threads):
+        while True:
+            first = trainer.step * per_step
+            mine = chosen[slice(*np.searchsorted(chosen, [first, first + per_step]))] - first
+            found += _differences(replayer, evaluator, set(mine.tolist()))
+            if trainer.step + 1 == last:
+                return found
+            show(replayer.advance(last))
 
 
 def _differences(replayer: Replayer, evaluator: Evaluator, positions: Set[int]) -> list[Difference]:

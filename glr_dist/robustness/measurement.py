@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
-from glr_dist.core.losses import LOSSES
-from glr_dist.core.prediction import EVALUATION_BATCH, VOTE_BATCH, Voter, clean_accuracy, voted_accuracy
+from glr_dist.core.losses import LOSSES, Loss
+from glr_dist.core.prediction import EVALUATION_BATCH, VOTE_BATCH, Accuracy, Voter, clean_accuracy, voted_accuracy
 from glr_dist.core.sites import find_sites
 from glr_dist.core.threads import fixed_threads
-from glr_dist.data.source import check_split
+from glr_dist.data.source import DataSource, check_split
 from glr_dist.errors import UserError
 from glr_dist.robustness.subjects import refuse_votes
-from glr_dist.runs.network import open_network
+from glr_dist.runs.network import Network, open_network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,36 +75,35 @@ def evaluate(
     """
     check_split(split)
     network = open_network(checkpoint, trust_model=trust_model)
-    card, model = network.card, network.model
     if votes:
-        refuse_votes(card.method, network.place)
+        refuse_votes(network.card.method, network.place)
     data = network.open_data(dataset, data_root, say)
     if not data.count(split):
         raise UserError(f"--split {split}: {data.name} has no such rows; choose another split")
-    loss_name = card.loss or "cross-entropy"
-    if card.loss is None:
+    loss_name = network.card.loss or "cross-entropy"
+    if network.card.loss is None:
         say(f"note: it was trained with a loss that Python code gave; the loss here is {loss_name}")
-    loss = LOSSES[loss_name]
-
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        return data.batches(split, EVALUATION_BATCH)
-
     # as many threads as the run had: the bits of a Heaviside unit can depend on it
     with fixed_threads(network.config.engine.threads if network.config else 1):
-        clean = clean_accuracy(model, loss, batches())
-        result = Evaluation(
-            checkpoint=network.place,
-            dataset=data.name,
-            split=split,
-            n=clean.n,
-            accuracy=clean.accuracy,
-            loss=clean.loss,
-            loss_name=loss_name,
-            params_sha256=network.params_sha256,
-        )
-        if not votes:
-            return result
-        sites = find_sites(model, data.shape, card.estimator.sites)
-        voter = Voter(model=model, sites=sites, noise=card.noise)
-        noisy = voted_accuracy(voter, votes, loss, data.batches(split, VOTE_BATCH), seed)
-    return dataclasses.replace(result, votes=votes, noisy_accuracy=noisy.accuracy, noisy_loss=noisy.loss)
+        clean = clean_accuracy(network.model, LOSSES[loss_name], data.batches(split, EVALUATION_BATCH))
+        noisy = _voted(network, data, split, votes, LOSSES[loss_name], seed) if votes else None
+    return Evaluation(
+        checkpoint=network.place,
+        dataset=data.name,
+        split=split,
+        n=clean.n,
+        accuracy=clean.accuracy,
+        loss=clean.loss,
+        loss_name=loss_name,
+        params_sha256=network.params_sha256,
+        votes=votes or None,
+        noisy_accuracy=None if noisy is None else noisy.accuracy,
+        noisy_loss=None if noisy is None else noisy.loss,
+    )
+
+
+def _voted(network: Network, data: DataSource, split: str, votes: int, loss: Loss, seed: int) -> Accuracy:
+    """Accuracy and loss of a network's noisy passes."""
+    sites = find_sites(network.model, data.shape, network.card.estimator.sites)
+    voter = Voter(model=network.model, sites=sites, noise=network.card.noise)
+    return voted_accuracy(voter, votes, loss, data.batches(split, VOTE_BATCH), seed)
