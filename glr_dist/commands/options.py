@@ -180,10 +180,10 @@ def attacks_of(names: Sequence[str], epsilons: Sequence[float], settings: Mappin
     Raises:
         UserError: for an unknown name, a value out of range, or an option that none of these attacks has.
     """
-    from glr_dist.attacks.attack import ATTACKS, named_attack, own_settings
-
     if epsilons and not names:
         raise UserError(f"--epsilon {epsilons[0]}: is the size of an attack; give one with --attack, or leave it out")
+    from glr_dist.attacks.attack import ATTACKS, named_attack, own_settings
+
     given = {key: value for key, value in settings.items() if value is not None}
     sizes = dict.fromkeys(epsilons or (_DEFAULT_EPSILON,))
     found = [named_attack(name, size, **given) for name in dict.fromkeys(names) for size in sizes]
