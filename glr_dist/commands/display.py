@@ -97,7 +97,7 @@ def describe(progress: Progress) -> str:
     """Loss, validation accuracy and speed, as one short text."""
     parts = []
     if progress.loss is not None:
-        parts.append(f"noisy loss {progress.loss:.4f}")
+        parts.append(f"loss {progress.loss:.4f}")
     if progress.validation is not None:
         parts.append(f"validation {percent(progress.validation)}")
     if progress.noisy_forwards_per_second:

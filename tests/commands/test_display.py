@@ -15,7 +15,7 @@ def progress(step: int, loss: float | None = 0.5) -> Progress:
 
 
 def test_a_step_in_words() -> None:
-    expected = "noisy loss 0.5000, validation 87.50%, 1.25 million noisy forward passes/s"
+    expected = "loss 0.5000, validation 87.50%, 1.25 million noisy forward passes/s"
     assert describe(progress(1)) == expected
     bare = Progress(step=1, steps=2, loss=None, validation=None, noisy_forwards_per_second=0.0, seconds_left=0.0)
     assert describe(bare) == ""
@@ -27,7 +27,7 @@ def test_lines_are_seldom_but_for_the_last(capsys: pytest.CaptureFixture[str]) -
             show(progress(step))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
-    assert lines[0].startswith("step 100/100: noisy loss 0.5000")
+    assert lines[0].startswith("step 100/100: loss 0.5000")
     assert lines[0].endswith("12 s left")
 
 

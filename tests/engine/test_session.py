@@ -1,4 +1,4 @@
-"""The Python door: the controls learn and compute what they are named for; mistakes are told in one line."""
+"""The Python door: trains in place, leaves torch as it was; mistakes are told in one line."""
 
 from __future__ import annotations
 
@@ -9,99 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import ES, JOINT, digits, small_config, small_task, train_small
+from small_runs import ES, JOINT, digits, small_config, train_small
 from torch import Tensor, nn
 
 import glr_dist
 from glr_dist.core.losses import cross_entropy
-from glr_dist.core.parameters import flat_parameters
 from glr_dist.data.arrays import ArrayDataset
-from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import assemble_crew
 from glr_dist.errors import UserError
 from glr_dist.store.checkpoint import load_checkpoint, params_sha256
 
-LEARN = {
-    "steps": 200,
-    "batch": 128,
-    "model.hidden": [50],
-    "optimizer.lr": 0.03,
-    "validate_every": 0,
-    "checkpoint_every": 0,
-    "units.rows": 64,
-    "units.copies": 0,
-    "noise.table_size": 2**19,
-}
 RELU = {"method": "bp", "model.activation": "relu"}
-
-
-def gradient(keys: dict[str, Any], step: int = 0) -> tuple[Tensor, nn.Module, Tensor, Tensor]:
-    """An in-process step's gradient, with the model, inputs and labels that it is of."""
-    task = small_task(keys)
-    crew = assemble_crew(task, EngineConfig(workers=0))
-    found = crew.gradient(flat_parameters(task.model).numpy(), step).gradient
-    schedule = task.plan.schedule
-    rows = [digits().rows("train", b.shard, schedule.row_numbers(b)) for b in schedule.blocks(step)]
-    x, labels = (torch.cat(part) for part in zip(*rows, strict=True))
-    return torch.from_numpy(found), task.model, x, labels
-
-
-def autograd(model: nn.Module, x: Tensor, labels: Tensor) -> Tensor:
-    parameters = list(model.parameters())
-    loss = nn.functional.cross_entropy(model(x), labels)
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)])
-
-
-@pytest.mark.parametrize(
-    ("keys", "least"),
-    [
-        (RELU, 0.90),
-        ({"method": "bp-noise", "model.activation": "relu", "noise.scale": 0.3}, 0.90),
-        ({"method": "straight-through"}, 0.90),
-        ({"estimator.copies": 32}, 0.85),
-        (JOINT | {"estimator.copies": 32, "loss": "zero-one"}, 0.60),
-        (ES | {"estimator.copies": 64}, 0.75),
-    ],
-    ids=["bp", "bp-noise", "straight-through", "layerwise", "joint-zero-one", "es"],
-)
-def test_every_method_learns_digits(keys: dict[str, Any], least: float, tmp_path: Path) -> None:
-    result = train_small(tmp_path / "run", LEARN | keys)
-    assert result.validation_accuracy is not None
-    assert result.validation_accuracy > least
-
-
-def test_bp_is_autograd() -> None:
-    for step in (0, 50):
-        found, model, x, labels = gradient(RELU, step)
-        torch.testing.assert_close(found, autograd(model, x, labels), rtol=1e-4, atol=1e-7)
-
-
-def test_bp_noise_is_bp_as_the_noise_vanishes_and_another_with_it() -> None:
-    tiny, model, x, labels = gradient({"method": "bp-noise", "model.activation": "tanh", "noise.scale": 1e-4})
-    expected = autograd(model, x, labels)
-    torch.testing.assert_close(tiny, expected, rtol=1e-2, atol=1e-5)
-    large, *_ = gradient({"method": "bp-noise", "model.activation": "tanh", "noise.scale": 1.0})
-    assert float((large - expected).norm() / expected.norm()) > 0.1
-
-
-@pytest.mark.parametrize("family", ["gaussian", "laplace"])
-def test_es_points_where_the_gradient_points(family: str) -> None:
-    """With D parameters and K antithetic copies the cosine's expectation is about 1 / sqrt(1 + 2 D / K)."""
-    keys: dict[str, Any] = {"method": "es", "model.activation": "tanh", "model.hidden": [3], "noise.family": family}
-    keys |= {"noise.scale": 0.01, "estimator.copies": 8192, "units.copies": 0, "noise.table_size": 2**22}
-    found, model, x, labels = gradient(keys)
-    assert len(found) == 64 * 3 + 3 + 3 * 10 + 10
-    expected = autograd(model, x, labels)
-    assert float(nn.functional.cosine_similarity(found, expected, dim=0)) > 0.9
-    along = float(found @ expected / expected.norm() ** 2)  # and is as long in its direction: unbiased
-    assert along == pytest.approx(1.0, abs=0.2)
-
-
-def test_the_likelihood_ratio_gradient_points_where_the_smoothed_gradient_points() -> None:
-    keys = {"model.activation": "tanh", "estimator.copies": 4096, "units.copies": 0, "noise.table_size": 2**22}
-    found, model, x, labels = gradient(keys | JOINT | {"noise.scale": 0.1})
-    expected = autograd(model, x, labels)
-    assert float(nn.functional.cosine_similarity(found, expected, dim=0)) > 0.95
 
 
 def test_training_happens_in_place_and_says_where(tmp_path: Path) -> None:
