@@ -6,7 +6,7 @@ shortcut: who can't follow it any more makes the rows itself, bit for bit the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,14 +15,15 @@ import numpy as np
 
 from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.evaluator import Evaluator
-from glr_dist.engine.plan import BlockUnits, StepPlan, Unit, losses_fault
+from glr_dist.engine.placed import Placed, StepResult
+from glr_dist.engine.plan import BlockUnits, losses_fault
 from glr_dist.engine.reconstructor import BlockGradient, Reconstructor
 from glr_dist.engine.rows import RowSupply
 from glr_dist.engine.task import Task
 from glr_dist.errors import UserError
 from glr_dist.workers.actor import actor_starter
 from glr_dist.workers.cluster import spare_room, workers_available
-from glr_dist.workers.parcels import Stored, Vector
+from glr_dist.workers.parcels import Vector
 from glr_dist.workers.pool import Call, LocalPool, Pool, PoolPolicy
 from glr_dist.workers.ray_pool import RayPool
 from glr_dist.workers.relay import drain
@@ -37,23 +38,6 @@ class Traffic:
 
     up: int
     down: int
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What one step brought.
-
-    Attributes:
-        gradient: float32 [D] over the trainable parameters, mean over the batch.
-        units: the step's units.
-        losses: their losses, float32 [K, R] each, by position; empty for methods that observe none.
-        loss: the mean loss that the step learnt from, over copies and examples; None where nobody saw it.
-    """
-
-    gradient: np.ndarray
-    units: Sequence[Unit]
-    losses: Sequence[np.ndarray]
-    loss: float | None
 
 
 class Crew:
@@ -84,7 +68,7 @@ class Crew:
             parameters: float32 vector of all parameters.
             step: counted from 0.
         """
-        theta, placed = Vector(parameters), _Placed(self.task.plan.step(step))
+        theta, placed = Vector(parameters), Placed(self.task.plan.step(step))
         for block in placed.plan.blocks:
             if self.generators is None:
                 self._begin(theta, placed, block)
@@ -139,7 +123,7 @@ class Crew:
         for pool in self.pools:
             pool.close()
 
-    def _begin(self, theta: Vector, placed: _Placed, block: BlockUnits) -> None:
+    def _begin(self, theta: Vector, placed: Placed, block: BlockUnits) -> None:
         """One block's units: in one call where there are blocks for every worker, else in a call per unit."""
         if not self.task.method.observes:
             self._reconstruct(theta, placed, block)
@@ -150,52 +134,10 @@ class Crew:
             arguments = theta, units, placed.rows.get(block.number)
             self.evaluators.submit(Call(positions, _LOSSES, arguments, near=block.block.shard))
 
-    def _reconstruct(self, theta: Vector, placed: _Placed, block: BlockUnits) -> None:
+    def _reconstruct(self, theta: Vector, placed: Placed, block: BlockUnits) -> None:
         losses = [placed.losses[position] for position in block.positions] if self.task.method.observes else []
         arguments = theta, block, losses, placed.rows.get(block.number)
         self.reconstructors.submit(Call(block.number, _GRADIENT, arguments, near=block.block.shard))
-
-
-class _Placed:
-    """The answers of a step, each in its place.
-
-    Attributes:
-        plan: of the step.
-        rows: what generators made, by block.
-        losses: of the units, by position.
-        parts: the blocks' gradients.
-    """
-
-    def __init__(self, plan: StepPlan) -> None:
-        self.plan = plan
-        self.rows: dict[int, Stored] = {}
-        self.losses: dict[int, np.ndarray] = {}
-        self.parts: dict[int, BlockGradient] = {}
-        self._owner = {position: block for block in plan.blocks for position in block.positions}
-
-    def place(self, positions: Sequence[int], losses: Sequence[np.ndarray]) -> list[BlockUnits]:
-        """Put losses where they belong; the block that is whole now, if one is."""
-        self.losses.update(zip(positions, losses, strict=True))
-        block = self._owner[positions[0]]
-        return [block] if all(position in self.losses for position in block.positions) else []
-
-    def result(self, rows: int) -> StepResult:
-        """When all parts are in; ``rows``: of a block."""
-        total = self.parts[0].values.copy()
-        for number in range(1, len(self.parts)):
-            total += self.parts[number].values
-        batch = len(self.parts) * rows
-        total /= np.float32(batch)
-        losses = [self.losses[position] for position in range(len(self.losses))]
-        return StepResult(total, self.plan.units, losses, self._loss(losses, batch))
-
-    def _loss(self, losses: Sequence[np.ndarray], batch: int) -> float | None:
-        """Over all that evaluators sent, or over what the reconstructors saw by themselves."""
-        if losses:
-            return sum(float(value.sum(dtype=np.float64)) for value in losses) / sum(value.size for value in losses)
-        parts = [self.parts[block.number].loss for block in self.plan.blocks]
-        seen = [loss for loss in parts if loss is not None]
-        return sum(seen) / batch if seen else None
 
 
 def assemble_crew(task: Task, engine: EngineConfig, policy: PoolPolicy = PoolPolicy()) -> Crew:  # noqa: B008  frozen

@@ -11,8 +11,9 @@ from typing import Any
 
 from glr_dist.config import Config
 from glr_dist.core.prediction import EVALUATION_BATCH, Accuracy, clean_accuracy
-from glr_dist.engine.crew import Crew, StepResult
+from glr_dist.engine.crew import Crew
 from glr_dist.engine.interrupts import held_interrupts
+from glr_dist.engine.placed import StepResult
 from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
 from glr_dist.engine.trainer import Trainer

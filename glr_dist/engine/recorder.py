@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
-from glr_dist.engine.crew import StepResult
+from glr_dist.engine.placed import StepResult
 from glr_dist.store.events import EventWriter
 from glr_dist.store.journal import JournalWriter
 from glr_dist.store.journal_file import JournalRow

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from glr_dist.core.parameters import flat_parameters
-from glr_dist.engine.crew import Crew, StepResult
+from glr_dist.engine.crew import Crew
 from glr_dist.engine.optimization import assign_gradient
+from glr_dist.engine.placed import StepResult
 from glr_dist.engine.task import Task
 from glr_dist.models.weights import load_weights
 from glr_dist.store.checkpoint import Checkpoint, params_sha256
