@@ -1,6 +1,6 @@
 """Units: the Heaviside step, and the derivatives that the control method and the white-box attacks lend it.
 
-`heaviside` announces itself to ``torch.overrides`` modes, so that `glr_dist.core.sites` can see that a site's output is
+`heaviside` announces itself to ``torch.overrides`` modes, so that `glr_dist.core.probing` can see that a site's output is
 read by a Heaviside unit and by nothing else, which is what conditioning on the bit needs.
 """
 

@@ -1,40 +1,23 @@
-"""Noise sites: where noise enters a network, found in any ``nn.Module`` and reached through forward hooks.
+"""Noise sites: where noise enters a network, and how every forward pass is tapped there.
 
 A site is one call of one parametric leaf module (a module that owns parameters and has no children) in the forward pass:
-a module called twice makes two sites that share parameters, so shared weights get the sum of both gradients.
-
-One probing forward pass finds the sites in calling order, their shapes, and who reads each site's output. Where every
-reader is `glr_dist.core.activations.heaviside`, the loss depends on the site's noise through its sign bits alone, and the
-score may be conditioned on them (``Site.binary``). A second pass checks it by moving the output without turning a bit.
-
-Shapes: B examples, N... the rest of a site's output shape.
+a module called twice makes two sites that share parameters, so shared weights get the sum of both gradients. They are
+found by `glr_dist.core.probing` and reached through forward hooks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
-from glr_dist.core.activations import heaviside
-from glr_dist.errors import UserError, nearest
+from glr_dist.errors import UserError
 
 OnOutput = Callable[[int, Tensor], Tensor | None]
-
-_PROBE_ROWS = 3
-_SHAPE_READERS = (
-    "__get__",
-    "size",
-    "dim",
-    "numel",
-)  # harmless when they return no tensor: x.shape, x.dtype ...
-# modules whose output for one example depends on the others, or on a random state of their own
-_REFUSED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,194 +42,13 @@ class Site:
         return int(torch.Size(self.shape).numel())
 
 
-class _Readers(TorchFunctionMode):
-    """Notes which functions read which watched tensors, and which parameters are read outside their own layers."""
-
-    def __init__(self, parameters: dict[int, str]) -> None:
-        super().__init__()
-        self.watched: list[tuple[Tensor, set[Any]]] = []
-        self.parameters = parameters  # id -> name
-        self.inside = 0  # layers whose forward is running
-        self.astray: list[tuple[str, str]] = []  # (parameter, the function that read it)
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        name = getattr(func, "__name__", str(func))
-        result = func(*args, **kwargs)
-        if name in _SHAPE_READERS and not isinstance(result, Tensor):
-            return result
-        for arg in _tensors((args, kwargs)):
-            for tensor, readers in self.watched:
-                if arg is tensor:
-                    readers.add(func)  # the function and not its name: torch.heaviside is another
-            if not self.inside and id(arg) in self.parameters:
-                self.astray.append((self.parameters[id(arg)], name))
-        return result
-
-
-def _tensors(value: Any) -> Iterator[Any]:
-    if isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
-    elif isinstance(value, Tensor):
-        yield value
-
-
-def _detached(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach()
-    if type(value) in (tuple, list):
-        return type(value)(_detached(item) for item in value)
-    if type(value) is dict:
-        return {key: _detached(item) for key, item in value.items()}
-    return value
-
-
-def find_sites(model: nn.Module, input_shape: Sequence[int], names: Sequence[str] = ()) -> list[Site]:
-    """The model's noise sites in the order in which a forward pass calls them.
-
-    Args:
-        model: any module that maps [B, *input_shape] to [B, classes].
-        input_shape: the shape of one example.
-        names: modules to use, by name; all parametric leaf modules when empty. Parameters of modules left out stay fixed.
-
-    Raises:
-        UserError: for a model without parametric layers, a name that is no parametric leaf module or is never called,
-            modules that mix examples (BatchNorm) or draw noise of their own (Dropout), outputs without a leading batch
-            axis, trainable parameters that belong to no site, and parameters read outside their own layers too.
-    """
-    leaves = {
-        name: module
-        for name, module in model.named_modules()
-        if not list(module.children()) and list(module.parameters(recurse=False))
-    }
-    if not leaves:
-        raise UserError(f"model: {type(model).__name__} has no parametric layer, so there is nothing to train")
-    _refuse_modules(model)
-    for name in names:
-        if name not in leaves:
-            raise UserError(f"estimator.sites = {name!r}: no parametric layer of that name; {nearest(name, leaves)}")
-    chosen = {name: leaves[name] for name in (names or leaves)}
-    found, calls = _probe(model, chosen, input_shape)
-    for name in chosen:
-        if calls[name] == 0:
-            raise UserError(
-                f"estimator.sites: the forward pass never calls layer {name!r}; leave it out by estimator.sites"
-            )
-    if not names:
-        _refuse_homeless_parameters(model, leaves)
-    return found
-
-
-def _refuse_modules(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p == 0:
-            continue
-        if isinstance(module, _REFUSED):
-            raise UserError(
-                f"model: layer {name!r} is {type(module).__name__}, whose output for one example is not a function of"
-                " that example and the site's noise alone; use GroupNorm or LayerNorm and leave out dropout"
-            )
-
-
-def _refuse_homeless_parameters(model: nn.Module, leaves: dict[str, nn.Module]) -> None:
-    reached = {id(p) for module in leaves.values() for p in module.parameters(recurse=False)}
-    homeless = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in reached]
-    if homeless:
-        raise UserError(
-            f"model: parameter {homeless[0]!r} belongs to a module with children, which no noise site can train;"
-            " move it into a layer of its own, set requires_grad=False, or name the layers to train in estimator.sites"
-        )
-
-
-def _probe(
-    model: nn.Module, chosen: dict[str, nn.Module], input_shape: Sequence[int]
-) -> tuple[list[Site], dict[str, int]]:
-    calls = dict.fromkeys(chosen, 0)
-    seen: list[tuple[str, int, Tensor, set[Any]]] = []
-    watch = _Readers({id(p): n for n, p in model.named_parameters() if p.requires_grad and _owned(p, chosen.values())})
-
-    def enter(module: nn.Module, args: Any) -> None:
-        watch.inside += 1
-
-    def hook_for(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if not isinstance(output, Tensor) or output.dim() < 2 or output.shape[0] != _PROBE_ROWS:
-                shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-                raise UserError(
-                    f"model: layer {name!r} returns {shape} for {_PROBE_ROWS} examples; a noise site needs a tensor with"
-                    " the examples on its first axis (leave the layer out by estimator.sites)"
-                )
-            watch.inside -= 1
-            readers: set[Any] = set()
-            watch.watched.append((output, readers))
-            seen.append((name, calls[name], output, readers))
-            calls[name] += 1
-
-        return hook
-
-    x = torch.zeros((_PROBE_ROWS, *input_shape), device=next(model.parameters()).device)
-    with ExitStack() as stack:
-        for name, module in chosen.items():
-            stack.callback(module.register_forward_pre_hook(enter, prepend=True).remove)
-            stack.callback(module.register_forward_hook(hook_for(name)).remove)
-        with torch.no_grad(), watch:
-            logits = model(x)
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != _PROBE_ROWS:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(
-            f"model: returns {shape} for {_PROBE_ROWS} examples; it must return one row of outputs per example"
-        )
-    if watch.astray:
-        parameter, reader = watch.astray[0]
-        raise UserError(
-            f"model: parameter {parameter!r} is also read outside its layer, by {reader!r}, where no noise site sees it, so"
-            " its gradient would lack a part; call the layer as a module, or leave it out by estimator.sites"
-        )
-    sites = [
-        Site(
-            module=name,
-            call=call,
-            shape=tuple(z.shape[1:]),
-            binary=readers == {heaviside} and z is not logits,
-        )
-        for name, call, z, readers in seen
-    ]
-    checked = [replace(s, binary=s.binary and _bits_alone(model, sites, i, x)) for i, s in enumerate(sites)]
-    return checked, calls
-
-
-def _owned(parameter: nn.Parameter, modules: Iterable[nn.Module]) -> bool:
-    return any(parameter is p for module in modules for p in module.parameters(recurse=False))
-
-
-def _bits_alone(model: nn.Module, sites: Sequence[Site], index: int, x: Tensor) -> bool:
-    """Whether nothing changes when the site's output moves away from 0 and keeps its bits: catches readers out of sight."""
-
-    def outputs(push: float) -> list[Tensor]:
-        seen: list[Tensor] = []
-
-        def move(i: int, z: Tensor) -> Tensor | None:
-            if i != index:
-                seen.append(z.clone())
-            return torch.where(z >= 0, z + push, z - push) if i == index else None
-
-        with tapped(model, sites, move), torch.no_grad():
-            seen.append(model(x))
-        return seen
-
-    return all(torch.equal(a, b) for a, b in zip(outputs(0.0), outputs(1.0), strict=True))
-
-
 @contextmanager
 def tapped(model: nn.Module, sites: Sequence[Site], on_output: OnOutput, *, detach: bool = False) -> Iterator[None]:
     """Within: every forward pass calls ``on_output(site index, output)`` at each site and goes on with what it returns.
 
     Args:
         model: the module the sites were found in.
-        sites: as found by `find_sites`.
+        sites: as found by `glr_dist.core.probing.find_sites`.
         on_output: returns the tensor to go on with, or None for the output itself.
         detach: cut the sites' inputs off the autograd graph, so that each site's output depends on its own
             parameters alone: the pullback's "input detached".
@@ -290,6 +92,16 @@ def tapped(model: nn.Module, sites: Sequence[Site], on_output: OnOutput, *, deta
             stack.callback(modules[name].register_forward_hook(hook_for(name)).remove)
         stack.callback(model.register_forward_hook(finish).remove)
         yield
+
+
+def _detached(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach()
+    if type(value) in (tuple, list):
+        return type(value)(_detached(item) for item in value)
+    if type(value) is dict:
+        return {key: _detached(item) for key, item in value.items()}
+    return value
 
 
 def _refuse_calls(name: str, how: str, expected: int) -> None:

@@ -14,7 +14,7 @@ from glr_dist.core.config import NoiseConfig
 from glr_dist.core.losses import Loss, named_loss
 from glr_dist.core.parameters import trainable_parameters
 from glr_dist.core.passes import folds
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
 from glr_dist.data.batches import BlockSchedule
 from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from glr_dist.core.losses import LOSSES, Loss
 from glr_dist.core.prediction import EVALUATION_BATCH, VOTE_BATCH, Accuracy, Voter, clean_accuracy, voted_accuracy
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource, check_split
 from glr_dist.errors import UserError

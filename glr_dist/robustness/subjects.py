@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from glr_dist.attacks.ball import Logits
 from glr_dist.core.config import NoiseConfig
 from glr_dist.core.prediction import Voter, mean_probability
-from glr_dist.core.sites import Site, find_sites
+from glr_dist.core.probing import find_sites
+from glr_dist.core.sites import Site
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.methods.method import named_method

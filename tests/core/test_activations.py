@@ -14,7 +14,7 @@ from glr_dist.core.activations import (
     straight_through,
 )
 from glr_dist.core.passes import noisy_logits
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
 from glr_dist.errors import UserError
 from glr_dist.models.networks import MLP
 

@@ -8,7 +8,7 @@ import torch
 from shared_layer import Shared
 
 from glr_dist.core.parameters import flat_parameters, load_parameters, shaped, trainable_parameters
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
 
 
 def test_a_vector_holds_every_parameter_in_the_models_order() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from glr_dist.core.activations import Heaviside
 from glr_dist.core.losses import cross_entropy
 from glr_dist.core.passes import copy_losses, folds, noisy_logits, perturbed_logits, split_noise
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
 from glr_dist.errors import UserError
 
 

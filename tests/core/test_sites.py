@@ -1,258 +1,99 @@
-"""Noise sites: which are found, which may be conditioned, and what is refused."""
+"""Taps on the sites: they reach every output in order, cut the inputs off the graph, and leave no trace."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-
 import pytest
 import torch
+import torch.nn.functional as F
 from shared_layer import Shared, hooks
 from torch import Tensor, nn
 
-from glr_dist.core.activations import Heaviside, heaviside
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
+from glr_dist.core.sites import tapped
 from glr_dist.errors import UserError
 
 
-class Middle(nn.Module):
-    """Linear, ``middle`` of its output z, Linear."""
+def test_taps_replace_outputs_in_order_and_come_off() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 2))
+    sites = find_sites(model, (3,))
+    x, seen = torch.randn(5, 3), []
 
-    def __init__(self, middle: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.first, self.last, self.middle = nn.Linear(3, 4), nn.Linear(4, 2), middle
+    def double_first(index: int, z: Tensor) -> Tensor | None:
+        seen.append(index)
+        return 2 * z if index == 0 else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.last(self.middle(self.first(x)))
-        return out
+    with tapped(model, sites, double_first):
+        found = model(x)
+        model(x)  # a further pass begins at the first site again
+    assert seen == [0, 1, 0, 1]
+    torch.testing.assert_close(found, model[1](2 * model[0](x)))
+    assert hooks(model) == 0
 
 
-class Reads(nn.Module):
-    """Reads its first layer's weight by a function too, so that a part of its gradient passes no site."""
+def test_taps_tell_the_calls_of_a_shared_layer_apart() -> None:
+    model = Shared()
+    sites, seen = find_sites(model, (3,)), []
+    with tapped(model, sites, lambda index, z: seen.append(index)):
+        model(torch.randn(2, 3))
+    assert seen == [0, 1, 2]
+
+
+def test_taps_come_off_after_an_error_and_the_next_pass_counts_from_zero() -> None:
+    model = Shared()
+    sites = find_sites(model, (3,))
+
+    def fail(index: int, z: Tensor) -> Tensor | None:
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"), tapped(model, sites, fail, detach=True):
+        model(torch.randn(2, 3))
+    assert hooks(model) == 0
+    seen: list[int] = []
+    with tapped(model, sites, lambda index, z: seen.append(index)):
+        model(torch.randn(2, 3))
+    assert seen == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("times", "how"), [(3, "more"), (1, "less")])
+def test_a_layer_called_more_or_less_often_than_by_the_first_pass_is_refused_by_name(times: int, how: str) -> None:
+    model = Shared()
+    sites = find_sites(model, (3,))
+    model.times = times
+    message = rf"layer 'core' {how} often than the first one, which called it 2 times; .* must not depend on the data"
+    with pytest.raises(UserError, match=message), tapped(model, sites, lambda index, z: None):
+        model(torch.randn(2, 3))
+    assert hooks(model) == 0
+
+
+class Keyword(nn.Module):
+    """Passes tensors to its layers by keyword, in a list and in a dict."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.last = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.first, self.second, self.third = nn.Linear(3, 3), nn.Linear(3, 3), Nested()
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.last(heaviside(self.first(x)) @ self.first.weight @ self.first.weight.t())
+        h = self.second(input=self.first(x))
+        out: Tensor = self.third([h], {"more": (h,)})
         return out
 
 
-class Cells(nn.Module):
-    """A parametric leaf that returns a tuple."""
-
+class Nested(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(3))
+        self.weight = nn.Parameter(torch.ones(2, 3))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x * self.weight, x
-
-
-class First(nn.Module):
-    def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
-        return pair[0]
+    def forward(self, inputs: list[Tensor], more: dict[str, tuple[Tensor]]) -> Tensor:
+        return F.linear(inputs[0] + more["more"][0], self.weight)
 
 
-def test_sites_come_in_calling_order_with_names_and_shapes() -> None:
-    layers = OrderedDict(
-        conv=nn.Conv2d(1, 2, 3), step=Heaviside(), norm=nn.GroupNorm(1, 2), flat=nn.Flatten(), out=nn.Linear(18, 5)
-    )
-    sites = find_sites(nn.Sequential(layers), (1, 5, 5))
-    assert [(s.module, s.call, s.shape, s.size) for s in sites] == [
-        ("conv", 0, (2, 3, 3), 18),
-        ("norm", 0, (2, 3, 3), 18),
-        ("out", 0, (5,), 5),
-    ]
-    assert [s.binary for s in sites] == [True, False, False]
-
-
-def test_calling_order_is_not_registration_order() -> None:
-    class Backwards(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.second, self.first = nn.Linear(4, 2), nn.Linear(3, 4)
-
-        def forward(self, x: Tensor) -> Tensor:
-            out: Tensor = self.second(self.first(x))
-            return out
-
-    assert [s.module for s in find_sites(Backwards(), (3,))] == ["first", "second"]
-
-
-def test_a_layer_called_twice_is_two_sites() -> None:
-    sites = find_sites(Shared(), (3,))
-    assert [(s.module, s.call, s.binary) for s in sites] == [
-        ("core", 0, True), ("core", 1, False), ("last", 0, False)
-    ]  # fmt: skip
-
-
-def test_the_model_may_be_one_layer() -> None:
-    (site,) = find_sites(nn.Linear(3, 2), (3,))
-    assert (site.module, site.shape, site.binary) == ("", (2,), False)
-
-
-def test_only_named_layers_become_sites() -> None:
-    sites = find_sites(Middle(heaviside), (3,), names=["last"])
-    assert [s.module for s in sites] == ["last"]
-
-
-@pytest.mark.parametrize(
-    "middle",
-    [
-        heaviside,
-        Heaviside(),
-        lambda z: heaviside(x=z),
-        lambda z: heaviside(z) * z.shape[0],
-        lambda z: heaviside(z) + heaviside(z),
-    ],
-    ids=["function", "module", "keyword", "shape", "twice"],
-)
-def test_a_site_that_heaviside_alone_reads_is_binary(middle: Callable[[Tensor], Tensor]) -> None:
-    assert [s.binary for s in find_sites(Middle(middle), (3,))] == [True, False]
-
-
-NOT_BINARY: dict[str, Callable[[Tensor], Tensor]] = {
-    "residual": lambda z: heaviside(z) + z,
-    "operator": lambda z: heaviside(z) + (z >= 0).float(),
-    "transpose": lambda z: heaviside(z) + z.T.T,
-    "data": lambda z: heaviside(z) + z.data,
-    "detach": lambda z: heaviside(z) + z.detach(),
-    "view of it": lambda z: heaviside(z.view(-1, 4)),
-    "index": lambda z: heaviside(z) + z[:, :1],
-    "loop": lambda z: heaviside(z) + torch.stack(list(z)),
-    "stack": lambda z: heaviside(z) + torch.stack([z, z]).sum(0),
-    "out": lambda z: heaviside(z) + torch.mul(z, 2, out=torch.empty(3, 4)),
-    "copy": lambda z: heaviside(z) + torch.empty_like(z).copy_(z),
-    "in place": lambda z: heaviside(z.add_(1)),
-    "keyword": lambda z: heaviside(z) + torch.add(input=z, other=1),
-    "item": lambda z: heaviside(z) * z.sum().item(),
-    "list": lambda z: heaviside(z) + torch.tensor(z.tolist()),
-    "numpy": lambda z: heaviside(z) + torch.from_numpy(z.numpy().copy()),
-    "vmap": lambda z: heaviside(z) + torch.func.vmap(lambda row: row * 1)(z),
-    "operator library": lambda z: heaviside(z) + torch.ops.aten.relu(z),
-    "torch.heaviside": lambda z: torch.heaviside(z, torch.ones(())),
-    "torch.heaviside of another": lambda z: torch.heaviside(torch.zeros_like(z), z),
-    "sign": torch.sign,
-    "relu": torch.relu,
-    "relu module": nn.ReLU(),
-    "relu in place": nn.ReLU(inplace=True),
-    "identity": nn.Identity(),
-    "nobody": lambda z: torch.ones(3, 4),
-}
-
-
-@pytest.mark.parametrize("reader", list(NOT_BINARY))
-def test_a_site_that_anything_else_reads_is_not_binary(reader: str) -> None:
-    assert not any(s.binary for s in find_sites(Middle(NOT_BINARY[reader]), (3,)))
-
-
-def test_logits_are_not_binary_even_if_a_step_reads_them_too() -> None:
-    class Head(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.out = nn.Linear(3, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            z: Tensor = self.out(x)
-            self.bits = heaviside(z)
-            return z
-
-    assert [s.binary for s in find_sites(Head(), (3,))] == [False]
-
-
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.BatchNorm1d(4),
-        nn.BatchNorm1d(4, affine=False),
-        nn.SyncBatchNorm(4),
-        nn.Dropout(0.5),
-        nn.AlphaDropout(0.1),
-        nn.LSTM(4, 4),
-    ],
-    ids=lambda layer: type(layer).__name__,
-)
-def test_layers_that_mix_examples_or_draw_their_own_noise_are_refused(layer: nn.Module) -> None:
-    model = nn.Sequential(nn.Linear(3, 4), layer, nn.Linear(4, 2))
-    with pytest.raises(UserError, match=rf"layer '1' is {type(layer).__name__}.*use GroupNorm or LayerNorm"):
-        find_sites(model, (3,))
-
-
-def test_dropout_of_nothing_is_allowed() -> None:
-    assert len(find_sites(nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.0), nn.Linear(4, 2)), (3,))) == 2
-
-
-def test_a_parameter_without_a_layer_of_its_own_is_refused() -> None:
-    model = Middle(heaviside)
-    model.gain = nn.Parameter(torch.ones(4))
-    with pytest.raises(UserError, match="parameter 'gain' belongs to a module with children"):
-        find_sites(model, (3,))
-    assert len(find_sites(model, (3,), names=["first", "last"])) == 2  # the user's choice leaves it as it is
-    model.gain.requires_grad_(False)
-    assert len(find_sites(model, (3,))) == 2
-
-
-def test_a_parametrized_layer_is_refused() -> None:
-    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 4)), nn.Linear(4, 2))
-    with pytest.raises(UserError, match="belongs to a module with children"):
-        find_sites(model, (3,))
-
-
-def test_a_parameter_read_outside_its_layer_is_refused() -> None:
-    with pytest.raises(UserError, match=r"parameter 'first\.weight' is also read outside its layer, by"):
-        find_sites(Reads(), (3,))
-    assert len(find_sites(Reads(), (3,), names=["last"])) == 1
-
-
-def test_a_tied_parameter_whose_other_layer_is_left_out_is_refused() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), Heaviside(), nn.Linear(3, 3))
-    model[2].weight = model[0].weight
-    assert len(find_sites(model, (3,))) == 2
-    with pytest.raises(UserError, match=r"parameter '0\.weight' is also read outside its layer"):
-        find_sites(model, (3,), names=["2"])
-
-
-def test_wrong_names_get_the_nearest() -> None:
-    with pytest.raises(UserError, match=r"estimator\.sites = 'frist': no parametric layer.*did you mean 'first'\?"):
-        find_sites(Middle(heaviside), (3,), names=["frist"])
-    with pytest.raises(UserError, match=r"estimator\.sites = 'middle': no parametric layer"):
-        find_sites(Middle(Heaviside()), (3,), names=["middle"])
-
-
-def test_a_layer_that_is_never_called_is_refused_by_name() -> None:
-    model = Middle(heaviside)
-    model.spare = nn.Linear(2, 2)
-    with pytest.raises(UserError, match="never calls layer 'spare'"):
-        find_sites(model, (3,))
-
-
-def test_a_model_without_parameters_is_refused() -> None:
-    with pytest.raises(UserError, match="has no parametric layer"):
-        find_sites(nn.Sequential(nn.Flatten()), (3,))
-
-
-def test_outputs_that_are_no_rows_of_examples_are_refused() -> None:
-    with pytest.raises(UserError, match="layer '0' returns tuple for 3 examples"):
-        find_sites(nn.Sequential(Cells(), First()), (3,))
-    with pytest.raises(UserError, match=r"model: returns \(3, 2, 4\) for 3 examples"):
-        find_sites(nn.Linear(3, 4), (2, 3))
-    with pytest.raises(UserError, match=r"model: returns \(3,\) for 3 examples"):
-        find_sites(nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), (3,))
-
-
-def test_probing_leaves_no_hooks_and_no_changed_parameters() -> None:
-    model = Middle(lambda z: heaviside(z.add_(1)))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    find_sites(model, (3,))
-    assert hooks(model) == 0
-    with pytest.raises(RuntimeError):
-        find_sites(model, (5,))  # a shape that the model cannot take
-    assert hooks(model) == 0
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
-def test_a_step_is_seen_through_sequential_and_nested_modules() -> None:
-    model = nn.Sequential(nn.Sequential(nn.Linear(3, 4), Heaviside()), nn.Sequential(nn.Linear(4, 2)))
-    assert [(s.module, s.binary) for s in find_sites(model, (3,))] == [("0.0", True), ("1.0", False)]
+def test_detached_inputs_leave_each_output_to_its_own_layer_however_inputs_are_passed() -> None:
+    model = Keyword()
+    sites = find_sites(model, (3,))
+    outputs: dict[int, Tensor] = {}
+    with tapped(model, sites, lambda index, z: outputs.update({index: z}), detach=True):
+        model(torch.randn(4, 3))
+    owners = {0: model.first.weight, 1: model.second.weight, 2: model.third.weight}
+    for index, z in outputs.items():
+        reached = torch.autograd.grad(z.sum(), list(owners.values()), allow_unused=True)
+        assert [gradient is not None for gradient in reached] == [index == i for i in owners]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.losses import Loss, cross_entropy
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
 from glr_dist.core.units import ALL_SITES, UnitKind
 from glr_dist.errors import UserError
 from glr_dist.methods.method import Gradient, Net, Observed, named_method

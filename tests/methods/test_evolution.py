@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.losses import Loss, zero_one
 from glr_dist.core.noise import GeneratorSource, NoiseSource, TableSource
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
 from glr_dist.core.units import ALL_SITES
 from glr_dist.methods import method as methods
 from glr_dist.methods.method import Net, Observed, named_method

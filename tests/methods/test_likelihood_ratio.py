@@ -16,7 +16,7 @@ from torch import Tensor
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.losses import cross_entropy
 from glr_dist.core.passes import folds
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
 from glr_dist.core.units import ALL_SITES
 from glr_dist.methods.method import Net, Observed, named_method
 

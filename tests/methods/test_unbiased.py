@@ -26,7 +26,8 @@ from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.losses import cross_entropy, zero_one
 from glr_dist.core.noise import GeneratorSource, NoiseSource, TableSource
 from glr_dist.core.passes import copy_losses, noisy_logits, split_noise
-from glr_dist.core.sites import Site, find_sites
+from glr_dist.core.probing import find_sites
+from glr_dist.core.sites import Site
 from glr_dist.core.units import ALL_SITES
 from glr_dist.methods import method as methods
 from glr_dist.methods.method import Net, Observed, named_method

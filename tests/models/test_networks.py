@@ -8,7 +8,7 @@ from torch import nn
 
 from glr_dist.core.activations import Heaviside, straight_through
 from glr_dist.core.passes import folds
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
 from glr_dist.errors import UserError
 from glr_dist.models.networks import MLP, ConvNet, InputThreshold
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from glr_dist.core.config import NoiseConfig
 from glr_dist.core.noise import GeneratorSource
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
 from glr_dist.errors import UserError
 from glr_dist.robustness.selection import rows_at
 from glr_dist.robustness.subjects import logits_of, predict, refuse_votes

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from glr_dist.core.activations import straight_through
 from glr_dist.core.config import NoiseConfig
-from glr_dist.core.sites import find_sites
+from glr_dist.core.probing import find_sites
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.builtin import load
 from glr_dist.models.networks import MLP
