@@ -49,7 +49,8 @@ def attack(
     """
     import_from_here()
     from glr_dist.commands.display import job_display, show_table
-    from glr_dist.robustness.evaluation import attack_set, open_data
+    from glr_dist.robustness.evaluation import open_data
+    from glr_dist.robustness.making import attack_set
     from glr_dist.robustness.selection import Selection
     from glr_dist.robustness.subjects import open_subject
 

@@ -1,7 +1,7 @@
 """The door: networks x attacks x sizes x surrogates x corruptions, measured sample by sample.
 
     data = open_data("runs/one")
-    attacks = [named_attack("bpda-pgd", epsilon=0.1)]
+    attacks = [BpdaPgd(epsilon=0.1)]
     findings = evaluate_robustness(open_subjects(["runs/one"], data), data, attacks=attacks)
     write_report(Storage.at("report"), findings)
 
@@ -12,30 +12,28 @@ who dies on the way, changes nothing but the seconds.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from functools import reduce
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from glr_dist import __version__
 from glr_dist.attacks.attack import Attack
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
-from glr_dist.robustness.crew import Show, crew_of, describe
-from glr_dist.robustness.examination import Answer, Examiner
+from glr_dist.robustness.bench import Answer, Bench
 from glr_dist.robustness.findings import Findings
 from glr_dist.robustness.gathering import gathered, shown_samples
-from glr_dist.robustness.generation import Generator, Order, Writer, Written
-from glr_dist.robustness.plan import jobs_of, plan_lines, refuse_unfit, refuse_without_gradient
-from glr_dist.robustness.sample_set import SampleSet, finish, open_set, refuse_taken
-from glr_dist.robustness.selection import Indices, Selection
+from glr_dist.robustness.jobs import Show, Staff, work
+from glr_dist.robustness.probes import Clean, Corrupted, Direct, Probe
+from glr_dist.robustness.refusals import attackable, refuse_unattackable, refuse_unfit
+from glr_dist.robustness.sample_set import SampleSet, open_set
+from glr_dist.robustness.selection import Indices, Selection, chunks
 from glr_dist.robustness.subjects import Subject
+from glr_dist.robustness.transfer import Stored, Transferred
 from glr_dist.runs.network import read_origin
 from glr_dist.store.storage import Storage
+from glr_dist.workers.pool import Call, PoolPolicy
 
 
 def open_data(place: str | Path, dataset: str | None = None, data_root: str | None = None) -> DataSource:
@@ -65,6 +63,7 @@ def evaluate_robustness(
     seed: int = 0,
     workers: int = 0,
     generators: int = 1,
+    policy: PoolPolicy = PoolPolicy(),  # noqa: B008
     say: Callable[[str], None] = lambda line: None,
     show: Show = lambda done, jobs, last: None,
 ) -> Findings:
@@ -74,7 +73,8 @@ def evaluate_robustness(
         subjects: the networks under test, from `open_subjects`.
         data: what they see.
         attacks: what is tried; each at its size.
-        surrogates: networks on which ``fgsm`` and ``pgd`` make their samples; none: on each network under test itself.
+        surrogates: networks on which attacks make their samples that follow the gradient of a surrogate; none: on each
+            network under test itself.
         samples: folders of stored sets.
         corruptions: by name; each in all five severities.
         selection: which samples. Its count left out, stored sets say which.
@@ -82,22 +82,20 @@ def evaluate_robustness(
         seed: of everything random but the selection.
         workers: evaluation actors; 0: all happens in this process, without Ray. Ray must be up otherwise.
         generators: generation actors beside them.
+        policy: how patient their pools are with them.
         say: told what the reader of the result should know.
         show: told of the progress.
 
     Raises:
         UserError: when something doesn't fit; before any work is done, where that can be seen then.
+        RuntimeError: when actors die faster than they answer.
     """
     refuse_unfit(subjects, attacks, surrogates, corruptions, votes)
     sets = [open_set(place, data, selection.split) for place in dict.fromkeys(samples)]
     indices = _selected(selection, data, sets)
-    gradient = any(attack.knowledge == "gradient" for attack in attacks)
-    refuse_without_gradient((surrogates or subjects) if gradient else (), data, selection.split, indices)
-    _warn_of_itself(subjects, [*(s.about for s in surrogates), *(s.meta["surrogate"] for s in sets)], say)
-    lines = plan_lines(subjects, attacks, surrogates, sets, corruptions, say)
-    jobs = list(jobs_of(lines, indices))
-    examiner = Examiner(
+    bench = Bench(
         subjects=subjects,
+        surrogates=surrogates,
         data=data,
         split=selection.split,
         sets=sets,
@@ -105,68 +103,55 @@ def evaluate_robustness(
         seed=seed,
         shown=indices[shown_samples(len(indices), seed)],
     )
-    generator = Generator(surrogates, data, selection.split, seed)
-    makers = generators if any(isinstance(line, Order) for line in lines) else 0
-    answers: list[Answer | None] = [None] * len(jobs)
-    with crew_of(generator, examiner, generators=makers, workers=min(workers, len(jobs)), cpus=(0, 1)) as crew:
-        for done, (job, answer) in enumerate(crew.run(jobs), 1):
-            answers[job.number] = answer
-            show(done, len(jobs), describe(job))
-    return gathered(examiner, surrogates, jobs, answers, indices, _about(data, selection, len(indices), bool(sets)))
+    attacked = _attack_probes(bench, attacks, indices, say)
+    _warn_of_itself(bench, say)
+    probes = [Clean(), *attacked, *map(Stored, range(len(sets))), *map(Corrupted, corruptions)]
+    answers = _answers(bench, list(dict.fromkeys(probes)), indices, Staff(generators, workers, policy), show)
+    return gathered(bench, answers, indices, _about(data, selection, len(indices), bool(sets)))
 
 
-def attack_set(
-    surrogate: Subject,
-    data: DataSource,
-    attack: Attack,
-    out: str,
-    *,
-    selection: Selection = Selection(),  # noqa: B008  it is frozen
-    seed: int = 0,
-    workers: int = 0,
-    say: Callable[[str], None] = lambda line: None,
-    show: Show = lambda done, jobs, last: None,
-) -> dict[str, Any]:
-    """Make adversarial samples on a surrogate and store them.
+def _attack_probes(
+    bench: Bench, attacks: Sequence[Attack], indices: Indices, say: Callable[[str], None]
+) -> list[Probe]:
+    """Each attack on each surrogate, if it can be made there, or on each network itself."""
+    kinds = {attack.name: attack for attack in attacks}
+    where = bench.data, bench.split, indices
+    able: dict[str, list[int]] = {}
+    for name, attack in kinds.items():
+        if _transfers(bench, attack):
+            refuse_unattackable(attack, bench.surrogates, *where)
+        else:
+            able[name] = attackable(attack, bench.subjects, *where, say)
+    probes: list[Probe] = []
+    for attack in attacks:
+        if _transfers(bench, attack):
+            probes += [Transferred(number, attack) for number in range(len(bench.surrogates))]
+        else:
+            probes += [Direct(number, attack) for number in able[attack.name]]
+    return probes
 
-    Args:
-        surrogate: the network to make them on.
-        data: the clean samples.
-        attack: how.
-        out: the set's new folder, or a URI.
-        selection: which samples.
-        seed: of everything random but the selection.
-        workers: generation actors, beside one that writes; 0: all happens in this process.
-        say: told when something needs a look.
-        show: told of the progress.
 
-    Returns:
-        The content of the set's meta.json.
+def _transfers(bench: Bench, attack: Attack) -> bool:
+    return attack.knowledge == "gradient" and bool(bench.surrogates)
 
-    Raises:
-        UserError: when something doesn't fit, or the folder holds something else.
-    """
-    attack.check()
-    if not attack.stored:
-        raise UserError(f"--attack {attack.name}: makes no set of samples; give it to `glr-dist evaluate`")
-    indices = selection.of(data)
-    folder = Storage.at(out)
-    request = _request(surrogate, data, attack, selection, seed, len(indices))
-    refuse_taken(folder, request)
-    refuse_without_gradient([surrogate] if attack.knowledge == "gradient" else [], data, selection.split, indices)
-    jobs = list(jobs_of([Order(0, attack)], indices))
-    written: list[Written | None] = [None] * len(jobs)
-    generator = Generator([surrogate], data, selection.split, seed)
-    makers, writers = min(workers, len(jobs)), min(workers, 1)
-    with crew_of(generator, Writer(folder.uri), generators=makers, workers=writers, cpus=(1, 0)) as crew:
-        for done, (job, answer) in enumerate(crew.run(jobs), 1):
-            written[job.number] = answer
-            show(done, len(jobs), describe(job))
-    meta = request | _result([part for part in written if part is not None])
-    finish(folder, meta)
-    if meta["without_gradient"]:
-        say(f"warning: {meta['without_gradient']} of {len(indices)} samples had no gradient, and stay as they were")
-    return meta
+
+def _answers(
+    bench: Bench, probes: Sequence[Probe], indices: Indices, staff: Staff, show: Show
+) -> dict[Probe, list[Answer]]:
+    """The answers to each probe, chunk by chunk."""
+    jobs = [(number, chunk) for number, probe in enumerate(probes) for chunk in chunks(indices, probe.chunk)]
+    calls = [
+        Call(key, "examine", job, source=Call(key, "samples", job) if probes[job[0]].apart else None)
+        for key, job in enumerate(jobs)
+    ]
+    found: dict[Any, Answer] = {}
+    for done, (call, answer) in enumerate(work(bench, probes, calls, staff), 1):
+        found[call.key] = answer
+        show(done, len(jobs), probes[call.arguments[0]].words)
+    answers: dict[Probe, list[Answer]] = {}
+    for key, (number, _) in enumerate(jobs):
+        answers.setdefault(probes[number], []).append(found[key])
+    return answers
 
 
 def _selected(selection: Selection, data: DataSource, sets: Sequence[SampleSet]) -> Indices:
@@ -188,10 +173,9 @@ def _selected(selection: Selection, data: DataSource, sets: Sequence[SampleSet])
     return indices
 
 
-def _warn_of_itself(
-    subjects: Sequence[Subject], surrogates: Sequence[dict[str, Any]], say: Callable[[str], None]
-) -> None:
-    for subject in subjects:
+def _warn_of_itself(bench: Bench, say: Callable[[str], None]) -> None:
+    surrogates = [*(surrogate.about for surrogate in bench.surrogates), *(s.meta["surrogate"] for s in bench.sets)]
+    for subject in bench.subjects:
         for surrogate in {about["sha256"]: about for about in surrogates}.values():
             if surrogate["sha256"] == subject.sha256:
                 say(
@@ -211,42 +195,4 @@ def _about(data: DataSource, selection: Selection, count: int, stored: bool) -> 
         "shape": list(data.shape),
         "classes": len(data.classes),
         "selected": f"{count} of {rows}{how}",
-    }
-
-
-def _request(
-    surrogate: Subject, data: DataSource, attack: Attack, selection: Selection, seed: int, count: int
-) -> dict[str, Any]:
-    """What defines a set of samples."""
-    return {
-        "attack": {"name": attack.name, "epsilon": attack.epsilon, **attack.settings()},
-        "norm": "L-infinity",
-        "eps": attack.epsilon,
-        "surrogate": surrogate.about,
-        "data": {
-            "name": data.name,
-            "fingerprint": data.fingerprint,
-            "split": selection.split,
-            "rows": list(data.sizes(selection.split)),
-        },
-        "shape": list(data.shape),
-        "selection": asdict(selection),
-        "seed": seed,
-        "count": count,
-        "versions": {
-            "glr_dist": __version__,
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "pyarrow": metadata.version("pyarrow"),
-        },
-    }
-
-
-def _result(written: Sequence[Written]) -> dict[str, Any]:
-    """What came of it."""
-    counts = ("right_before", "right_after", "fooled", "without_gradient")
-    return {
-        **{name: sum(getattr(part, name) for part in written) for name in counts},
-        "queries": sum(part.queries for part in written) / sum(part.file["rows"] for part in written),
-        "files": [part.file for part in written],
     }

@@ -1,8 +1,7 @@
 """Adversarial samples on disk: ``DIR/meta.json`` and ``DIR/samples-00000.parquet``, one file a chunk.
 
 Columns: x_adv (fixed-size list of float32, the sample's values in C order), index (int64, the position in the split's stored
-order), label, before and after (int64, the surrogate's prediction before and after). meta.json is written last, so a folder
-without it is an attack that was interrupted. It holds the SHA-256 of each file.
+order), label, before and after (int64, the surrogate's prediction before and after). meta.json holds each file's SHA-256.
 
 B samples of a chunk; shape [...] of one sample.
 """
@@ -32,8 +31,8 @@ from glr_dist.store.storage import Storage
 META = "meta.json"
 FORMAT = 1
 
-_FILE = re.compile(r"samples-\d{5,}\.parquet")
-_INTEGERS = ("index", "label", "before", "after")
+FILE = re.compile(r"samples-\d{5,}\.parquet")
+INTEGERS = ("index", "label", "before", "after")
 _SLACK = 1e-6  # of the ball's size, for float32
 
 
@@ -95,54 +94,6 @@ class SampleSet:
         return _joined(parts)
 
 
-def refuse_taken(folder: Storage, request: Mapping[str, Any]) -> None:
-    """Refuse to write a set over anything but itself or what an interrupted attack left.
-
-    Args:
-        folder: where it shall go.
-        request: what defines it.
-
-    Raises:
-        UserError: naming the folder.
-    """
-    if folder.exists(META):
-        meta = _meta(folder)
-        if all(meta.get(key) == value for key, value in json.loads(json.dumps(dict(request))).items()):
-            return
-        raise UserError(f"--out {folder}: holds another set of samples; choose a new folder")
-    others = [name for name in folder.list() if not _FILE.fullmatch(name)]
-    if others:
-        raise UserError(f"--out {folder}: is not empty (it holds {others[0]}); choose a new folder")
-
-
-def write_file(folder: Storage, number: int, batch: AdversarialBatch) -> dict[str, Any]:
-    """Write one chunk; the same chunk always makes the same bytes.
-
-    Returns:
-        The file's ``name``, ``rows`` and ``sha256``.
-    """
-    flat = np.ascontiguousarray(batch.x, dtype=np.float32).reshape(len(batch.x), -1)
-    columns = {"x_adv": pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel(), pa.float32()), flat.shape[1])}
-    values = dict(zip(_INTEGERS, (batch.indices, batch.labels, batch.before, batch.after), strict=True))
-    columns |= {name: pa.array(column, pa.int64()) for name, column in values.items()}
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink, compression="zstd", use_dictionary=False, write_statistics=False)
-    data = sink.getvalue().to_pybytes()
-    name = f"samples-{number:05d}.parquet"
-    folder.write(name, data)
-    return {"name": name, "rows": len(flat), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-def finish(folder: Storage, meta: Mapping[str, Any]) -> None:
-    """Write meta.json, which makes the files a set, and drop files that are none of its own."""
-    own = {file["name"] for file in meta["files"]}
-    for name in folder.list():
-        if _FILE.fullmatch(name) and name not in own:
-            folder.delete(name)
-    about = {"format": FORMAT, **meta}
-    folder.write(META, (json.dumps(about, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
-
-
 def open_set(place: str, data: DataSource, split: str) -> SampleSet:
     """Open a stored set after checking all of it against the clean samples that it was made of.
 
@@ -156,7 +107,7 @@ def open_set(place: str, data: DataSource, split: str) -> SampleSet:
             shape, not finite, outside [0, 1] or too far from the clean ones, and for other data.
     """
     folder = Storage.at(place)
-    meta = _meta(folder)
+    meta = read_meta(folder)
     _refuse_other_data(folder, meta, data, split)
     indices: list[Indices] = []
     for file in meta["files"]:
@@ -178,7 +129,12 @@ def open_set(place: str, data: DataSource, split: str) -> SampleSet:
     return SampleSet(uri=folder.uri, meta=meta, indices=found, starts=tuple(starts.tolist()))
 
 
-def _meta(folder: Storage) -> dict[str, Any]:
+def read_meta(folder: Storage) -> dict[str, Any]:
+    """The content of a set's meta.json.
+
+    Raises:
+        UserError: when there is none, or it is none of this version's.
+    """
     try:
         meta = json.loads(folder.read(META))
     except FileNotFoundError as error:
@@ -189,7 +145,7 @@ def _meta(folder: Storage) -> dict[str, Any]:
         assert meta["format"] == FORMAT
         _attack(meta)
         ModelCard(**meta["surrogate"], votes=0, right=np.empty(0, bool))
-        assert all({"name", "sha256"} <= set(file) and _FILE.fullmatch(file["name"]) for file in meta["files"])
+        assert all({"name", "sha256"} <= set(file) and FILE.fullmatch(file["name"]) for file in meta["files"])
         assert {"name", "split", "fingerprint", "rows"} <= set(meta["data"]) and meta["shape"]
         assert {"without_gradient", "queries"} <= set(meta)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
@@ -229,7 +185,7 @@ def _decoded(folder: Storage, name: str, shape: Sequence[int], stored: bytes | N
         table = pq.read_table(pa.BufferReader(folder.read(name) if stored is None else stored))
     except pa.ArrowException as error:
         raise UserError(f"{what} is no Parquet file; make the set again") from error
-    wanted = {"x_adv": pa.list_(pa.float32(), int(np.prod(shape))), **dict.fromkeys(_INTEGERS, pa.int64())}
+    wanted = {"x_adv": pa.list_(pa.float32(), int(np.prod(shape))), **dict.fromkeys(INTEGERS, pa.int64())}
     for column, kind in wanted.items():
         found = table.schema.field(column).type if column in table.column_names else "missing"
         if not _alike(found, kind):
@@ -237,7 +193,7 @@ def _decoded(folder: Storage, name: str, shape: Sequence[int], stored: bytes | N
         if table[column].null_count:
             raise UserError(f"{what}: column {column} has empty cells; make the set again")
     flat = table["x_adv"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    integers = [table[column].to_numpy() for column in _INTEGERS]
+    integers = [table[column].to_numpy() for column in INTEGERS]
     return AdversarialBatch(
         x=flat.reshape(-1, *shape), indices=integers[0], labels=integers[1], before=integers[2], after=integers[3]
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from small_nets import digits, network, timeless
+from small_nets import digits, network
 from torch.nn.functional import cross_entropy
 
 from glr_dist.attacks.ascent import Fgsm
@@ -19,9 +18,9 @@ from glr_dist.attacks.attack import named_attack
 from glr_dist.core.config import NoiseConfig
 from glr_dist.corruptions.corruption import corrupt
 from glr_dist.errors import UserError
-from glr_dist.robustness.crew import LocalCrew
-from glr_dist.robustness.evaluation import attack_set, evaluate_robustness
+from glr_dist.robustness.evaluation import evaluate_robustness
 from glr_dist.robustness.findings import AttackOutcome, Findings
+from glr_dist.robustness.making import attack_set
 from glr_dist.robustness.selection import Selection, rows_at
 from glr_dist.robustness.subjects import Subject
 
@@ -214,22 +213,6 @@ def test_samples_to_look_at_are_chosen_by_seed_and_are_those_of_the_attack() -> 
     np.testing.assert_allclose(view.adversarial, moved[places].numpy(), atol=1e-6)
     assert np.array_equal(view.after == view.labels, outcome.right[places])
     assert np.array_equal(view.before, told(network("heaviside"), x)[places])
-
-
-def test_the_order_of_answers_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    how: dict[str, Any] = {
-        "attacks": [FGSM, named_attack("random-signs", epsilon=0.1, draws=20)],
-        "surrogates": [network("relu")],
-        "corruptions": ["gaussian"],
-    }
-    before = timeless(evaluated(network("heaviside"), **how))
-    run = LocalCrew.run
-
-    def backwards(self: LocalCrew, jobs: Iterable[Any]) -> Iterator[Any]:
-        return run(self, reversed(list(jobs)))
-
-    monkeypatch.setattr(LocalCrew, "run", backwards)
-    assert timeless(evaluated(network("heaviside"), **how)) == before
 
 
 def test_the_same_attack_twice_is_done_once() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from glr_dist.attacks.attack import named_attack
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.errors import UserError
-from glr_dist.robustness.evaluation import attack_set
+from glr_dist.robustness.making import attack_set
 from glr_dist.robustness.sample_set import open_set
 from glr_dist.robustness.selection import Selection
 
@@ -71,14 +72,33 @@ def test_any_samples_can_be_fetched_across_files(folder: Path) -> None:
     assert stored.attack == FGSM
 
 
-def test_the_same_set_twice_is_the_same_bytes_and_another_is_refused(folder: Path) -> None:
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    attack_set(network(), digits(), FGSM, str(folder), selection=Selection(count=150))
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+def test_a_set_that_is_whole_is_not_made_again_and_a_harmed_one_is(folder: Path) -> None:
+    before = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
+    meta = json.loads((folder / "meta.json").read_text())
+    said: list[str] = []
+    made: list[int] = []
+
+    def again(count: int = 150) -> dict[str, Any]:
+        return attack_set(
+            *(network(), digits(), FGSM, str(folder)),
+            selection=Selection(count=count),
+            say=said.append,
+            show=lambda done, jobs, last: made.append(done),
+        )
+
+    assert again() == meta
+    assert (said, made) == ([f"note: {folder} holds these samples already, all of them; nothing to do"], [])
+    assert {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()} == before
+    flipped_bit(folder)
+    assert again() == meta
+    assert made == [1, 2]
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == {
+        name: data for name, (data, _) in before.items()
+    }
     with pytest.raises(UserError, match="holds another set of samples"):
-        attack_set(network(), digits(), FGSM, str(folder), selection=Selection(count=140))
+        again(140)
     (folder / "meta.json").unlink()  # as after an interruption
-    attack_set(network(), digits(), FGSM, str(folder), selection=Selection(count=90))
+    again(90)
     assert len(list(folder.glob("*.parquet"))) == 1
 
 

@@ -1,0 +1,112 @@
+"""What is measured, and what is said of it: the networks and samples of an evaluation, and the answer to one chunk.
+
+M networks (for a corruption: severities x networks), B samples of a chunk, n of all chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glr_dist.data.source import DataSource
+from glr_dist.robustness.findings import Mask
+from glr_dist.robustness.sample_set import SampleSet
+from glr_dist.robustness.selection import Chunk, Indices, rows_at
+from glr_dist.robustness.subjects import Subject, predict
+
+Classes = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """All that probes work on; every actor has a copy.
+
+    Attributes:
+        subjects: the networks under test.
+        surrogates: those that samples are made on.
+        data: what they see.
+        split: and of which split.
+        sets: stored adversarial samples.
+        votes: noisy passes per prediction of a network under test; 0: none.
+        seed: of everything random.
+        shown: positions in the split of the samples for people to look at.
+    """
+
+    subjects: Sequence[Subject] = ()
+    surrogates: Sequence[Subject] = ()
+    data: DataSource = field(repr=False)
+    split: str
+    sets: Sequence[SampleSet] = ()
+    votes: int = 0
+    seed: int = 0
+    shown: Indices = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def rows(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+        """A chunk's clean samples [B, ...] and labels [B], fresh."""
+        return rows_at(self.data, self.split, chunk.indices)
+
+    def told(self, subject: Subject, x: Tensor, chunk: Chunk) -> Classes:
+        """What a network under test tells of a chunk's samples as they are now, [B, ...]: [B]."""
+        return predict(subject, x, votes=self.votes, seed=self.seed, indices=chunk.indices)
+
+    def told_by_all(self, x: Tensor, chunk: Chunk) -> Classes:
+        """What each network under test tells: [M, B]."""
+        return np.stack([self.told(subject, x, chunk) for subject in self.subjects])
+
+    def seen(self, x: Tensor, chunk: Chunk) -> NDArray[np.float32]:
+        """Those of a chunk's samples that are for people to look at."""
+        found: NDArray[np.float32] = x.numpy()[np.isin(chunk.indices, self.shown)]
+        return found.copy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What networks said of a chunk, or of all chunks.
+
+    Attributes:
+        labels: [B].
+        classes: [M, B].
+        right: [M, B] the right class; of proofs, proved so.
+        undecided: [B] neither proved nor broken.
+        right_before: [B] whether the surrogate of attacked samples gets the clean ones right.
+        right_after: [B] and whether it gets the attacked ones right.
+        without_gradient: samples whose input gradient was zero or not finite.
+        queries: forward passes per sample, mean.
+        generating: seconds of making the samples.
+        examining: seconds of everything else.
+        seen: [k, ...] attacked samples for people to look at, in the chunk's order.
+    """
+
+    labels: Classes
+    classes: Classes
+    right: Mask
+    undecided: Mask | None = None
+    right_before: Mask | None = None
+    right_after: Mask | None = None
+    without_gradient: int = 0
+    queries: float = 0.0
+    generating: float = 0.0
+    examining: float = 0.0
+    seen: NDArray[np.float32] | None = None
+
+
+def joined(parts: Sequence[Answer]) -> Answer:
+    """The answers to the chunks of one probe, in order, as one."""
+
+    def along(name: str) -> Any:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else np.concatenate(values, axis=values[0].ndim - 1 if name != "seen" else 0)
+
+    arrays = ("labels", "classes", "right", "undecided", "right_before", "right_after", "seen")
+    return Answer(
+        **{name: along(name) for name in arrays},
+        without_gradient=sum(part.without_gradient for part in parts),
+        queries=float(np.average([part.queries for part in parts], weights=[len(part.labels) for part in parts])),
+        generating=sum(part.generating for part in parts),
+        examining=sum(part.examining for part in parts),
+    )
