@@ -55,18 +55,10 @@ def test_too_much_is_refused_at_once_and_says_what_there_is(
     assert time.monotonic() - started < 3
 
 
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {"engine.workers": 64},
-        {"engine.workers": 0, "engine.reconstructors": 64},
-        {"engine.workers": 1, "engine.gpus_per_worker": 1.0},
-    ],
-)
-def test_an_overambitious_run_leaves_nothing_behind(keys: dict[str, Any], tmp_path: Path, ray_session: None) -> None:
+def test_an_overambitious_run_leaves_nothing_behind(tmp_path: Path, ray_session: None) -> None:
     started = time.monotonic()
     with pytest.raises(UserError, match=r"the cluster has 4 CPUs .* and 0 GPUs"):
-        train_small(tmp_path / "run", keys)
+        train_small(tmp_path / "run", {"engine.workers": 64})
     assert time.monotonic() - started < 10
     assert not (tmp_path / "run").exists()
 
