@@ -50,6 +50,7 @@ class Driver:
         run: the run's folder.
         clock: seconds and work of all its steps.
         checkpoint_path: its newest checkpoint.
+        look: has a checkpoint evaluated beside the run, given its folder; returns at once.
     """
 
     def __init__(
@@ -62,7 +63,6 @@ class Driver:
         *,
         meta: dict[str, Any],
         clock: Clock,
-        look: Callable[[str], None] = lambda checkpoint: None,
     ) -> None:
         """Take over a run.
 
@@ -74,17 +74,16 @@ class Driver:
             recorder: keeps losses and figures.
             meta: what every checkpoint's meta.json says beside the step and the clock.
             clock: seconds and work of the steps that are done already.
-            look: has a checkpoint evaluated, given its folder; returns at once.
         """
         self.run = run
         self.clock = clock
         self.checkpoint_path = ""
+        self.look: Callable[[str], None] = lambda checkpoint: None
         self._config = config
         self._task = task
         self._trainer = trainer
         self._recorder = recorder
         self._meta = meta
-        self._look = look
         self._recorded = trainer.step  # the step up to which losses are in the journal
         self._saved: int | None = None  # the step of the newest checkpoint
         self._validation: Accuracy | None = None
@@ -174,7 +173,7 @@ class Driver:
         if looked_at or self._due(config.checkpoint_every):
             self.checkpoint()
         if looked_at:
-            self._look(self.checkpoint_path)
+            self.look(self.checkpoint_path)
         return result.loss
 
     def _due(self, every: int) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -15,46 +15,28 @@ from glr_dist.store.metrics import MetricsWriter
 
 
 class Recorder:
-    """The files of one run that grow step by step; a context that closes them.
-
-    Attributes:
-        journals: whether losses are kept.
-    """
+    """The files of one run that grow step by step; a context that closes them."""
 
     def __init__(self, metrics: MetricsWriter, journal: JournalWriter | None, events: EventWriter | None) -> None:
-        """Take over the writers of a run.
-
-        Args:
-            metrics: of metrics.jsonl.
-            journal: where losses go, or None.
-            events: where TensorBoard's curves go, or None.
-        """
-        self.journals = journal is not None
+        """Take over the writers of a run; without a journal, losses go nowhere, without events, TensorBoard has none."""
         self._metrics, self._journal, self._events = metrics, journal, events
 
     def losses(self, step: int, result: StepResult, seed: int) -> None:
-        """Keep a step's losses.
-
-        Args:
-            step: counted from 1.
-            result: what the step learnt from.
-            seed: the run's.
-        """
+        """Keep the losses of a step, counted from 1, of the run of that seed."""
         if self._journal is None or not result.losses:
             return
-        self._journal.append(
-            [
-                JournalRow(
-                    step=step,
-                    site=unit.site,
-                    unit=unit.number,
-                    seed=unit.journalled_seed(seed),
-                    rows=losses.shape[1],
-                    losses=losses,
-                )
-                for unit, losses in zip(result.units, result.losses, strict=True)
-            ]
-        )
+        rows = [
+            JournalRow(
+                step=step,
+                site=unit.site,
+                unit=unit.number,
+                seed=unit.journalled_seed(seed),
+                rows=losses.shape[1],
+                losses=losses,
+            )
+            for unit, losses in zip(result.units, result.losses, strict=True)
+        ]
+        self._journal.append(rows)
 
     def figures(self, line: Mapping[str, Any]) -> None:
         """Keep a line of figures of one step: ``step``, and values by name."""
@@ -63,11 +45,7 @@ class Recorder:
             self._events.write(line)
 
     def evaluation(self, found: Mapping[str, Any]) -> None:
-        """Keep the accuracies that were found of a checkpoint beside the run: a line of its own, whenever it comes.
-
-        Args:
-            found: ``step``, and values by name.
-        """
+        """Keep the accuracies of a step's checkpoint, found beside the run: a line of its own, whenever it comes."""
         accuracies = {f"evaluation_{name}": value for name, value in found.items() if name.endswith("accuracy")}
         self.figures({"step": found["step"], **accuracies})
 
@@ -83,6 +61,6 @@ class Recorder:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """Close; what goes wrong then is told only where nothing else went wrong before."""
         for writer in (self._journal, self._metrics, self._events):
-            with contextlib.suppress(*([Exception] if error is not None else [])):
+            with suppress(*([] if error is None else [Exception])):
                 if writer is not None:
                     writer.close()

@@ -33,7 +33,7 @@ from glr_dist.store.journal import JournalWriter, estimate_bytes
 from glr_dist.store.metrics import MetricsWriter
 from glr_dist.store.places import dated
 from glr_dist.store.storage import Storage
-from glr_dist.workers.cluster import connect
+from glr_dist.workers.cluster import connected
 
 Assemble = Callable[..., Crew]  # as `glr_dist.engine.crew.assemble_crew`
 Preflight = Callable[[Config, str, DataSource], None]
@@ -201,10 +201,8 @@ class _Session:
         actors = workers or engine.reconstructors or engine.generators
         with ExitStack() as left:
             left.enter_context(fixed_threads(engine.threads))
-            if (actors or self.config.evaluate_every) and connect():
-                import ray
-
-                left.callback(ray.shutdown)
+            if actors or self.config.evaluate_every:
+                left.enter_context(connected())
             if actors and preflight is not None:
                 preflight(self.config, place, task.data)
             crew = assemble(task, engine)
@@ -225,12 +223,10 @@ class _Session:
         journal = _journal(config, task, folder, say)
         events = EventWriter(folder, trainer.step) if config.tensorboard else None
         with Recorder(MetricsWriter(folder), journal, events) as recorder, ExitStack() as beside:
-            look = (
-                beside.enter_context(evaluated_beside(Validation(task), folder, recorder.evaluation, say))
-                if config.evaluate_every
-                else _unseen
-            )
-            driver = Driver(config, task, trainer, folder, recorder, meta=self.card.as_json(), clock=clock, look=look)
+            driver = Driver(config, task, trainer, folder, recorder, meta=self.card.as_json(), clock=clock)
+            if config.evaluate_every:
+                seen = evaluated_beside(Validation(task), folder, recorder.evaluation, say)
+                driver.look = beside.enter_context(seen)
             with ray_metrics(driver, crew):
                 driver.train(crew, seconds=seconds, show=show)
         return self._result(driver, crew, journal is not None)
@@ -254,10 +250,6 @@ class _Session:
             workers_lost=crew.workers_lost,
             journal=journal,
         )
-
-
-def _unseen(checkpoint: str) -> None:
-    """Nobody evaluates checkpoints beside the run."""
 
 
 def _journal(config: Config, task: Task, run: Storage, say: Callable[[str], None]) -> JournalWriter | None:

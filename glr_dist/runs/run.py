@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from glr_dist.config import Config, config_toml, parse_config
 from glr_dist.errors import UserError
 from glr_dist.runs.card import RunCard
@@ -57,17 +55,14 @@ class RunStore:
             UserError: something is there already, or nothing can be written there.
         """
         folder = Storage.at(place)
+        if not _claimed(folder):
+            raise UserError(_taken(folder))
         try:
-            if not _claimed(folder):
-                raise UserError(_taken(folder))
-            try:
-                folder.write(CONFIG, config_toml(config).encode())
-                folder.write(PROVENANCE, json.dumps(card.as_json(), indent=1).encode())
-            except UserError:
-                folder.delete(CONFIG)
-                raise
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"--run-dir {folder} cannot be written: {_first_line(error)}") from error
+            folder.write(CONFIG, config_toml(config).encode())
+            folder.write(PROVENANCE, json.dumps(card.as_json(), indent=1).encode())
+        except UserError:
+            folder.delete(CONFIG)
+            raise
         return cls(folder)
 
     @classmethod
@@ -153,9 +148,7 @@ class RunStore:
         sound, damage = _sound_until(self.folder, step)
         if damage is not None:
             before = self.newest_sound(sound)
-            offer = (
-                f"use the checkpoint before it: --resume {before.place}" if before else "no checkpoint lies before it"
-            )
+            offer = f"use the checkpoint before it: --resume {before.place}" if before else "no checkpoint lies before it"
             whole = self.folder.folder(JOURNAL)
             raise JournalError(f"{damage}; {offer}, or delete {whole} to go on without a whole journal")
         drop_checkpoints(self.folder, step)
@@ -172,8 +165,6 @@ class RunStore:
             raise UserError(f"{self} is not a run: {state}") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{self.folder.folder(CONFIG)} is damaged: it is not UTF-8 text") from error
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(f"the run {self} cannot be read: {_first_line(error)}") from error
 
 
 def refuse_taken(place: str | Path) -> None:
@@ -244,7 +235,3 @@ def _sound_until(folder: Storage, step: int) -> tuple[int, str | None]:
             return sound, f"the journal file {place} is damaged or cut short: its SHA-256 is not the one in its name"
         sound = block.last
     return sound, f"the journal of {folder} lacks steps {sound + 1} to {step}" if sound < step else None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

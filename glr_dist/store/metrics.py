@@ -6,7 +6,6 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, BinaryIO
 
 from glr_dist.errors import UserError
@@ -66,12 +65,6 @@ class MetricsWriter:
             self.flush()
         if self._file is not None:
             self._file.close()
-
-    def __enter__(self) -> MetricsWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.close()
 
 
 def read_metrics(run: Storage) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def lines(*steps: int) -> list[dict[str, Any]]:
 def test_lines_come_back_and_writing_goes_on(run: Storage) -> None:
     assert read_metrics(run) == []
     for steps in ((1, 2), (3,)):
-        with MetricsWriter(run) as metrics:
+        with closing(MetricsWriter(run)) as metrics:
             for record in lines(*steps):
                 metrics.write(record)
         metrics.close()
@@ -50,7 +51,7 @@ def test_every_line_is_strict_json(run: Storage) -> None:
         "tensor": torch.tensor(3),
         "no": None,
     }
-    with MetricsWriter(run) as metrics:
+    with closing(MetricsWriter(run)) as metrics:
         metrics.write(values)
 
     def refused(name: str) -> None:
@@ -63,7 +64,7 @@ def test_every_line_is_strict_json(run: Storage) -> None:
 def test_a_half_written_last_line_is_dropped(run: Storage) -> None:
     run.write("metrics.jsonl", b'{"step": 1}\n{"step": 2, "lo')
     assert read_metrics(run) == [{"step": 1}]
-    with MetricsWriter(run) as metrics:
+    with closing(MetricsWriter(run)) as metrics:
         metrics.write({"step": 2})
     assert read_metrics(run) == [{"step": 1}, {"step": 2}]
 
