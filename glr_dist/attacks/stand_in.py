@@ -91,12 +91,13 @@ class BpdaPgd(Pgd):
         return stand_in_gradient(logits, x, labels, self.slopes)
 
     def _gradients(self, asked: Counted) -> list[Gradient]:
-        def along(slope: float, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            with sigmoid_derivative(slope):
-                gradient, outputs = gradient_and_logits(asked, z, labels)
-            return gradient, outputs.argmax(-1) == labels
+        return [partial(self._along, asked, slope) for slope in self.slopes for _ in range(self.restarts)]
 
-        return [partial(along, slope) for slope in self.slopes for _ in range(self.restarts)]
+    def _along(self, asked: Counted, slope: float, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The gradient with one slope; who fools already rests."""
+        with sigmoid_derivative(slope):
+            gradient, outputs = gradient_and_logits(asked, z, labels)
+        return gradient, outputs.argmax(-1) == labels
 
 
 @register
@@ -126,13 +127,10 @@ class EotPgd(BpdaPgd):
         """Its settings for people to read."""
         return f"{super().words}, {counted(self.draws, 'draw')}"
 
-    def _gradients(self, asked: Counted) -> list[Gradient]:
-        def along(slope: float, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-            with sigmoid_derivative(slope):
-                drawn = [gradient_and_logits(asked, z, labels)[0] for _ in range(self.draws)]
-            return torch.stack(drawn).mean(0), torch.ones_like(labels, dtype=torch.bool)
-
-        return [partial(along, slope) for slope in self.slopes for _ in range(self.restarts)]
+    def _along(self, asked: Counted, slope: float, z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with sigmoid_derivative(slope):
+            drawn = [gradient_and_logits(asked, z, labels)[0] for _ in range(self.draws)]
+        return torch.stack(drawn).mean(0), torch.ones_like(labels, dtype=torch.bool)
 
     def _judge(self, asked: Counted) -> Callable[[Tensor, Tensor], Tensor]:
         def fools(z: Tensor, labels: Tensor) -> Tensor:

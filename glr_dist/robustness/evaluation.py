@@ -26,7 +26,7 @@ from glr_dist.robustness.findings import Findings
 from glr_dist.robustness.gathering import gathered, shown_samples
 from glr_dist.robustness.jobs import Show, Staff, work
 from glr_dist.robustness.probes import Clean, Corrupted, Direct, Probe
-from glr_dist.robustness.refusals import attackable, refuse_unattackable, refuse_unfit
+from glr_dist.robustness.refusals import attackable, refuse_unfit
 from glr_dist.robustness.sample_set import SampleSet, open_set
 from glr_dist.robustness.selection import Indices, Selection, chunks
 from glr_dist.robustness.subjects import Subject
@@ -114,25 +114,19 @@ def _attack_probes(
     bench: Bench, attacks: Sequence[Attack], indices: Indices, say: Callable[[str], None]
 ) -> list[Probe]:
     """Each attack on each surrogate, if it can be made there, or on each network itself."""
-    kinds = {attack.name: attack for attack in attacks}
-    where = bench.data, bench.split, indices
-    able: dict[str, list[int]] = {}
-    for name, attack in kinds.items():
-        if _transfers(bench, attack):
-            refuse_unattackable(attack, bench.surrogates, *where)
-        else:
-            able[name] = attackable(attack, bench.subjects, *where, say)
-    probes: list[Probe] = []
-    for attack in attacks:
-        if _transfers(bench, attack):
-            probes += [Transferred(number, attack) for number in range(len(bench.surrogates))]
-        else:
-            probes += [Direct(number, attack) for number in able[attack.name]]
-    return probes
 
+    def transfers(attack: Attack) -> bool:
+        return attack.knowledge == "gradient" and bool(bench.surrogates)
 
-def _transfers(bench: Bench, attack: Attack) -> bool:
-    return attack.knowledge == "gradient" and bool(bench.surrogates)
+    able = {}
+    for name, attack in {attack.name: attack for attack in attacks}.items():
+        networks = bench.surrogates if transfers(attack) else bench.subjects
+        able[name] = attackable(attack, networks, bench.data, bench.split, indices, say)
+    return [
+        Transferred(number, attack) if transfers(attack) else Direct(number, attack)
+        for attack in attacks
+        for number in able[attack.name]
+    ]
 
 
 def _answers(

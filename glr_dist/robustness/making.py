@@ -16,7 +16,7 @@ from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.robustness.bench import Bench
 from glr_dist.robustness.jobs import Show, Staff, work
-from glr_dist.robustness.refusals import refuse_unattackable
+from glr_dist.robustness.refusals import attackable
 from glr_dist.robustness.selection import Selection, chunks
 from glr_dist.robustness.subjects import Subject
 from glr_dist.robustness.transfer import Transferred
@@ -68,7 +68,7 @@ def attack_set(
     if meta is not None:
         say(f"note: {folder} holds these samples already, all of them; nothing to do")
         return meta
-    refuse_unattackable(attack, [surrogate], data, selection.split, indices)
+    attackable(attack, [surrogate], data, selection.split, indices, say)
     bench = Bench(surrogates=[surrogate], data=data, split=selection.split, seed=seed)
     probe = Transferred(0, attack)
     calls = [

@@ -44,18 +44,6 @@ def refuse_unfit(
         refuse_votes(subject.method, subject.checkpoint)
 
 
-def refuse_unattackable(
-    attack: Attack, networks: Sequence[Subject], data: DataSource, split: str, indices: Indices
-) -> None:
-    """Refuse networks that an attack can't be tried on, before anything is computed.
-
-    Raises:
-        UserError: naming the first, and what to do.
-    """
-    for reason in _reasons(attack, networks, data, split, indices).values():
-        raise UserError(reason)
-
-
 def attackable(
     attack: Attack,
     networks: Sequence[Subject],
@@ -75,25 +63,17 @@ def attackable(
         say: told which are left out.
 
     Raises:
-        UserError: when it can be tried on none, or on some alone and is not one to leave networks out.
+        UserError: naming the first that it can't be tried on, where it leaves none out or none would be left.
     """
-    reasons = _reasons(attack, networks, data, split, indices)
+    x, labels = rows_at(data, split, indices[:_PROBE])
+    reasons = {}
+    for number, network in enumerate(networks):
+        try:
+            attack.refuse(network.model, x, labels)
+        except UserError as error:
+            reasons[number] = f"{network.checkpoint}: {error}"
     if reasons and not (attack.spares and len(reasons) < len(networks)):
         raise UserError(next(iter(reasons.values())))
     for reason in reasons.values():
         say(f"note: left out of {attack.name}: {reason}")
     return [number for number in range(len(networks)) if number not in reasons]
-
-
-def _reasons(
-    attack: Attack, networks: Sequence[Subject], data: DataSource, split: str, indices: Indices
-) -> dict[int, str]:
-    """By number, those that it can't be tried on."""
-    x, labels = rows_at(data, split, indices[:_PROBE])
-    found = {}
-    for number, network in enumerate(networks):
-        try:
-            attack.refuse(network.model, x, labels)
-        except UserError as error:
-            found[number] = f"{network.checkpoint}: {error}"
-    return found

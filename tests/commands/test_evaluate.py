@@ -60,14 +60,6 @@ def test_evaluate_finds_what_training_reported(here: Path) -> None:
         assert measured["params_sha256"] == report["params_sha256"]
 
 
-def test_votes_of_vanishing_noise_are_the_clean_network(here: Path) -> None:
-    assert call("train", *SMALL, "--set", "noise.scale=1e-6", "--steps", "5", "--run-dir", "run").exit_code == 0
-    report = last_json(call("evaluate", "run", "--votes", "3", "--json"))
-    assert report["votes"] == 3
-    assert report["noisy_accuracy"] == report["accuracy"]
-    assert report["noisy_loss"] == pytest.approx(report["loss"], rel=1e-3)
-
-
 def test_both_doors_give_the_same_votes_and_take_the_seed(trained: Path) -> None:
     def report(seed: str) -> float:
         found = last_json(call("evaluate", f"one={trained}", "--votes", "3", "--seed", seed, *HERE))

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 import torch
 from small_nets import digits, network
-from torch import nn
 
 from glr_dist.core.config import NoiseConfig
-from glr_dist.core.noise import GeneratorSource
-from glr_dist.core.probing import find_sites
 from glr_dist.errors import UserError
 from glr_dist.robustness.selection import rows_at
 from glr_dist.robustness.subjects import logits_of, predict, refuse_votes
@@ -29,22 +26,6 @@ def test_a_clean_prediction_is_the_largest_output_of_the_network_in_numpy() -> N
     assert np.array_equal(found, outputs.argmax(1))
 
 
-def test_a_vote_is_drawn_from_the_seed_and_the_samples_index() -> None:
-    """One linear layer: the class is that of the largest z + scale * noise."""
-    model = nn.Linear(3, 4)
-    sites = tuple(find_sites(model, (3,), ()))
-    subject = dataclasses.replace(network("heaviside"), model=model, sites=sites, noise=NoiseConfig(scale=2.0))
-    x = torch.rand((5, 3), generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        z = model(x).numpy()
-    expected = []
-    for row, index in enumerate((3, 4, 10, 11, 200)):
-        seed = np.random.SeedSequence(9, spawn_key=(2**32 - 4, index))
-        noise = GeneratorSource("gaussian").values(seed, 4).numpy()
-        expected.append((z[row] + 2.0 * noise).argmax())
-    assert predict(subject, x, votes=1, seed=9, indices=np.array([3, 4, 10, 11, 200])).tolist() == expected
-
-
 @pytest.mark.parametrize("family", ["gaussian", "laplace"])
 def test_a_samples_vote_does_not_depend_on_its_neighbours(family: str) -> None:
     subject = dataclasses.replace(network("heaviside"), noise=NoiseConfig(family=family, scale=3.0))
@@ -57,13 +38,6 @@ def test_a_samples_vote_does_not_depend_on_its_neighbours(family: str) -> None:
     assert np.array_equal(whole, backwards[::-1])
     assert np.array_equal(whole, alone)
     assert not np.array_equal(whole, predict(subject, x, votes=3, seed=2, indices=INDICES))
-
-
-def test_votes_of_vanishing_noise_are_the_clean_network() -> None:
-    subject = dataclasses.replace(network("heaviside"), noise=NoiseConfig(scale=1e-7))
-    x, _ = rows_at(digits(), "test", INDICES)
-    clean, voted = (predict(subject, x, votes=votes, seed=0, indices=INDICES) for votes in (0, 5))
-    assert np.array_equal(clean, voted)
 
 
 def test_an_attack_on_a_voting_network_sees_fresh_noise_at_each_call_and_probabilities() -> None:
