@@ -20,9 +20,13 @@ from glr_dist.cli import main
 from glr_dist.core import losses as core_losses
 from glr_dist.core.activations import Heaviside
 from glr_dist.data.arrays import ArrayDataset
+from glr_dist.engine.config import EngineConfig
+from glr_dist.engine.crew import Crew
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.plan import Unit
+from glr_dist.engine.reconstructor import Reconstructor
 from glr_dist.engine.replay import replay
+from glr_dist.engine.task import Task
 from glr_dist.engine.verify import verify
 from glr_dist.errors import UserError
 from glr_dist.store.checkpoint import load_checkpoint, params_sha256
@@ -30,6 +34,7 @@ from glr_dist.store.journal import JournalReader
 from glr_dist.store.journal_file import FOLDER, JournalRow, encode, list_blocks, write_block
 from glr_dist.store.metrics import read_metrics
 from glr_dist.store.storage import Storage
+from glr_dist.workers.pool import LocalPool
 
 MOMENTUM = {"optimizer.name": "sgd", "optimizer.options": {"momentum": 0.9}, "schedule.name": "one-cycle"}
 RUNS: dict[str, dict[str, Any]] = {
@@ -150,19 +155,24 @@ def test_an_honest_run_verifies(run: Path) -> None:
     assert (code, result["checked"], result["units"], result["differences"]) == (0, UNITS, UNITS, [])
 
 
-def test_a_worker_that_lied_once_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parameters follow from the lie, so that no other unit differs, and the replay is what was trained."""
-    honest = Evaluator.losses
+class Liar(Evaluator):
+    """Honest but for one unit."""
 
-    def lying(self: Evaluator, theta: np.ndarray, units: Sequence[Unit], made: Any = None) -> list[np.ndarray]:
+    def losses(self, theta: np.ndarray, units: Sequence[Unit], made: Any = None) -> list[np.ndarray]:
         lie = np.float32(0.5)
-        found = honest(self, theta, units, made)
+        found = super().losses(theta, units, made)
         places = [(unit.step, unit.site, unit.number) for unit in units]
         return [losses - lie if place == (6, 0, 5) else losses for place, losses in zip(places, found, strict=True)]
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Evaluator, "losses", lying)
-        train_small(tmp_path / "run")
+
+def lying_crew(task: Task, engine: EngineConfig) -> Crew:
+    table = task.make_table()
+    return Crew(task, LocalPool(Liar(task, table)), LocalPool(Reconstructor(task, table)))
+
+
+def test_a_worker_that_lied_once_is_found(tmp_path: Path) -> None:
+    """The parameters follow from the lie, so that no other unit differs, and the replay is what was trained."""
+    train_small(tmp_path / "run", crew=lying_crew)
     assert replay(tmp_path / "run", data=digits()).equal is True
     (difference,) = verify(tmp_path / "run", 1.0, data=digits()).differences
     assert (difference.step, difference.site, difference.unit) == (7, 0, 5)
