@@ -5,7 +5,7 @@ Arguments: a folder to work in and a scenario.
 * ``grow-and-shrink``: starts a cluster of three nodes of one CPU each, adds a fourth in mid-run, and kills one's raylet.
 * ``given``: uses the cluster of RAY_ADDRESS, three nodes of one CPU each; somebody else disturbs it.
 
-Needs tests/engine on PYTHONPATH. Prints one JSON object at its end; writes a line into ``FOLDER/steps`` after each step.
+Needs tests/support on PYTHONPATH. Prints one JSON object at its end; writes a line into ``FOLDER/steps`` after each step.
 """
 
 from __future__ import annotations
