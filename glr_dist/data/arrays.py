@@ -5,7 +5,7 @@ data = ArrayDataset((x, y), test=(x_test, y_test))        x [n, ...], y [n] clas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from glr_dist.data.config import check_split_options
 from glr_dist.data.content import Features, Labels, check_splits, fingerprint, take
-from glr_dist.data.source import check_split, hold_out, in_stored_order, shards_for, split_sizes, spread
+from glr_dist.data.source import DataSource, check_split, hold_out, shards_for, spread
 from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class ArrayDataset:
-    """Arrays in memory behind the interface of `DataSource`; pickling it copies the arrays."""
+class ArrayDataset(DataSource):
+    """Arrays in memory; pickling copies them."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class ArrayDataset:
         self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(top + 1))
         check_splits(splits, self.classes)
         self.fingerprint = fingerprint(splits, self.classes)
-        self.shape: tuple[int, ...] = splits["train"][0].shape[1:]
+        self.shape = splits["train"][0].shape[1:]
         self._validation = validation
         train_rows = len(splits["train"][1])
         self._shards: dict[str, list[tuple[Features, Labels]]] = {}
@@ -67,56 +67,13 @@ class ArrayDataset:
         if self.count("train") == 0:
             raise UserError(f"validation {validation} leaves no training rows of {train_rows}: lower it")
 
-    def sizes(self, split: str) -> tuple[int, ...]:
-        """The rows of each shard for `split`.
-
-        Args:
-            split: train, validation or test.
-
-        Returns:
-            One number a shard; () when there is no such split.
-        """
-        return split_sizes(self._counts, self._validation, split)
-
-    def count(self, split: str) -> int:
-        """All rows of `split`.
-
-        Args:
-            split: train, validation or test.
-
-        Returns:
-            The number of rows; 0 when there is no such split.
-        """
-        return sum(self.sizes(split))
-
     def rows(self, split: str, shard: int, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Copy rows of one shard into fresh tensors.
-
-        Args:
-            split: train, validation or test.
-            shard: the shard's number.
-            index: [B] rows, counted within this split of this shard.
-
-        Returns:
-            Features float32 [B, ...] and labels int64 [B].
-        """
+        """Features float32 [B, ...] and labels int64 [B]; see `DataSource.rows`."""
         check_split(split)
         features, labels = self._shards["test" if split == "test" else "train"][shard]
         own = self._rows[split][shard]
         assert len(index) == 0 or (index.min() >= 0 and index.max() < len(own)), (split, shard, len(own))
         return take(features, labels, own[index])
-
-    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Walk through a split in stored order.
-
-        Args:
-            split: train, validation or test.
-            size: rows a batch; only the last one is smaller.
-
-        Returns:
-            An iterator over features float32 [B, ...] and labels int64 [B].
-        """
-        return in_stored_order(self, split, size)
 
 
 def _as_numpy(values: Any) -> NDArray[Any]:

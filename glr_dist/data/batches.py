@@ -19,11 +19,11 @@ from glr_dist.seeds import Purpose, permutation
 
 @dataclass(frozen=True)
 class Block:
-    """`rows` examples of one shard in one epoch: the rows axis of a work unit.
+    """`rows` examples of one training shard in one epoch: the rows axis of a work unit.
 
     Attributes:
         epoch: from 0.
-        shard: the training shard that holds the rows.
+        shard: its number.
         index: which of the shard's blocks in that epoch.
     """
 
@@ -36,16 +36,10 @@ class BlockSchedule:
     """The blocks of every step, as a pure function of (seed, step)."""
 
     def __init__(self, sizes: Sequence[int], *, batch: int, rows: int, seed: int) -> None:
-        """Plan batches of ``batch`` examples in blocks of ``rows``.
-
-        Args:
-            sizes: training rows per shard.
-            batch: examples per step.
-            rows: examples per block; must divide ``batch``.
-            seed: the run's seed.
+        """Plan batches of ``batch`` examples in blocks of ``rows``, from shards of so many training rows (``sizes``).
 
         Raises:
-            UserError: when the numbers don't fit.
+            UserError: ``rows`` does not divide ``batch``, or the data don't give one batch an epoch.
         """
         if batch < 1:
             raise UserError(f"batch = {batch}: must be at least 1")

@@ -18,20 +18,12 @@ from glr_dist.data.content import Splits
 from glr_dist.errors import UserError
 from glr_dist.seeds import permutation
 
-_IDX = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
+_IDX = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 _RAW = {
     "digits": ("", ()),
     "mnist": ("MNIST/raw", _IDX),
     "fashion-mnist": ("FashionMNIST/raw", _IDX),
-    "cifar10": (
-        "cifar-10-batches-py",
-        (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"),
-    ),
+    "cifar10": ("cifar-10-batches-py", (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")),
 }
 _DIGITS_TEST = 0.2
 _DIGITS_SEED = 2
@@ -45,14 +37,7 @@ class NamedSet(NamedTuple):
 
 
 def raw_files(name: str, root: str) -> tuple[Path, ...]:
-    """The files that a named data set is read from.
-
-    Args:
-        name: one of NAMES.
-        root: the folder in torchvision's layout; "" means that it is to be downloaded.
-
-    Returns:
-        Their paths; () for what is downloaded or needs no files.
+    """The files that a named data set is read from; () for what is downloaded (no root) or needs none.
 
     Raises:
         UserError: naming --data-root and the first file that is missing.
@@ -71,14 +56,7 @@ def raw_files(name: str, root: str) -> tuple[Path, ...]:
 
 
 def load(name: str, root: str) -> NamedSet:
-    """Read a named data set, downloading it only when no root is given.
-
-    Args:
-        name: one of NAMES.
-        root: the folder in torchvision's layout, or "".
-
-    Returns:
-        Its arrays and class names.
+    """Read a named data set from `root`, a folder in torchvision's layout; "": download it.
 
     Raises:
         UserError: when the files are missing or damaged, or the download fails.

@@ -27,11 +27,7 @@ class DataConfig:
     """Where prepared shards of named data sets live; "" = $XDG_CACHE_HOME/glr_dist or ~/.cache/glr_dist."""
 
     def check(self) -> None:
-        """Refuse what cannot be.
-
-        Raises:
-            UserError: naming the field, the value found and the fix.
-        """
+        """Raise UserError naming the first field whose value can't be."""
         names = (*NAMES, "parquet")
         if self.name not in names:
             raise UserError(f"data.name is {self.name!r}: {nearest(self.name, names)}")
@@ -43,15 +39,7 @@ class DataConfig:
 
 
 def check_split_options(validation: float, shards: int) -> None:
-    """Refuse a validation share outside [0, 1) and a number of shards below 1.
-
-    Args:
-        validation: share of the training rows to hold out.
-        shards: number of training shards.
-
-    Raises:
-        UserError: naming the field, the value found and the values allowed.
-    """
+    """Raise UserError for a validation share outside [0, 1) or a number of training shards below 1."""
     if not 0 <= validation < 1:
         raise UserError(f"data.validation is {validation}: give a share of at least 0 and below 1, such as 0.1")
     if shards < 1:

@@ -24,15 +24,7 @@ Splits = Mapping[str, tuple[Features, Labels]]
 
 
 def check_splits(splits: Splits, classes: Sequence[str]) -> None:
-    """Refuse splits that cannot be trained on.
-
-    Args:
-        splits: "train" and perhaps "test": features [n, ...] and int64 labels [n].
-        classes: the class names.
-
-    Raises:
-        UserError: naming the split and what is wrong with it.
-    """
+    """Raise UserError, naming the split, for a "train" and perhaps a "test" that cannot be trained on."""
     assert set(splits) in ({"train"}, {"train", "test"}), list(splits)
     shape = splits["train"][0].shape[1:]
     for split, (features, labels) in splits.items():
@@ -51,16 +43,7 @@ def check_splits(splits: Splits, classes: Sequence[str]) -> None:
 
 
 def check_labels(labels: Labels, classes: Sequence[str], where: str) -> None:
-    """Refuse a label that is no index into the classes.
-
-    Args:
-        labels: [n].
-        classes: the class names.
-        where: the split or shard, for the message.
-
-    Raises:
-        UserError: naming the first such row and its label.
-    """
+    """Raise UserError for the first row whose label is no index into the classes; `where`: the split or shard."""
     wrong = np.flatnonzero((labels < 0) | (labels >= len(classes)))
     if len(wrong):
         raise UserError(
@@ -70,15 +53,7 @@ def check_labels(labels: Labels, classes: Sequence[str], where: str) -> None:
 
 
 def check_finite(features: Features, where: str) -> None:
-    """Refuse float features that are NaN or infinite.
-
-    Args:
-        features: [n, ...].
-        where: the split, for the message.
-
-    Raises:
-        UserError: naming the first such row.
-    """
+    """Raise UserError for the first row of float features that are NaN or infinite; `where`: the split."""
     if features.dtype == np.uint8:
         return
     wrong = np.flatnonzero(~np.isfinite(features).reshape(len(features), -1).all(axis=1))
@@ -87,15 +62,7 @@ def check_finite(features: Features, where: str) -> None:
 
 
 def fingerprint(splits: Splits, classes: Sequence[str]) -> str:
-    """SHA-256 over all splits, rows as the caller orders them; how shards hold them does not matter.
-
-    Args:
-        splits: features [n, ...] and labels [n] by split.
-        classes: the class names.
-
-    Returns:
-        64 hex digits.
-    """
+    """SHA-256 (hex) over all splits, rows as the caller orders them; how shards hold them does not matter."""
     digest = hashlib.sha256()
     for split in sorted(splits):
         features, labels = splits[split]

@@ -6,7 +6,6 @@ config -> shards (prepared into the cache when missing) -> Dataset -> float32 [B
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -18,7 +17,7 @@ from glr_dist.data.config import DataConfig
 from glr_dist.data.content import Labels, take
 from glr_dist.data.shard_file import Images
 from glr_dist.data.shards import ShardFolder, open_shards, read_shard
-from glr_dist.data.source import hold_out, in_stored_order, split_sizes
+from glr_dist.data.source import DataSource, hold_out
 from glr_dist.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,19 +34,20 @@ class _Shard(NamedTuple):
     rows: dict[str, NDArray[np.int64]]
 
 
-class Dataset:
+class Dataset(DataSource):
     """Images in Parquet shards; each process decodes the shards that it touches and keeps the latest."""
 
     def __init__(self, folder: ShardFolder, config: DataConfig, *, cache_bytes: int = CACHE_BYTES) -> None:
-        """Show `folder` as `config` says.
+        """Show a folder of shards as `config` says.
 
         Args:
-            folder: the shards.
+            folder: the shards, which another machine may lack.
             config: resize and validation; also how to prepare the shards again on a machine that lacks them.
             cache_bytes: bound on the decoded shards kept by one process, bytes; the latest is always kept.
         """
         self._folder = folder
         self._config = config
+        self._counts, self._validation = folder.counts, config.validation
         self._cache_bytes = cache_bytes
         self._decoded: OrderedDict[tuple[str, int], _Shard] = OrderedDict()
         channels, height, width = folder.header.shape
@@ -56,38 +56,8 @@ class Dataset:
         self.classes = folder.header.classes
         self.fingerprint = folder.header.fingerprint
 
-    def sizes(self, split: str) -> tuple[int, ...]:
-        """The rows of each shard for `split`.
-
-        Args:
-            split: train, validation or test.
-
-        Returns:
-            One number a shard; () when there is no such split.
-        """
-        return split_sizes(self._folder.counts, self._config.validation, split)
-
-    def count(self, split: str) -> int:
-        """All rows of `split`.
-
-        Args:
-            split: train, validation or test.
-
-        Returns:
-            The number of rows; 0 when there is no such split.
-        """
-        return sum(self.sizes(split))
-
     def rows(self, split: str, shard: int, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Read rows of one shard into fresh tensors.
-
-        Args:
-            split: train, validation or test.
-            shard: the shard's number.
-            index: [B] rows, counted within this split of this shard.
-
-        Returns:
-            Images float32 [B, C, H, W] in [0, 1] and labels int64 [B].
+        """Images float32 [B, C, H, W] in [0, 1] and labels int64 [B]; see `DataSource.rows`.
 
         Raises:
             UserError: when the shard is damaged, or missing on this machine and cannot be prepared.
@@ -97,18 +67,6 @@ class Dataset:
         assert len(index) == 0 or (index.min() >= 0 and index.max() < len(own)), (split, shard, len(own))
         images, labels = take(stored.images, stored.labels, own[index])
         return self._resized(images), labels
-
-    def batches(self, split: str, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Walk through a split in stored order.
-
-        Args:
-            split: train, validation or test.
-            size: rows a batch; only the last one is smaller.
-
-        Returns:
-            An iterator over images float32 [B, C, H, W] and labels int64 [B].
-        """
-        return in_stored_order(self, split, size)
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the decoded shards: another process reads its own."""
@@ -142,14 +100,14 @@ class Dataset:
         if not self._folder.file(stored, shard).exists():
             self._folder = self._folder_on_this_machine()
         images, labels = read_shard(self._folder, stored, shard)
-        if stored == "test":
-            return _Shard(images, labels, {"test": np.arange(len(labels))})
-        return _Shard(images, labels, hold_out(len(labels), self._config.validation, shard))
+        n = len(labels)
+        rows = {"test": np.arange(n)} if stored == "test" else hold_out(n, self._validation, shard)
+        return _Shard(images, labels, rows)
 
     def _folder_on_this_machine(self) -> ShardFolder:
         """The driver's folder is not here: open or prepare this machine's own, which must hold the same."""
         folder = _open_folder(self._config)
-        if folder.header.fingerprint != self.fingerprint or folder.counts != self._folder.counts:
+        if folder.header.fingerprint != self.fingerprint or folder.counts != self._counts:
             raise UserError(
                 f"{folder.path} on this machine holds other data than {self._folder.path} on the driver's: "
                 "copy the driver's data here"
@@ -160,14 +118,8 @@ class Dataset:
 def open_dataset(config: DataConfig) -> Dataset:
     """Open a data set; shards of a named one are prepared into the cache when they are missing.
 
-    Args:
-        config: which data set, and how it is shown.
-
-    Returns:
-        The data set, with every file's footer and labels checked.
-
     Raises:
-        UserError: when the config or the data is wrong, or the data is missing.
+        UserError: when the config, a file's footer or a label is wrong, or the data is missing.
     """
     config.check()
     dataset = Dataset(_open_folder(config), config)

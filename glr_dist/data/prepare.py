@@ -26,8 +26,7 @@ def prepare(source: str, out: str, *, root: str = "", shards: int = 8) -> dict[s
     """Write a data set as a folder of Parquet shards.
 
     Args:
-        source: digits, mnist, fashion-mnist or cifar10; or a folder with train/CLASS/IMAGE and perhaps
-            test/CLASS/IMAGE.
+        source: a named data set, or a folder with train/CLASS/IMAGE and perhaps test/CLASS/IMAGE.
         out: the folder to write; must not exist, be empty, or already hold the same.
         root: where a named data set's files are; "" = download.
         shards: number of training shards.
@@ -64,32 +63,19 @@ def prepare(source: str, out: str, *, root: str = "", shards: int = 8) -> dict[s
 def cached_shards(name: str, root: str, cache: str, shards: int) -> ShardFolder:
     """The shards of a named data set in this machine's cache, written if they are not there.
 
-    Args:
-        name: digits, mnist, fashion-mnist or cifar10.
-        root: where its files are; "" = download.
-        cache: the cache's folder; "" = $XDG_CACHE_HOME/glr_dist or ~/.cache/glr_dist.
-        shards: number of training shards.
-
-    Returns:
-        The folder, opened.
+    The arguments are the fields of `DataConfig`.
 
     Raises:
         UserError: when the files are missing or damaged, or the cache is.
     """
     # Looked at even when the cache is warm: a wrong --data-root must not go unnoticed.
     key = _files_key(builtin.raw_files(name, root))
-    target = _cache_folder(cache) / f"{name}-{shards}-{key}"
+    cache = cache or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/glr_dist"
+    target = Path(cache).expanduser().absolute() / f"{name}-{shards}-{key}"
     if target.is_dir():
         return open_shards(target)
     splits, classes = builtin.load(name, root)
     return write_shards(target, splits, name=name, classes=classes, shards=shards)
-
-
-def _cache_folder(cache: str) -> Path:
-    if cache:
-        return Path(cache).expanduser().absolute()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser().absolute() / "glr_dist"
 
 
 def _files_key(paths: Iterable[Path]) -> str:

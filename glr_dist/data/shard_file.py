@@ -35,17 +35,7 @@ class Header(NamedTuple):
 
 
 def write_file(path: Path, images: Images, labels: Labels, header: Header) -> None:
-    """Write one shard.
-
-    Args:
-        path: the file.
-        images: uint8 [n, C, H, W].
-        labels: int64 [n].
-        header: the data set's metadata.
-
-    Raises:
-        OSError: when the file cannot be written.
-    """
+    """Write one shard: images uint8 [n, C, H, W], labels int64 [n]; an OSError passes."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -56,23 +46,12 @@ def write_file(path: Path, images: Images, labels: Labels, header: Header) -> No
     pixels = pa.FixedSizeBinaryArray.from_buffers(image, len(labels), [None, buffer])
     table = pa.table([pixels, pa.array(labels, pa.int64())], schema=pa.schema(fields, metadata=metadata))
     pq.write_table(
-        table,
-        path,
-        compression="zstd",
-        use_dictionary=False,
-        write_statistics=False,
-        write_page_checksum=True,
+        table, path, compression="zstd", use_dictionary=False, write_statistics=False, write_page_checksum=True
     )
 
 
 def read_footer(path: Path) -> tuple[Header, int]:
-    """Read what a shard says of itself.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Its header and its number of rows.
+    """What a shard says of itself: its header and its number of rows.
 
     Raises:
         UserError: naming the file when it is damaged or no shard of this format.
@@ -102,17 +81,7 @@ def read_footer(path: Path) -> tuple[Header, int]:
 
 
 def read_labels(path: Path) -> Labels:
-    """Read the labels alone.
-
-    Args:
-        path: the file.
-
-    Returns:
-        int64 [n], read-only.
-
-    Raises:
-        UserError: naming the file when it is damaged.
-    """
+    """The labels alone, int64 [n], read-only; raises UserError, naming the file, when it is damaged."""
     labels: Labels = _read(path, ["label"])["label"].to_numpy()
     return labels
 
@@ -120,12 +89,8 @@ def read_labels(path: Path) -> Labels:
 def read_file(path: Path, shape: tuple[int, int, int]) -> tuple[Images, Labels]:
     """Decode one shard; checksums are verified on the way.
 
-    Args:
-        path: the file.
-        shape: [C, H, W].
-
     Returns:
-        Images uint8 [n, C, H, W] and labels int64 [n], read-only views of the decoded columns.
+        Images uint8 [n, *shape] and labels int64 [n], read-only views of the decoded columns.
 
     Raises:
         UserError: naming the file when it is damaged or has another shape.

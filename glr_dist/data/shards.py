@@ -15,15 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from glr_dist.data.content import Labels, Splits, check_labels, check_splits, fingerprint
-from glr_dist.data.shard_file import (
-    PREPARE_AGAIN,
-    Header,
-    Images,
-    read_file,
-    read_footer,
-    read_labels,
-    write_file,
-)
+from glr_dist.data.shard_file import PREPARE_AGAIN, Header, Images, read_file, read_footer, read_labels, write_file
 from glr_dist.data.source import shards_for, spread
 from glr_dist.errors import UserError
 
@@ -40,15 +32,7 @@ class ShardFolder:
     """Rows of each shard, by split."""
 
     def file(self, split: str, shard: int) -> Path:
-        """The path of one shard.
-
-        Args:
-            split: train or test.
-            shard: its number.
-
-        Returns:
-            The Parquet file's path.
-        """
+        """The path of one shard of train or test."""
         return self.path / _file_name(split, shard, len(self.counts[split]))
 
 
@@ -66,9 +50,6 @@ def write_shards(
         name: what the data set is called.
         classes: the class names.
         shards: number of training shards; other splits get theirs in proportion.
-
-    Returns:
-        The folder, opened.
 
     Raises:
         UserError: when the arrays don't fit together, or the folder holds something else or is not writable.
@@ -98,13 +79,7 @@ def write_shards(
 
 
 def open_shards(folder: str | Path) -> ShardFolder:
-    """Look at every shard's footer and labels; images are left for later.
-
-    Args:
-        folder: a folder that `write_shards` wrote.
-
-    Returns:
-        The folder with its header and counts.
+    """Open what `write_shards` wrote: every shard's footer and labels are looked at, images are left for later.
 
     Raises:
         UserError: naming the folder or file: nothing there, a shard missing, damaged, or unlike the others,
@@ -114,17 +89,12 @@ def open_shards(folder: str | Path) -> ShardFolder:
     files = _list_files(path)
     first = files["train"][0]
     header, _ = read_footer(first)
-    counts = {split: tuple(_check_file(file, header, first) for file in files[split]) for split in files}
+    counts = {split: tuple(_check_file(file, header, first) for file in own) for split, own in files.items()}
     return ShardFolder(path=path, header=header, counts=counts)
 
 
 def read_shard(folder: ShardFolder, split: str, shard: int) -> tuple[Images, Labels]:
-    """Decode one shard; checksums are verified on the way.
-
-    Args:
-        folder: from `open_shards`.
-        split: train or test.
-        shard: its number.
+    """Decode one shard of train or test; checksums are verified on the way.
 
     Returns:
         Images uint8 [n, C, H, W] and labels int64 [n], read-only views of the decoded columns.
