@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glr_dist.attacks.attack import Attack, Attacked, Counted, Knowledge, at_least, attacking, counted, finite, register
+from glr_dist.attacks.attack import Attack, Attacked, Counted, Knowledge, attacking, counted, register
 from glr_dist.attacks.ball import Logits, check_attack, first_that_fools, fooled, stepped, uniform_start
 from glr_dist.attacks.input_gradient import gradient_and_logits, input_gradient, without_gradient
 
@@ -169,12 +169,6 @@ class Pgd(Attack):
     steps: int = 40
     step_size: float = 0.0
     restarts: int = 1
-
-    def check(self) -> None:
-        """Raise UserError for settings outside their range."""
-        super().check()
-        at_least(1, steps=self.steps, restarts=self.restarts)
-        finite("step-size", self.step_size)
 
     @property
     def words(self) -> str:

@@ -120,9 +120,14 @@ class Attack:
         """
 
     def check(self) -> None:
-        """Raise UserError for settings outside their range."""
-        if not math.isfinite(self.epsilon) or self.epsilon < 0:
-            raise UserError(f"--epsilon {self.epsilon}: must be a finite number, 0 or more (pixels are in [0, 1])")
+        """Raise UserError for settings outside their range: counts are 1 or more, other numbers finite and 0 or more."""
+        finite("epsilon", self.epsilon, " (pixels are in [0, 1])")
+        for name, value in self.settings().items():
+            flag = name.replace("_", "-")
+            if isinstance(value, float):
+                finite(flag, value)
+            elif isinstance(value, int) and not isinstance(value, bool) and value < 1:
+                raise UserError(f"--{flag} {value}: must be at least 1")
 
     def settings(self) -> dict[str, Any]:
         """Its own settings, all but the size: what tells it from others of its kind."""
@@ -234,17 +239,10 @@ def attacking(attack: Attack, logits: Logits, x: Tensor, labels: Tensor) -> Iter
         yield Counted(logits)
 
 
-def at_least(least: int, **settings: int) -> None:
-    """Raise UserError, naming the flag, for a setting below its least value."""
-    for name, value in settings.items():
-        if value < least:
-            raise UserError(f"--{name} {value}: must be at least {least}")
-
-
-def finite(flag: str, value: float) -> None:
+def finite(flag: str, value: float, why: str = "") -> None:
     """Raise UserError, naming the flag, unless a value is finite and 0 or more."""
     if not math.isfinite(value) or value < 0:
-        raise UserError(f"--{flag} {value}: must be a finite number, 0 or more")
+        raise UserError(f"--{flag} {value}: must be a finite number, 0 or more{why}")
 
 
 def counted(count: int, thing: str) -> str:

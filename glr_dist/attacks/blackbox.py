@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glr_dist.attacks.attack import Attack, Attacked, at_least, attacking, register
+from glr_dist.attacks.attack import Attack, Attacked, attacking, register
 from glr_dist.attacks.ball import Logits, fooled, own_seed, own_stream, project
 from glr_dist.errors import UserError
 
@@ -44,11 +44,6 @@ class _BlackBox(Attack):
     makers = ("adversarial-robustness-toolbox",)
 
     queries: int = 5000
-
-    def check(self) -> None:
-        """Raise UserError for settings outside their range."""
-        super().check()
-        at_least(1, queries=self.queries)
 
     @property
     def words(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glr_dist.attacks.attack import Attack, Attacked, at_least, attacking, counted, register
+from glr_dist.attacks.attack import Attack, Attacked, attacking, counted, register
 from glr_dist.attacks.ball import Logits, fooled, own_stream, project
 
 _ROUND = 50  # draws of a sample that are tried at once; part of what a seed means
@@ -35,11 +35,6 @@ class RandomSigns(Attack):
     knowledge = "none"
 
     draws: int = 1000
-
-    def check(self) -> None:
-        """Raise UserError for settings outside their range."""
-        super().check()
-        at_least(1, draws=self.draws)
 
     @property
     def words(self) -> str:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from glr_dist.attacks.ascent import Gradient, Pgd
-from glr_dist.attacks.attack import Counted, at_least, counted, register
+from glr_dist.attacks.attack import Counted, counted, register
 from glr_dist.attacks.ball import Logits
 from glr_dist.attacks.input_gradient import gradient_and_logits, input_gradient, without_gradient
 from glr_dist.core.activations import sigmoid_derivative
@@ -116,11 +116,6 @@ class EotPgd(BpdaPgd):
     stored = False
 
     draws: int = 16
-
-    def check(self) -> None:
-        """Raise UserError for settings outside their range."""
-        super().check()
-        at_least(1, draws=self.draws)
 
     @property
     def words(self) -> str:

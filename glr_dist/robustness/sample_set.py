@@ -33,6 +33,7 @@ FORMAT = 1
 
 FILE = re.compile(r"samples-\d{5,}\.parquet")
 INTEGERS = ("index", "label", "before", "after")
+_COLUMNS = ("x", "indices", "labels", "before", "after")  # of a batch, sample by sample
 _SLACK = 1e-6  # of the ball's size, for float32
 
 
@@ -231,17 +232,10 @@ def _check(batch: AdversarialBatch, data: DataSource, split: str, epsilon: float
 
 
 def _taken(batch: AdversarialBatch, rows: Indices) -> AdversarialBatch:
-    return AdversarialBatch(
-        x=batch.x[rows],
-        indices=batch.indices[rows],
-        labels=batch.labels[rows],
-        before=batch.before[rows],
-        after=batch.after[rows],
-    )
+    columns: dict[str, Any] = {column: getattr(batch, column)[rows] for column in _COLUMNS}
+    return AdversarialBatch(**columns)
 
 
 def _joined(parts: Sequence[AdversarialBatch]) -> AdversarialBatch:
-    def all_of(column: str) -> Any:
-        return np.concatenate([getattr(part, column) for part in parts])
-
-    return AdversarialBatch(**{column: all_of(column) for column in ("x", "indices", "labels", "before", "after")})
+    columns: dict[str, Any] = {column: np.concatenate([getattr(p, column) for p in parts]) for column in _COLUMNS}
+    return AdversarialBatch(**columns)

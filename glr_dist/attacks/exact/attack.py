@@ -34,8 +34,8 @@ class Exact(Attack):
 
     def check(self) -> None:
         """Raise UserError for settings outside their range."""
-        super().check()
         finite("seconds-per-sample", self.seconds)
+        super().check()
 
     @property
     def words(self) -> str:
