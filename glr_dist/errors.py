@@ -10,6 +10,13 @@ class UserError(ValueError):
     """The user's mistake, told in one line. The command line prints it and exits with code 2."""
 
 
+def check_known(what: str, name: str, allowed: Iterable[str]) -> None:
+    """Raise UserError unless the name that a flag or field gives is one of the allowed ones."""
+    names = list(allowed)
+    if name not in names:
+        raise UserError(f"{what} = {name!r}: unknown; {nearest(name, names)}")
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """The tail of an error message: the nearest right name, or all of them when none is near."""
     names = sorted(allowed)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from glr_dist.errors import UserError, nearest
+from glr_dist.errors import check_known
 
 # the function whose derivative stands in for the step's, if any
 _stand_in: ContextVar[Callable[[Tensor], Tensor] | None] = ContextVar("stand_in", default=None)
@@ -53,10 +53,6 @@ def heaviside(x: Tensor) -> Tensor:
     return x.detach().ge(0.0).to(x.dtype) + (smooth - smooth.detach())  # the bracket is exactly 0: the step's own bits
 
 
-def _hard_sigmoid(x: Tensor) -> Tensor:
-    return x.clamp(-1.0, 1.0) * 0.5
-
-
 def _sigmoid(x: Tensor) -> Tensor:
     """Sigmoid less 1 where x >= 0: the same derivative, which then doesn't round to 0 from x = 17 up."""
     return torch.where(x >= 0, -torch.sigmoid(-x), torch.sigmoid(x))
@@ -73,14 +69,13 @@ def _lent(stand_in: Callable[[Tensor], Tensor]) -> Iterator[None]:
 
 def straight_through() -> AbstractContextManager[None]:
     """Within: `heaviside` has the derivative 1/2 where ``|x| <= 1``, that of a hard sigmoid (Bengio et al., 2013)."""
-    return _lent(_hard_sigmoid)
+    return _lent(lambda x: x.clamp(-1.0, 1.0) * 0.5)
 
 
 def sigmoid_derivative(slope: float) -> AbstractContextManager[None]:
     """Within: `heaviside` has the derivative of ``sigmoid(slope * x)``: slope * s * (1 - s) (BPDA; Athalye et al., 2018).
 
-    Args:
-        slope: above 0; the larger, the nearer the sigmoid is to the step.
+    The larger the slope, which is above 0, the nearer the sigmoid is to the step.
     """
     return _lent(lambda x: _sigmoid(slope * x))
 
@@ -93,20 +88,10 @@ class Heaviside(nn.Module):
         return heaviside(x)
 
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "heaviside": Heaviside,
-    "sigmoid": nn.Sigmoid,
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-}
+ACTIVATIONS = {"heaviside": Heaviside, "sigmoid": nn.Sigmoid, "relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 def activation(name: str) -> nn.Module:
-    """A new activation module by its name.
-
-    Raises:
-        UserError: for an unknown name.
-    """
-    if name not in ACTIVATIONS:
-        raise UserError(f"model.activation = {name!r}: unknown; {nearest(name, ACTIVATIONS)}")
+    """A new activation module by its name; raises UserError for an unknown one."""
+    check_known("model.activation", name, ACTIVATIONS)
     return ACTIVATIONS[name]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from glr_dist.errors import UserError, nearest
+from glr_dist.errors import UserError, check_known
 
 FAMILIES = ("gaussian", "laplace")
 SOURCES = ("table", "generator")
@@ -32,10 +32,8 @@ class NoiseConfig:
 
     def check(self) -> None:
         """Raise UserError for values outside their range."""
-        if self.family not in FAMILIES:
-            raise UserError(f"noise.family = {self.family!r}: unknown; {nearest(self.family, FAMILIES)}")
-        if self.source not in SOURCES:
-            raise UserError(f"noise.source = {self.source!r}: unknown; {nearest(self.source, SOURCES)}")
+        check_known("noise.family", self.family, FAMILIES)
+        check_known("noise.source", self.source, SOURCES)
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise UserError(f"noise.scale = {self.scale}: must be a finite number above 0")
         if self.table_size < 2**10:
@@ -69,10 +67,8 @@ class EstimatorConfig:
 
     def check(self) -> None:
         """Raise UserError for values outside their range."""
-        if self.scheme not in SCHEMES:
-            raise UserError(f"estimator.scheme = {self.scheme!r}: unknown; {nearest(self.scheme, SCHEMES)}")
-        if self.baseline not in BASELINES:
-            raise UserError(f"estimator.baseline = {self.baseline!r}: unknown; {nearest(self.baseline, BASELINES)}")
+        check_known("estimator.scheme", self.scheme, SCHEMES)
+        check_known("estimator.baseline", self.baseline, BASELINES)
         if self.copies < 1:
             raise UserError(f"estimator.copies = {self.copies}: must be at least 1")
         if self.antithetic and self.copies % 2:

@@ -26,14 +26,9 @@ from glr_dist.core.noise import hazard, hazards, score
 
 
 def advantages(losses: Tensor, baseline: str) -> Tensor:
-    """Losses less their baseline.
+    """Losses [S, P, R] of every copy of the examples less their baseline: [S, P, R].
 
-    Args:
-        losses: [S, P, R], every copy of the examples.
-        baseline: ``leave-out`` or ``none``.
-
-    Returns:
-        float32 [S, P, R]; with ``leave-out``, ``L_k - mean of the losses of the other draws``.
+    With ``leave-out``: ``L_k - mean of the losses of the other draws``; with ``none`` the losses as they are.
     """
     if baseline == "none":
         return losses
@@ -44,18 +39,15 @@ def advantages(losses: Tensor, baseline: str) -> Tensor:
 
 
 def error_signal(family: str, scale: float, advantage: Tensor, eps: Tensor, z: Tensor | None, copies: int) -> Tensor:
-    """The part of a site's error signal that these copies give, for one z per example.
+    """The part of a site's error signal that these copies give, for one z per example: float32 [R, *N].
 
     Args:
-        family: noise family.
+        family: of the noise.
         scale: sigma or b.
         advantage: [S, P, R] losses less baseline.
         eps: standard noise [P, R, *N], that of sign 0; sign 1 has ``-eps``.
         z: clean pre-activations [R, *N] where the score is conditioned on the sign bit, else None.
         copies: K, all copies of the example: the estimate is a mean over them, this call may see a part.
-
-    Returns:
-        float32 [R, *N].
     """
     flat = eps.flatten(2)  # [P, R, N]
     if z is None:
@@ -77,14 +69,10 @@ def error_signal(family: str, scale: float, advantage: Tensor, eps: Tensor, z: T
 
 
 def copy_scores(family: str, scale: float, eps: Tensor, z: Tensor | None, sign: float = 1.0) -> Tensor:
-    """The score of every copy by itself, for sites whose pre-activation differs by copy (scheme ``joint``).
+    """The score of every copy by itself, [P, R, *N], for sites whose pre-activation differs by copy (scheme ``joint``).
 
-    Args:
-        family: noise family.
-        scale: sigma or b.
-        eps: standard noise [P, R, *N].
-        z: pre-activations of the same shape where the score is conditioned on the sign bit, else None.
-        sign: 1, or -1 for the copies that saw ``-eps``.
+    Standard noise eps and, where the score is conditioned on the sign bit, pre-activations z have the same shape; sign is
+    -1 for the copies that saw ``-eps``.
     """
     if z is None:
         return score(family, eps) * (sign / scale)
@@ -94,14 +82,9 @@ def copy_scores(family: str, scale: float, eps: Tensor, z: Tensor | None, sign: 
 
 
 def pullback(pairs: Iterable[tuple[Tensor, Tensor]], parameters: Sequence[Tensor]) -> list[Tensor]:
-    """The gradient of ``sum(z * d)`` over all sites, d held constant: one call to autograd for every layer.
+    """The gradient of ``sum(z * d)`` over the sites' pairs (z, d), d held constant: one call to autograd for every layer.
 
-    Args:
-        pairs: (z, d) of each site; z was computed with the site's input detached.
-        parameters: what to differentiate by.
-
-    Returns:
-        One tensor per parameter, zeros where no site depends on it.
+    Each z was computed with its site's input detached. A parameter that no site depends on gets zeros.
     """
     total = torch.stack([(z * d).sum() for z, d in pairs]).sum()
     return list(torch.autograd.grad(total, list(parameters), allow_unused=True, materialize_grads=True))

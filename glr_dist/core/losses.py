@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from glr_dist.errors import UserError, nearest
+from glr_dist.errors import UserError, check_known
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -31,26 +31,16 @@ LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "zero-one": zero_one}
 
 
 def named_loss(name: str) -> Loss:
-    """The loss of that name.
-
-    Raises:
-        UserError: for an unknown name.
-    """
-    if name not in LOSSES:
-        raise UserError(f"loss = {name!r}: unknown; {nearest(name, LOSSES)}")
+    """The loss of that name; raises UserError for an unknown one."""
+    check_known("loss", name, LOSSES)
     return LOSSES[name]
 
 
 def check_losses(losses: Tensor, shape: tuple[int, ...], where: str) -> None:
-    """Refuse what a user's loss (or a model gone astray) must not return.
-
-    Args:
-        losses: what the loss returned for every copy and row.
-        shape: what it should be, [copies, rows].
-        where: the step and unit, for the message.
+    """Refuse what a user's loss (or a model gone astray) must not return; ``where`` is the step and unit, for the message.
 
     Raises:
-        UserError: for a wrong shape or a value that is not finite.
+        UserError: for a shape other than [copies, rows] as given, or a value that is not finite.
     """
     if tuple(losses.shape) != shape:
         per_example = tuple(losses.shape[1:])

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -35,10 +35,7 @@ def score(family: str, eps: Tensor) -> Tensor:
 
 
 def hazard(family: str, z: Tensor) -> Tensor:
-    """f(z) / F(z) of the standard noise, elementwise: the score's expectation given ``eps >= -z``.
-
-    Finite for every finite z; about ``-z`` (Gaussian) or 1 (Laplace) far below zero, 0 far above.
-    """
+    """f(z) / F(z) of the standard noise, elementwise: the score's expectation given ``eps >= -z``, finite for finite z."""
     return hazards(family, z)[0]
 
 
@@ -91,22 +88,12 @@ def draw(family: str, shape: Sequence[int], generator: torch.Generator) -> Tenso
     return -u.sign() * torch.log(tail)
 
 
-class NoiseSource(Protocol):
-    """Where a unit's noise comes from: the same seed and size always give the same values."""
-
-    family: str
-
-    def values(self, seed: np.random.SeedSequence, count: int) -> Tensor:
-        """``count`` standard noise values, float32 [count], not to be written to."""
-        ...
-
-
+@dataclass(frozen=True)
 class GeneratorSource:
     """A fresh ``torch.Generator`` per unit. CPU and GPU give different values for one seed, so never mix them."""
 
-    def __init__(self, family: str, device: str = "cpu") -> None:
-        self.family = family
-        self.device = device
+    family: str
+    device: str = "cpu"
 
     def values(self, seed: np.random.SeedSequence, count: int) -> Tensor:
         """``count`` standard noise values drawn from the seed, float32 [count]."""
@@ -136,7 +123,7 @@ def _mersenne_state(seed: np.random.SeedSequence) -> Tensor:
 
 
 class TableSource:
-    """Slices of one table of noise: the same on every machine and device, and a memory read instead of a draw.
+    """Slices of one table of noise, float32 [size]: the same on every machine and device, a memory read and no draw.
 
     An estimate is unbiased over tables and offsets; given one table it carries that table's own sampling error, of
     relative size ``1/sqrt(table_size)``. Slices of different units may overlap.
@@ -153,7 +140,7 @@ class TableSource:
         return cls(family, draw(family, (size,), torch.Generator().manual_seed(_integer(seed))))
 
     def values(self, seed: np.random.SeedSequence, count: int) -> Tensor:
-        """``count`` values from an offset that the seed gives, float32 [count], a view of the table.
+        """``count`` values from an offset that the seed gives, float32 [count], a view of the table: not to be written to.
 
         Raises:
             UserError: when the table is smaller than what one unit needs.
@@ -169,13 +156,13 @@ class TableSource:
         return self.table[start : start + count]
 
 
-def noise_source(noise: NoiseConfig, table: np.ndarray | None, device: torch.device) -> NoiseSource:
-    """The source that a worker on ``device`` draws from.
+NoiseSource = GeneratorSource | TableSource  # the same seed and size always give the same values
 
-    Args:
-        noise: family and kind of source.
-        table: the run's table, float32 [table_size]; it may be read-only. None: a generator, whatever the config says.
-        device: where the noise is wanted.
+
+def noise_source(noise: NoiseConfig, table: np.ndarray | None, device: torch.device) -> NoiseSource:
+    """The source that a worker on ``device`` draws from; without the run's table a generator, whatever the config says.
+
+    The table, float32 [table_size], may be read-only.
     """
     if noise.source == "generator" or table is None:
         return GeneratorSource(noise.family, str(device))

@@ -25,17 +25,9 @@ SiteNoise = Mapping[int, Tensor]  # site index -> standard noise [P, R, *N]
 def split_noise(
     values: Tensor, draws: int, rows: int, sites: Sequence[Site], indices: Sequence[int]
 ) -> dict[int, Tensor]:
-    """One unit's flat noise, cut into its sites' shares.
+    """A unit's flat noise [P * R * sum of the noised sites' sizes] cut into their shares: ``{site index: [P, R, *N]}``.
 
-    Args:
-        values: [draws * rows * sum of the sites' sizes].
-        draws: P.
-        rows: R.
-        sites: all sites of the model.
-        indices: the sites that the unit noises.
-
-    Returns:
-        ``{site index: [P, R, *N]}``, views of ``values``.
+    ``indices`` says which of the model's sites are noised; the shares are views of ``values``.
     """
     sizes = [draws * rows * sites[i].size for i in indices]
     parts = values.split(sizes)
@@ -45,18 +37,10 @@ def split_noise(
 def noisy_logits(
     model: nn.Module, sites: Sequence[Site], noise: SiteNoise, scale: float, x: Tensor, *, fold: bool = False
 ) -> Tensor:
-    """The network's outputs with ``scale * noise`` added at the sites.
+    """The outputs for inputs x [R, ...] with ``scale * noise`` added at the noised ones of all the sites: [P, R, C].
 
-    Args:
-        model: the network.
-        sites: all its sites.
-        noise: standard noise at the noised ones.
-        scale: sigma or b; negative for the other sign of an antithetic pair.
-        x: inputs [R, ...].
-        fold: the copies become rows of a larger batch instead of a ``vmap``; only for networks that `folds` allows.
-
-    Returns:
-        [P, R, C].
+    A negative scale is the other sign of an antithetic pair. With ``fold`` the copies become rows of a larger batch instead
+    of a ``vmap``: only for networks that `folds` allows.
     """
 
     def add(index: int, z: Tensor, eps: Tensor) -> Tensor:
@@ -126,14 +110,10 @@ def folds(model: nn.Module, sites: Sequence[Site], input_shape: Sequence[int]) -
 
 
 def perturbed_logits(model: nn.Module, eps: Tensor, scale: float, names: Sequence[str], x: Tensor) -> Tensor:
-    """The outputs of P networks whose parameters are ``theta + scale * eps``: [P, R, C]. The model stays as it is.
+    """The outputs of P networks whose parameters are ``theta + scale * eps``, for inputs x [R, ...]: [P, R, C].
 
-    Args:
-        model: holds theta.
-        eps: standard noise [P, D] over the named parameters, in that order.
-        scale: sigma or b; negative for the other sign.
-        names: the perturbed parameters.
-        x: inputs [R, ...].
+    The model holds theta and stays as it is. Standard noise eps [P, D] lies over the named parameters, in that order; a
+    negative scale is the other sign of a pair.
     """
     theta = dict(model.named_parameters())
     sizes = [theta[name].numel() for name in names]
@@ -147,12 +127,9 @@ def perturbed_logits(model: nn.Module, eps: Tensor, scale: float, names: Sequenc
 
 
 def copy_losses(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:
-    """The loss of every copy: [P, R]. The loss sees copies as further examples, so it need not know of ``vmap``.
+    """The loss of every copy, from logits [P, R, C] and labels [R]: [P, R].
 
-    Args:
-        loss: per-example loss.
-        logits: [P, R, C].
-        labels: [R].
+    The loss sees copies as further examples, so it need not know of ``vmap``.
 
     Raises:
         UserError: when the loss returns no tensor.

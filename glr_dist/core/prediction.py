@@ -9,7 +9,7 @@ Shapes: V votes, B examples, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,75 +23,60 @@ from glr_dist.core.passes import noisy_logits, split_noise
 from glr_dist.core.sites import Site
 from glr_dist.seeds import Purpose, seed_of
 
+Batches = Iterable[tuple[Tensor, Tensor]]
+
 EVALUATION_BATCH = 1000  # examples per clean pass of a validation or test
 VOTE_BATCH = 100  # and per pass of votes, each of which has noise of its own for every example
 
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """What a measurement found.
-
-    Attributes:
-        accuracy: share of examples whose class is right, in [0, 1].
-        loss: mean loss per example.
-        n: examples.
-    """
+    """The share of n examples whose class is right, in [0, 1], and their mean loss."""
 
     accuracy: float
     loss: float
     n: int
 
 
-@torch.no_grad()
-def clean_accuracy(model: nn.Module, loss: Loss, batches: Iterable[tuple[Tensor, Tensor]]) -> Accuracy:
-    """Accuracy without noise.
-
-    Args:
-        model: the network.
-        loss: per-example loss.
-        batches: (inputs [B, ...], labels [B]).
-    """
-    right, total, count = 0, 0.0, 0
-    for x, labels in batches:
-        logits = model(x)
-        right += int((logits.argmax(-1) == labels).sum())
-        total += float(loss(logits, labels).double().sum())
-        count += len(labels)
-    return Accuracy(accuracy=right / max(count, 1), loss=total / max(count, 1), n=count)
+def clean_accuracy(model: nn.Module, loss: Loss, batches: Batches) -> Accuracy:
+    """Accuracy without noise on batches (inputs [B, ...], labels [B])."""
+    return _measured(lambda x, first: model(x)[None], lambda logits: logits[0], loss, batches)
 
 
-@torch.no_grad()
-def voted_accuracy(
-    voter: Voter, votes: int, loss: Loss, batches: Iterable[tuple[Tensor, Tensor]], seed: int
-) -> Accuracy:
-    """Accuracy by votes.
+def voted_accuracy(voter: Voter, votes: int, loss: Loss, batches: Batches, seed: int) -> Accuracy:
+    """Accuracy by votes, and the loss's mean over the noisy passes.
 
     Args:
         voter: the network.
         votes: noisy passes per example.
-        loss: per-example loss; reported as its mean over the passes.
+        loss: per-example loss.
         batches: all examples of a split in their stored order, (inputs [B, ...], labels [B]).
         seed: of the noise.
     """
+
+    def passes(x: Tensor, first: int) -> Tensor:
+        return voter.passes(x, voter.noise_of(range(first, first + len(x)), votes, seed).to(x.device))
+
+    return _measured(passes, mean_probability, loss, batches)
+
+
+@torch.no_grad()
+def _measured(
+    passes: Callable[[Tensor, int], Tensor], told: Callable[[Tensor], Tensor], loss: Loss, batches: Batches
+) -> Accuracy:
+    """By passes (inputs, the first one's place in the split) -> logits [V, B, C], and what these tell: [B, C]."""
     right, total, count = 0, 0.0, 0
     for x, labels in batches:
-        indices = range(count, count + len(x))
-        logits = voter.passes(x, voter.noise_of(indices, votes, seed).to(x.device))
-        right += int((mean_probability(logits).argmax(-1) == labels).sum())
-        total += float(loss(logits.flatten(0, 1), labels.repeat(votes)).double().sum()) / votes
+        logits = passes(x, count)
+        right += int((told(logits).argmax(-1) == labels).sum())
+        total += float(loss(logits.flatten(0, 1), labels.repeat(len(logits))).double().sum()) / len(logits)
         count += len(labels)
     return Accuracy(accuracy=right / max(count, 1), loss=total / max(count, 1), n=count)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Voter:
-    """A network that predicts by votes, with the noise of its training at all sites at once.
-
-    Attributes:
-        model: the network.
-        sites: where the noise goes.
-        noise: its family and scale.
-    """
+    """A network that predicts by votes, with the noise of its training at all sites at once."""
 
     model: nn.Module = field(repr=False)
     sites: Sequence[Site]
@@ -100,13 +85,7 @@ class Voter:
     def noise_of(self, indices: Iterable[int], votes: int, seed: int) -> Tensor:
         """Standard noise of a prediction: a sample's is drawn from (seed, its index) and hangs on nothing else.
 
-        Args:
-            indices: [B] the samples' positions in their split's stored order.
-            votes: V.
-            seed: of the evaluation.
-
-        Returns:
-            [V, B, noise of all sites].
+        For samples at the indices [B] of their split's stored order: [V, B, noise of all sites].
         """
         keys = [seed_of(seed, Purpose.VOTE, int(index)) for index in indices]
         return torch.stack([self.fresh_noise(key, votes, 1)[:, 0] for key in keys], dim=1)
@@ -117,12 +96,7 @@ class Voter:
         return GeneratorSource(self.noise.family).values(seed, votes * rows * size).view(votes, rows, size)
 
     def passes(self, x: Tensor, values: Tensor) -> Tensor:
-        """Noisy forward passes: [V, B, C].
-
-        Args:
-            x: [B, ...].
-            values: standard noise, [V, B, noise of all sites].
-        """
+        """Noisy forward passes of x [B, ...] with the standard noise ``values`` [V, B, noise of all sites]: [V, B, C]."""
         by_site = values.split([site.size for site in self.sites], dim=-1)
         flat = torch.cat([part.flatten() for part in by_site])
         noise = split_noise(flat, len(values), len(x), self.sites, range(len(self.sites)))

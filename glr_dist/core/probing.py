@@ -64,12 +64,10 @@ def _tensors(value: Any) -> Iterator[Any]:
 
 
 def find_sites(model: nn.Module, input_shape: Sequence[int], names: Sequence[str] = ()) -> list[Site]:
-    """The model's noise sites in the order in which a forward pass calls them.
+    """The noise sites of a model from [B, *input_shape] to [B, classes], in the order in which a forward pass calls them.
 
-    Args:
-        model: any module that maps [B, *input_shape] to [B, classes].
-        input_shape: the shape of one example.
-        names: modules to use, by name; all parametric leaf modules when empty. Parameters of modules left out stay fixed.
+    They are those of the named modules, of all parametric leaf modules when there are no names; parameters of modules left
+    out stay fixed.
 
     Raises:
         UserError: for a model without parametric layers, a name that is no parametric leaf module or is never called,
@@ -111,7 +109,7 @@ def _refuse_modules(model: nn.Module) -> None:
 
 
 def _refuse_homeless_parameters(model: nn.Module, leaves: dict[str, nn.Module]) -> None:
-    reached = {id(p) for module in leaves.values() for p in module.parameters(recurse=False)}
+    reached = _own_parameters(leaves.values())
     homeless = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in reached]
     if homeless:
         raise UserError(
@@ -125,7 +123,8 @@ def _probe(
 ) -> tuple[list[Site], dict[str, int]]:
     calls = dict.fromkeys(chosen, 0)
     seen: list[tuple[str, int, Tensor, set[Any]]] = []
-    watch = _Readers({id(p): n for n, p in model.named_parameters() if p.requires_grad and _owned(p, chosen.values())})
+    owned = _own_parameters(chosen.values())
+    watch = _Readers({id(p): n for n, p in model.named_parameters() if p.requires_grad and id(p) in owned})
 
     def enter(module: nn.Module, args: Any) -> None:
         watch.inside += 1
@@ -165,20 +164,15 @@ def _probe(
             " its gradient would lack a part; call the layer as a module, or leave it out by estimator.sites"
         )
     sites = [
-        Site(
-            module=name,
-            call=call,
-            shape=tuple(z.shape[1:]),
-            binary=readers == {heaviside} and z is not logits,
-        )
+        Site(module=name, call=call, shape=tuple(z.shape[1:]), binary=readers == {heaviside} and z is not logits)
         for name, call, z, readers in seen
     ]
     checked = [replace(s, binary=s.binary and _bits_alone(model, sites, i, x)) for i, s in enumerate(sites)]
     return checked, calls
 
 
-def _owned(parameter: nn.Parameter, modules: Iterable[nn.Module]) -> bool:
-    return any(parameter is p for module in modules for p in module.parameters(recurse=False))
+def _own_parameters(modules: Iterable[nn.Module]) -> set[int]:
+    return {id(p) for module in modules for p in module.parameters(recurse=False)}
 
 
 def _bits_alone(model: nn.Module, sites: Sequence[Site], index: int, x: Tensor) -> bool:

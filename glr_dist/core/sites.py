@@ -46,12 +46,8 @@ class Site:
 def tapped(model: nn.Module, sites: Sequence[Site], on_output: OnOutput, *, detach: bool = False) -> Iterator[None]:
     """Within: every forward pass calls ``on_output(site index, output)`` at each site and goes on with what it returns.
 
-    Args:
-        model: the module the sites were found in.
-        sites: as found by `glr_dist.core.probing.find_sites`.
-        on_output: returns the tensor to go on with, or None for the output itself.
-        detach: cut the sites' inputs off the autograd graph, so that each site's output depends on its own
-            parameters alone: the pullback's "input detached".
+    That is a tensor, or None for the output itself. With ``detach`` the sites' inputs are cut off the autograd graph, so
+    that each site's output depends on its own parameters alone: the pullback's "input detached".
 
     Raises:
         UserError: in a forward pass that calls a layer more or less often than the probing one did.

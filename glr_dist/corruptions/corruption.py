@@ -46,11 +46,7 @@ class Corruption:
 
 
 def known_corruption(name: str) -> Corruption:
-    """The corruption of that name, its library there.
-
-    Raises:
-        UserError: there is none, or its library is not installed.
-    """
+    """The corruption of that name; raises UserError where there is none or its library is not installed."""
     if name not in CORRUPTIONS:
         raise UserError(f"--corruption {name!r}: unknown; {nearest(name, CORRUPTIONS)}")
     kind = CORRUPTIONS[name]
@@ -65,17 +61,9 @@ def known_corruption(name: str) -> Corruption:
 
 
 def corrupt(name: str, images: Tensor, severity: int, *, seed: int, indices: NDArray[np.int64]) -> Tensor:
-    """Corrupt a batch of images.
+    """Images [B, C, H, W], float32 in [0, 1], after a corruption of severity 1 to 5: a fresh tensor alike, on their device.
 
-    Args:
-        name: one of CORRUPTIONS.
-        images: [B, C, H, W] float32 in [0, 1].
-        severity: 1 to 5.
-        seed: of the evaluation, 0 or more.
-        indices: [B] each image's position in its data set, 0 or more: its own part of the seed.
-
-    Returns:
-        A fresh tensor of the same shape and device, float32 in [0, 1].
+    The indices [B] are the images' positions in their data set, 0 or more: each image's own part of the seed.
 
     Raises:
         UserError: unknown name or severity, a library that is not installed, or images of another shape, type or range.

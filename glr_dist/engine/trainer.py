@@ -16,7 +16,7 @@ from glr_dist.engine.crew import Crew
 from glr_dist.engine.optimization import assign_gradient
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.task import Task
-from glr_dist.models.weights import load_weights
+from glr_dist.models.spec import load_weights
 from glr_dist.store.checkpoint import Checkpoint, params_sha256
 
 

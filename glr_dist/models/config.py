@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from glr_dist.errors import UserError, nearest
+from glr_dist.errors import UserError, check_known
 
 KINDS = ("mlp", "conv", "factory")
 ACTIVATIONS = ("heaviside", "sigmoid", "relu", "tanh")
@@ -42,16 +42,14 @@ class ModelConfig:
 
     def check(self) -> None:
         """Raise UserError for values outside their range."""
-        if self.kind not in KINDS:
-            raise UserError(f"model.kind = {self.kind!r}: unknown; {nearest(self.kind, KINDS)}")
+        check_known("model.kind", self.kind, KINDS)
         for field in ("hidden", "channels"):
             if any(width < 1 for width in getattr(self, field)):
                 raise UserError(f"model.{field} = {list(getattr(self, field))}: every layer needs at least 1 unit")
         for field in ("kernel", "stride"):
             if getattr(self, field) < 1:
                 raise UserError(f"model.{field} = {getattr(self, field)}: must be at least 1")
-        if self.activation not in ACTIVATIONS:
-            raise UserError(f"model.activation = {self.activation!r}: unknown; {nearest(self.activation, ACTIVATIONS)}")
+        check_known("model.activation", self.activation, ACTIVATIONS)
         if not 0 <= self.input_threshold < 1:
             raise UserError(
                 f"model.input_threshold = {self.input_threshold}: must be above 0 and below 1, as pixels are; 0: none"

@@ -12,14 +12,9 @@ from glr_dist.errors import UserError
 
 
 class InputThreshold(nn.Module):
-    """A Heaviside unit per input pixel: 1 where the pixel is at least ``threshold``, else 0. It has no parameters."""
+    """A Heaviside unit per input pixel: 1 where it is at least ``threshold`` (input units, as a float32), else 0."""
 
     def __init__(self, threshold: float) -> None:
-        """Build it.
-
-        Args:
-            threshold: in input units; compared as float32.
-        """
         super().__init__()
         self.threshold = threshold
 
@@ -36,12 +31,6 @@ class Standardize(nn.Module):
     """(x - mean) / std with fixed numbers: torchvision's Normalize inside the network, so that attacks see plain pixels."""
 
     def __init__(self, mean: float, std: float) -> None:
-        """Build it.
-
-        Args:
-            mean: subtracted, in input units.
-            std: divided by, in input units.
-        """
         super().__init__()
         self.mean = mean
         self.std = std
@@ -56,20 +45,19 @@ class Standardize(nn.Module):
 
 
 class MLP(nn.Sequential):
-    """Flatten, then Linear layers with the activation between them: [B, ...] -> [B, classes]."""
+    """Flatten, then Linear layers with the activation between them: [B, ...] -> [B, classes].
+
+    Args:
+        inputs: features per example.
+        hidden: widths of the hidden layers.
+        classes: outputs.
+        unit: the activation's name.
+        first: modules without parameters that see the input before all else.
+    """
 
     def __init__(
         self, inputs: int, hidden: Sequence[int], classes: int, unit: str, first: Sequence[nn.Module] = ()
     ) -> None:
-        """Build it.
-
-        Args:
-            inputs: features per example.
-            hidden: widths of the hidden layers.
-            classes: outputs.
-            unit: the activation's name.
-            first: modules without parameters that see the input before all else.
-        """
         widths = [inputs, *hidden]
         layers: list[nn.Module] = [*first, nn.Flatten()]
         for before, after in pairwise(widths):
@@ -78,7 +66,18 @@ class MLP(nn.Sequential):
 
 
 class ConvNet(nn.Module):
-    """Convolutions with the activation after each, then a linear read-out: [B, C, H, W] -> [B, classes]."""
+    """Convolutions with the activation after each, then a linear read-out: [B, C, H, W] -> [B, classes].
+
+    Args:
+        shape: [C, H, W] of one example.
+        channels: maps of each convolution.
+        kernel: side of the square kernels, in pixels.
+        stride: step of the kernels, in pixels.
+        classes, unit, first: as for `MLP`.
+
+    Raises:
+        UserError: when the images are too small for that many convolutions.
+    """
 
     def __init__(
         self,
@@ -90,20 +89,6 @@ class ConvNet(nn.Module):
         unit: str,
         first: Sequence[nn.Module] = (),
     ) -> None:
-        """Build it.
-
-        Args:
-            shape: [C, H, W] of one example.
-            channels: maps of each convolution.
-            kernel: side of the square kernels, in pixels.
-            stride: step of the kernels, in pixels.
-            classes: outputs.
-            unit: the activation's name.
-            first: modules without parameters that see the input before all else.
-
-        Raises:
-            UserError: when the images are too small for that many convolutions.
-        """
         super().__init__()
         if len(shape) != 3:
             raise UserError(f"model.kind = 'conv': needs images [C, H, W], the data has shape {list(shape)}; use 'mlp'")

@@ -7,10 +7,10 @@ can build the same network again. A user's own ``module:factory`` is imported on
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from glr_dist.errors import UserError
 from glr_dist.models.config import ModelConfig
@@ -18,16 +18,9 @@ from glr_dist.models.networks import MLP, ConvNet, InputThreshold, Standardize
 
 
 def refuse_untrusted(kind: str, factory: str, place: str, trust_model: bool) -> None:
-    """Refuse to import code because a file names it; the user's own command line may.
+    """Raise UserError for a model of kind ``factory`` that a run or checkpoint at ``place`` describes, unless it is trusted.
 
-    Args:
-        kind: the described model's kind.
-        factory: the described ``module:function``.
-        place: the run or checkpoint that describes it.
-        trust_model: the user trusts it.
-
-    Raises:
-        UserError: for kind ``factory`` without trust.
+    Else code would be imported because a file names it; the user's own command line may name any.
     """
     if kind == "factory" and not trust_model:
         raise UserError(
@@ -37,13 +30,7 @@ def refuse_untrusted(kind: str, factory: str, place: str, trust_model: bool) -> 
 
 
 def build_model(config: ModelConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
-    """A new network with its initial parameters.
-
-    Args:
-        config: what to build.
-        shape: the shape of one example.
-        classes: outputs.
-        seed: of the initial parameters; the same seed gives the same bits.
+    """A new network for examples of that shape, with its initial parameters: the same seed gives the same bits.
 
     Raises:
         UserError: when it can't be built for this data.
@@ -55,13 +42,30 @@ def build_model(config: ModelConfig, shape: Sequence[int], classes: int, seed: i
         if config.kind == "mlp":
             model: nn.Module = MLP(inputs, config.hidden, classes, config.activation, _first(config))
         elif config.kind == "conv":
-            unit, kernel, stride = config.activation, config.kernel, config.stride
-            model = ConvNet(shape, config.channels, kernel, stride, classes, unit, _first(config))
+            sizes = (config.channels, config.kernel, config.stride)
+            model = ConvNet(shape, *sizes, classes, config.activation, _first(config))
         else:
             model = _from_factory(config.factory, shape, classes)
         if config.init_std:
             _initialise(model, config.init_std)
     return model.eval()
+
+
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor], place: str) -> None:
+    """Copy a checkpoint's weights (a state_dict, from ``place``) into a model.
+
+    Raises:
+        UserError: when they are another model's; names the first tensor that differs.
+    """
+    expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in weights.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise UserError(
+                f"{place}: is a checkpoint of another model: {name} has shape {found.get(name)} there,"
+                f" {expected.get(name)} here"
+            )
+    model.load_state_dict(dict(weights))
 
 
 def _first(config: ModelConfig) -> list[nn.Module]:

@@ -14,8 +14,7 @@ from glr_dist.data.config import NAMES, DataConfig
 from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError, nearest
-from glr_dist.models.spec import build_model, refuse_untrusted
-from glr_dist.models.weights import load_weights
+from glr_dist.models.spec import build_model, load_weights, refuse_untrusted
 from glr_dist.runs.card import RunCard
 from glr_dist.runs.run import CONFIG, RunStore
 from glr_dist.store.checkpoint import FOLDER, Checkpoint, load_checkpoint
