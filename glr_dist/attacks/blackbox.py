@@ -35,15 +35,11 @@ _SQUARE_SHARE = 0.8  # of the pixels in the first squares: the paper's value for
 
 @dataclass(frozen=True, kw_only=True)
 class _BlackBox(Attack):
-    """An attack of the library; samples that are wrong already stay.
-
-    Attributes:
-        queries: most forward passes per sample.
-    """
+    """An attack of the library; samples that are wrong already stay."""
 
     makers = ("adversarial-robustness-toolbox",)
 
-    queries: int = 5000
+    queries: int = 5000  # most forward passes per sample
 
     @property
     def words(self) -> str:
@@ -77,11 +73,8 @@ class HopSkipJump(_BlackBox):
     knowledge = "labels"
 
     def _found(self, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence) -> Tensor:
-        found = [
-            _nearest_adversary(logits, sample, label, self.epsilon, self.queries - 1, seed)
-            for sample, label in zip(x, labels.tolist(), strict=True)
-        ]
-        return torch.stack(found)
+        pairs = zip(x, labels.tolist(), strict=True)
+        return torch.stack([_nearest_adversary(logits, *pair, self.epsilon, self.queries - 1, seed) for pair in pairs])
 
 
 @register
@@ -100,15 +93,15 @@ class Square(_BlackBox):
         canvas = _Canvas(tuple(x.shape[1:]))
         answers = _Answers(logits, canvas, like=x, remembered=4 * len(x))
         side = canvas.shape[-1]
+        with torch.no_grad():
+            classes = logits(x[:1]).shape[-1]
         network = classification.BlackBoxClassifierNeuralNetwork(
-            answers, canvas.shape, answers.classes(x[:1]), channels_first=True, clip_values=(0.0, 1.0)
+            answers, canvas.shape, classes, channels_first=True, clip_values=(0.0, 1.0)
         )
         attack = evasion.SquareAttack(
             network,
             eps=float(self.epsilon),
-            max_iter=max(
-                1, self.queries - 3
-            ),  # one pass a step, after the clean sample (here and there) and the stripes
+            max_iter=max(1, self.queries - 3),  # a pass a step, after the clean sample (here and there) and the stripes
             p_init=min(_SQUARE_SHARE, ((side - 1) / side) ** 2),  # a square must leave room to be moved
             verbose=False,
         )
@@ -122,11 +115,8 @@ class _Canvas:
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         size = int(np.prod(shape))
-        if len(shape) != 3:
-            width = int(np.ceil(np.sqrt(size)))
-            channels, height = 1, width
-        else:
-            channels, height, width = shape
+        square = int(np.ceil(np.sqrt(size)))
+        channels, height, width = shape if len(shape) == 3 else (1, square, square)
         side = max(height, width) + 1
         grid = np.arange(channels * side * side).reshape(channels, side, side)
         self._places = grid[:, :height, :width].reshape(-1)[:size]  # of the pixels, in their order
@@ -155,11 +145,6 @@ class _Answers:
     def __init__(self, logits: Logits, canvas: _Canvas, *, like: Tensor, remembered: int) -> None:
         self._logits, self._canvas, self._like, self._most = logits, canvas, like, remembered
         self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
-
-    def classes(self, x: Tensor) -> int:
-        """The number of outputs."""
-        with torch.no_grad():
-            return int(self._logits(x).shape[-1])
 
     def __call__(self, images: NDArray[Any]) -> NDArray[np.float32]:
         points = self._canvas.read(images)

@@ -16,11 +16,7 @@ from glr_dist.attacks.exact.network import threshold_network
 @register
 @dataclass(frozen=True, kw_only=True)
 class Exact(Attack):
-    """Proofs, for networks with one hidden Heaviside layer.
-
-    Attributes:
-        seconds: most seconds per sample.
-    """
+    """Proofs, for networks with one hidden Heaviside layer."""
 
     name = "exact"
     knowledge = "exact"
@@ -30,7 +26,7 @@ class Exact(Attack):
     chunk = 10  # a sample may take a minute
     spares = True
 
-    seconds: float = 60.0
+    seconds: float = 60.0  # most per sample
 
     def check(self) -> None:
         """Raise UserError for settings outside their range."""

@@ -22,11 +22,9 @@ _EXTRA = 6  # roundings of a term beside its additions: a product, the bias, the
 
 
 def float32_error(terms: int, magnitude: Floats) -> Floats:
-    """How far a float32 sum may be from the exact one.
+    """How far a float32 sum of at most that many products that are not 0, and a bias, may be from the exact one.
 
-    Args:
-        terms: products that are not 0, at most.
-        magnitude: the sum of their absolute values, at most, and of the bias; any shape.
+    Magnitude, of any shape, is the sum of their absolute values at most.
     """
     n = terms + _EXTRA
     bound: Floats = n * _ROUNDOFF / (1.0 - n * _ROUNDOFF) * magnitude + n * _TINY
@@ -34,12 +32,9 @@ def float32_error(terms: int, magnitude: Floats) -> Floats:
 
 
 def unit_margins(network: ThresholdNetwork, ball: Ball, share: float) -> Floats:
-    """How near 0 each hidden unit's pre-activation may be for its bit to be either: [H].
+    """How near 0 each hidden unit's pre-activation may be for its bit to be either: [H], at least a share of its size.
 
-    Args:
-        network: the network.
-        ball: where its inputs can go. Without a threshold they may also be 1e-6 beyond its edge.
-        share: of the unit's size, at least.
+    Without a threshold the inputs may also be 1e-6 beyond the ball's edge.
     """
     greatest = ball.start + abs(network.mean)  # [D] of what is multiplied, before the division that w holds
     greatest[ball.movable] += ball.width
@@ -52,12 +47,7 @@ def unit_margins(network: ThresholdNetwork, ball: Ball, share: float) -> Floats:
 def lead_margin(network: ThresholdNetwork, wrong: int, label: int, on: NDArray[np.bool_], share: float) -> float:
     """How near 0 the lead of a wrong class over the label may be for float32 to see the other in front.
 
-    Args:
-        network: the network.
-        wrong: the class.
-        label: the right class.
-        on: [H] units that may be 1.
-        share: of the lead's size, at least.
+    At least a share of the lead's size; ``on`` says of the units [H] which may be 1.
     """
     magnitude = sum(np.abs(network.v[c, on]).sum() + abs(network.d[c]) for c in (wrong, label))
     error = float(float32_error(int(on.sum()), magnitude))

@@ -88,10 +88,7 @@ class Ball:
 
 
 def threshold_network(model: nn.Module) -> ThresholdNetwork:
-    """The arrays of an mlp with one hidden Heaviside layer.
-
-    Args:
-        model: flatten, linear, Heaviside, linear, in front of them a threshold per input or a standardization if need be.
+    """The arrays of an mlp with one hidden Heaviside layer, perhaps behind a threshold per input or a standardization.
 
     Raises:
         UserError: for any other architecture.
@@ -129,15 +126,10 @@ def _affine(layer: nn.Module) -> tuple[Floats, Floats]:
 
 
 def ball_around(x: NDArray[np.float32], epsilon: float, threshold: float | None) -> Ball:
-    """Where the inputs of the hidden layer can go.
+    """Where the inputs of the hidden layer can go, around x [D] in [0, 1].
 
     A pixel can turn its bit if a float32 on the threshold's other side is within epsilon + 1e-6: at the very edge of the
     ball rounding counts against the network.
-
-    Args:
-        x: [D] in [0, 1].
-        epsilon: radius, in input units.
-        threshold: per pixel, or None.
     """
     reach = epsilon + SLACK
     exact = x.astype(np.float64)
@@ -148,29 +140,15 @@ def ball_around(x: NDArray[np.float32], epsilon: float, threshold: float | None)
         low = np.where(exact - below > reach, 1.0, 0.0)
         high = np.where(threshold - exact > reach, 0.0, 1.0)
     movable = np.flatnonzero(high > low)
-    return Ball(
-        x=x,
-        epsilon=epsilon,
-        movable=movable,
-        start=low,
-        width=(high - low)[movable],
-        threshold=threshold,
-    )
+    width = (high - low)[movable]
+    return Ball(x=x, epsilon=epsilon, movable=movable, start=low, width=width, threshold=threshold)
 
 
 @torch.no_grad()
 def fooled_by(
     network: ThresholdNetwork, ball: Ball, candidate: NDArray[np.float32], label: int, shape: tuple[int, ...]
 ) -> bool:
-    """Whether a float32 forward pass of the network itself takes a candidate in the ball for another class.
-
-    Args:
-        network: the network.
-        ball: where candidates must lie.
-        candidate: [D] float32.
-        label: the right class.
-        shape: of one input as the network takes it.
-    """
+    """Whether a candidate [D] lies in the ball and a float32 pass of the network itself takes it for another class."""
     inside = np.abs(candidate.astype(np.float64) - ball.x).max(initial=0.0) <= ball.epsilon + SLACK
     if not inside or candidate.min() < 0.0 or candidate.max() > 1.0:
         return False

@@ -80,12 +80,7 @@ class Program:
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """What the solver says of a program.
-
-    Attributes:
-        bound: no lead is greater than this.
-        v: [F] the point found, or None.
-    """
+    """What the solver says of a program: no lead is greater than the bound, and the point [F] that it found."""
 
     bound: float
     v: Floats | None
@@ -94,14 +89,9 @@ class Solution:
 def class_programs(
     network: ThresholdNetwork, ball: Ball, label: int, share: float, *, strict: bool = False
 ) -> list[Program]:
-    """The programs of all wrong classes.
+    """The programs of all wrong classes; the margins of units and leads are at least that share of their sizes.
 
-    Args:
-        network: the network.
-        ball: where its inputs can go.
-        label: the right class.
-        share: of their sizes that the margins of units and leads have at least.
-        strict: nothing within a margin counts as won, for adversaries that will be confirmed; else all does, for proofs.
+    For proofs all that is within a margin counts as won; if strict nothing does, for adversaries that will be confirmed.
     """
     sizes = np.where(network.sizes > 0.0, network.sizes, 1.0)
     margins = unit_margins(network, ball, share) / sizes
@@ -145,13 +135,9 @@ def relax(program: Program) -> Solution:
 
 
 def solve(program: Program, seconds: float) -> Solution:
-    """Find a point where the wrong class leads, or prove that there is none.
+    """Find a point where the wrong class leads, or prove that there is none, within that time.
 
     The lead is asked to be at least -lead_slack, and any such point will do: the solver drops branches that can't reach it.
-
-    Args:
-        program: the program.
-        seconds: the most it may take.
     """
     if not len(program.worth):
         return Solution(bound=program.interval_bound, v=None)

@@ -11,26 +11,18 @@ is never below what float32 may do to its sum (`glr_dist.attacks.exact.margin`).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
 
-from glr_dist.attacks.exact.network import (
-    Ball,
-    Floats,
-    ThresholdNetwork,
-    ball_around,
-    fooled_by,
-    threshold_network,
-)
-from glr_dist.attacks.exact.program import Program, class_programs, relax, solve, with_cliques
+from glr_dist.attacks.exact.network import Ball, Floats, ThresholdNetwork, ball_around, fooled_by, threshold_network
+from glr_dist.attacks.exact.program import Program, Solution, class_programs, relax, solve, with_cliques
 from glr_dist.errors import UserError
 
-STATUSES = ("robust", "broken", "undecided")
 _WIDTHS = (0.02, 0.05, 0.15, 0.5)  # of the bells that stand in for the step's derivative, as shares of the units' range
 _ROUNDS = 4
 
@@ -99,44 +91,36 @@ def _check(network: ThresholdNetwork, x: NDArray[np.float32], label: int, epsilo
         raise UserError(f"--seconds-per-sample {seconds}: must be 0 or more")
 
 
+@dataclass
 class _Search:
-    """One input's search; `bound` is what has been proved so far."""
+    """One input's search, until a clock's ``deadline``; `bound` is what has been proved so far."""
 
-    def __init__(
-        self,
-        network: ThresholdNetwork,
-        ball: Ball,
-        label: int,
-        margin: float,
-        shape: tuple[int, ...],
-        deadline: float,
-    ) -> None:
-        self.network, self.ball, self.label, self.margin = network, ball, label, margin
-        self.shape, self.deadline = shape, deadline
-        self.bounds: dict[int, float] = {}  # wrong class -> proved bound of its lead
+    network: ThresholdNetwork
+    ball: Ball
+    label: int
+    margin: float
+    shape: tuple[int, ...]
+    deadline: float
+    bounds: dict[int, float] = field(default_factory=dict)  # wrong class -> proved bound of its lead
 
     @property
     def bound(self) -> float:
         return max(self.bounds.values(), default=np.inf)
 
     def run(self) -> tuple[str, NDArray[np.float32] | None]:
-        """Status and adversary."""
+        """Status and adversary; each stage yields points for the network to judge, and tightens the bounds."""
         if self._fools(self.ball.x):
             return "broken", self.ball.x
         programs = class_programs(self.network, self.ball, self.label, self.margin)
         self.bounds = {program.wrong: program.interval_bound for program in programs}
         for stage in (self._local, self._relaxed, self._whole):
             programs = sorted(filter(self._is_open, programs), key=lambda program: -self.bounds[program.wrong])
-            adversary = stage(programs)
-            if adversary is not None:
-                return "broken", adversary
+            for v in stage(programs):
+                if v is not None and self._fools(candidate := self.ball.input_at(v)):
+                    return "broken", candidate
             if stage == self._local:
                 programs = [with_cliques(program) for program in programs]
         return ("undecided" if any(map(self._is_open, programs)) else "robust"), None
-
-    def _left(self) -> float:
-        """Seconds; below 0 when there are none."""
-        return self.deadline - time.perf_counter()
 
     def _is_open(self, program: Program) -> bool:
         return self.bounds[program.wrong] >= -program.lead_slack
@@ -144,46 +128,34 @@ class _Search:
     def _fools(self, candidate: NDArray[np.float32]) -> bool:
         return fooled_by(self.network, self.ball, candidate, self.label, self.shape)
 
-    def _try(self, v: Floats | None) -> NDArray[np.float32] | None:
-        if v is None or not self._fools(candidate := self.ball.input_at(v)):
-            return None
-        return candidate
-
-    def _local(self, programs: list[Program]) -> NDArray[np.float32] | None:
+    def _local(self, programs: list[Program]) -> Iterator[Floats | None]:
         for program in programs:
-            for v in climbs(program):
-                if (adversary := self._try(v)) is not None:
-                    return adversary
-        return None
+            yield from climbs(program)
 
-    def _relaxed(self, programs: list[Program]) -> NDArray[np.float32] | None:
+    def _relaxed(self, programs: list[Program]) -> Iterator[Floats | None]:
+        for program, v in self._solved(programs, lambda program, left: relax(program)):
+            if self._is_open(program):
+                yield v
+
+    def _whole(self, programs: list[Program]) -> Iterator[Floats | None]:
+        for program, v in self._solved(programs, solve):
+            yield v
+            if v is not None:  # it leans on bits within the margin: ask for one that doesn't
+                strict = class_programs(self.network, self.ball, self.label, self.margin, strict=True)
+                same = next(other for other in strict if other.wrong == program.wrong)
+                yield solve(same, self.deadline - time.perf_counter()).v
+
+    def _solved(
+        self, programs: list[Program], answer: Callable[[Program, float], Solution]
+    ) -> Iterator[tuple[Program, Floats | None]]:
+        """Each program and the point that its solution found, while there is time; the bounds are tightened on the way."""
         for program in programs:
-            if self._left() <= 0:
-                return None
-            solution = relax(program)
+            left = self.deadline - time.perf_counter()
+            if left <= 0:
+                return
+            solution = answer(program, left)
             self.bounds[program.wrong] = min(self.bounds[program.wrong], solution.bound)
-            if self._is_open(program) and (adversary := self._try(solution.v)) is not None:
-                return adversary
-        return None
-
-    def _whole(self, programs: list[Program]) -> NDArray[np.float32] | None:
-        for program in programs:
-            if self._left() <= 0:
-                return None
-            solution = solve(program, self._left())
-            self.bounds[program.wrong] = min(self.bounds[program.wrong], solution.bound)
-            if solution.v is None:
-                continue
-            adversary = self._try(solution.v)
-            if adversary is None:  # it leans on bits within the margin: ask for one that doesn't
-                adversary = self._try(solve(self._strict(program.wrong), self._left()).v)
-            if adversary is not None:
-                return adversary
-        return None
-
-    def _strict(self, wrong: int) -> Program:
-        strict = class_programs(self.network, self.ball, self.label, self.margin, strict=True)
-        return next(program for program in strict if program.wrong == wrong)
+            yield program, solution.v
 
 
 def climbs(program: Program) -> Iterator[Floats]:
