@@ -91,8 +91,10 @@ class SampleSet:
         parts = []
         for number in np.unique(files):
             whole = _decoded(folder, self.meta["files"][number]["name"], self.meta["shape"])
-            parts.append(_taken(whole, rows[files == number] - self.starts[number]))
-        return _joined(parts)
+            own = rows[files == number] - self.starts[number]
+            parts.append([getattr(whole, name)[own] for name in _COLUMNS])
+        columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return AdversarialBatch(**dict(zip(_COLUMNS, columns, strict=True)))
 
 
 def open_set(place: str, data: DataSource, split: str) -> SampleSet:
@@ -131,11 +133,7 @@ def open_set(place: str, data: DataSource, split: str) -> SampleSet:
 
 
 def read_meta(folder: Storage) -> dict[str, Any]:
-    """The content of a set's meta.json.
-
-    Raises:
-        UserError: when there is none, or it is none of this version's.
-    """
+    """The content of a set's meta.json; raises UserError when there is none, or it is none of this version's."""
     try:
         meta = json.loads(folder.read(META))
     except FileNotFoundError as error:
@@ -229,13 +227,3 @@ def _check(batch: AdversarialBatch, data: DataSource, split: str, epsilon: float
         raise UserError(
             f"{what}: a value lies {moved:g} from the clean one, more than eps = {epsilon:g}; make the set again"
         )
-
-
-def _taken(batch: AdversarialBatch, rows: Indices) -> AdversarialBatch:
-    columns: dict[str, Any] = {column: getattr(batch, column)[rows] for column in _COLUMNS}
-    return AdversarialBatch(**columns)
-
-
-def _joined(parts: Sequence[AdversarialBatch]) -> AdversarialBatch:
-    columns: dict[str, Any] = {column: np.concatenate([getattr(p, column) for p in parts]) for column in _COLUMNS}
-    return AdversarialBatch(**columns)

@@ -28,13 +28,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """How samples are chosen from a split.
-
-    Attributes:
-        split: test, validation or train.
-        count: so many, by a permutation that the seed gives; None: all.
-        seed: of the choice.
-    """
+    """How samples are chosen from a split: so many by a permutation that the seed gives, or all of them (None)."""
 
     split: str = "test"
     count: int | None = None
@@ -81,27 +75,12 @@ def chunks(indices: Indices, size: int = CHUNK) -> Iterator[Chunk]:
 
 
 def chunk_seed(seed: int, what: str, chunk: Chunk) -> np.random.SeedSequence:
-    """The seed of one attack on one chunk.
-
-    Args:
-        seed: of the evaluation.
-        what: all that makes the attack another one, as text.
-        chunk: which samples.
-    """
+    """The seed of one attack on one chunk; ``what`` tells all that makes the attack another one, as text."""
     return seed_of(seed, Purpose.ATTACK, zlib.crc32(what.encode()), chunk.number)
 
 
 def rows_at(data: DataSource, split: str, indices: Indices) -> tuple[Tensor, Tensor]:
-    """The samples at some positions of a split.
-
-    Args:
-        data: the data set.
-        split: train, validation or test.
-        indices: [B] positions in the split's stored order, sorted.
-
-    Returns:
-        Fresh float32 [B, ...] and int64 labels [B].
-    """
+    """The samples at sorted positions [B] of a split's stored order: fresh float32 [B, ...] and int64 labels [B]."""
     starts = np.cumsum((0, *data.sizes(split)))
     shards = np.searchsorted(starts, indices, side="right") - 1
     pieces = [data.rows(split, int(shard), indices[shards == shard] - starts[shard]) for shard in np.unique(shards)]

@@ -13,15 +13,7 @@ import numpy as np
 from glr_dist.robustness.findings import AttackOutcome, Findings, Mask
 from glr_dist.robustness.report.intervals import accuracy
 from glr_dist.robustness.report.networks import traits
-from glr_dist.robustness.report.tally import (
-    groups,
-    label,
-    of_networks,
-    sorted_by_key,
-    source,
-    worst,
-    worst_case,
-)
+from glr_dist.robustness.report.tally import groups, label, of_networks, sorted_by_key, source, worst, worst_case
 
 
 def attack_rows(findings: Findings) -> list[dict[str, Any]]:

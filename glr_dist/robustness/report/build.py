@@ -31,15 +31,7 @@ _DIGITS = 6  # significant ones
 
 
 def write_report(folder: Storage, findings: Findings) -> dict[str, Any]:
-    """Write report.md, pictures/*.png and, last, report.json.
-
-    Args:
-        folder: where to; files of these names are replaced.
-        findings: of the evaluation.
-
-    Returns:
-        The content of report.json.
-    """
+    """Write report.md, pictures/*.png and, last, report.json, whose content is returned; old files are replaced."""
     report = build_report(findings)
     pictures = draw_pictures(report, findings)
     folder.delete("pictures")
@@ -52,11 +44,7 @@ def write_report(folder: Storage, findings: Findings) -> dict[str, Any]:
 
 
 def build_report(findings: Findings) -> dict[str, Any]:
-    """The content of report.json.
-
-    Args:
-        findings: of the evaluation; the order of its outcomes does not matter.
-    """
+    """The content of report.json; the order of the outcomes in the findings does not matter."""
     assert all(outcome.right.shape == findings.labels.shape for outcome in findings.attacks)
     report = {
         "conditions": _conditions(findings),
@@ -73,18 +61,14 @@ def build_report(findings: Findings) -> dict[str, Any]:
 
 
 def _conditions(findings: Findings) -> dict[str, Any]:
-    packages = ("numpy", "scipy", "torch")
+    versions = {package: metadata.version(package) for package in ("numpy", "scipy", "torch")}
     return {
         "data": findings.data,
         "samples": len(findings.labels),
         "seed": findings.seed,
         "norm": "L-infinity",
         "epsilon": "in input units; inputs are in [0, 1]",
-        "versions": {
-            "glr_dist": __version__,
-            "python": platform.python_version(),
-            **{package: metadata.version(package) for package in packages},
-        },
+        "versions": {"glr_dist": __version__, "python": platform.python_version(), **versions},
     }
 
 

@@ -24,11 +24,7 @@ _LEVEL = 0.95
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
-    """Mean and spread of numbers that are one a seed; without spread or interval where there is one seed only.
-
-    Args:
-        values: [S], at least 1.
-    """
+    """Mean and spread of numbers that are one a seed, [S]; without spread or interval where there is one seed only."""
     seeds, mean = len(values), float(np.mean(values))
     if seeds == 1:
         return {"seeds": 1, "mean": mean, "sd": None, "low": None, "high": None, "interval": None}

@@ -12,12 +12,7 @@ _HOLDS = {True: "holds", False: "**fails**", None: "not measured"}
 
 
 def as_markdown(report: Report, pictures: Sequence[tuple[str, str]] = ()) -> str:
-    """The report as one page.
-
-    Args:
-        report: the content of report.json.
-        pictures: title and relative link of each.
-    """
+    """The report as one page, with pictures by their title and relative link."""
     parts = ["# Robustness", *_warnings(report), _conditions(report), "## Networks", _models(report)]
     if report["surrogates"]:
         parts += ["## Surrogates", _surrogates(report)]

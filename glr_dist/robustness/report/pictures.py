@@ -51,12 +51,7 @@ class Picture:
 
 
 def draw_pictures(report: Report, findings: Findings) -> list[Picture]:
-    """All pictures for which there is something to show.
-
-    Args:
-        report: what `build_report` made of the findings.
-        findings: of the evaluation, for the samples.
-    """
+    """All pictures for which there is something to show in a report, or in the findings that it was made of."""
     with matplotlib.style.context(["default", {"text.parse_math": False}]):  # neither a user's settings nor a $ matter
         figures = {}
         if report["worst"]:
@@ -72,11 +67,7 @@ def draw_pictures(report: Report, findings: Findings) -> list[Picture]:
 
 
 def accuracy_figure(report: Report) -> Figure:
-    """Accuracy against epsilon: a thin line for each attack, the worst case bold, a band where there are seeds.
-
-    Args:
-        report: the content of report.json, with attacks.
-    """
+    """Accuracy against epsilon: a thin line for each attack, the worst case bold, a band where there are seeds."""
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.add_subplot()
     chance = 1 / report["conditions"]["data"]["classes"]
@@ -101,12 +92,7 @@ def accuracy_figure(report: Report) -> Figure:
 def specimens_figure(specimens: Specimens, epsilon: float, title: str) -> Figure | None:
     """Clean | adversarial | perturbation, a row for each sample; None for data that are no images.
 
-    Of a pixel's channels, the perturbation shows the one that moved most.
-
-    Args:
-        specimens: the samples.
-        epsilon: size of the attack, the ends of the perturbation's colours.
-        title: of the figure.
+    Of a pixel's channels, the perturbation shows the one that moved most; its colours end at +-epsilon.
     """
     if specimens.clean.ndim != 4 or specimens.clean.shape[1] not in (1, 3) or not len(specimens.clean):
         return None
@@ -132,17 +118,12 @@ def specimens_figure(specimens: Specimens, epsilon: float, title: str) -> Figure
 
 
 def corruption_figure(report: Report) -> Figure:
-    """A heat map of networks x corruptions, mean over severities; first the clean samples, last the mean.
-
-    Args:
-        report: the content of report.json, with corruptions.
-    """
+    """A heat map of networks x corruptions, mean over severities; first the clean samples, last the mean."""
     models = {model["model"]: model["clean"]["mean"] for model in report["models"]}
     corruptions, means = corruption_means(report)
     values = np.full((len(models), 1 + len(corruptions)), np.nan)
     for row, (name, clean) in enumerate(models.items()):
-        found = [means.get((name, corruption), {"mean": np.nan})["mean"] for corruption in corruptions]
-        values[row] = [clean, *found]
+        values[row] = [clean, *(means.get((name, kind), {"mean": np.nan})["mean"] for kind in corruptions)]
     figure = Figure(figsize=(2.5 + 0.75 * values.shape[1], 1.8 + 0.4 * len(models)), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(values, cmap="viridis", vmin=0, vmax=1, aspect="auto")

@@ -21,19 +21,12 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where adversaries come from.
-
-    Attributes:
-        attack: its name.
-        settings: its own, by name.
-        knowledge: what it used of the network under test.
-        surrogate: index in Findings.surrogates, for transfer.
-    """
+    """Where adversaries come from."""
 
     attack: str
-    settings: tuple[tuple[str, Any], ...]
-    knowledge: str
-    surrogate: int | None
+    settings: tuple[tuple[str, Any], ...]  # its own, by name
+    knowledge: str  # of the network under test
+    surrogate: int | None  # index in Findings.surrogates, for transfer
 
 
 def source(outcome: AttackOutcome) -> Source:

@@ -13,12 +13,7 @@ from glr_dist.robustness.report.verdicts import red_line
 
 
 def show_report(report: Report, *, to_stderr: bool = False) -> None:
-    """Print the tables and the checks.
-
-    Args:
-        report: the content of report.json.
-        to_stderr: print to standard error, where standard output is for a program to read.
-    """
+    """Print the tables and the checks; to standard error where standard output is for a program to read."""
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() else 10_000  # a log wants one line for each row
     console = Console(file=stream, markup=False, highlight=False, width=width)
@@ -46,12 +41,8 @@ def accuracy_table(report: Report) -> Table:
             table.add_row(*about, "0", *["-"] * (len(attacks) + len(ends)))
         for entry in sizes:
             cells = [mean(lines.get((model["model"], entry["epsilon"], *kind))) for kind in attacks]
-            last = {
-                "worst": mean(entry["worst"]),
-                "exact": mean(entry["exact"]),
-                "undecided": percent(entry["undecided"]),
-            }
-            table.add_row(*about, f"{entry['epsilon']:g}", *cells, *(last[end] for end in ends))
+            told = [percent(entry[end]) if end == "undecided" else mean(entry[end]) for end in ends]
+            table.add_row(*about, f"{entry['epsilon']:g}", *cells, *told)
     return table
 
 

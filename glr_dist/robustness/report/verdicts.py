@@ -66,14 +66,7 @@ _Rule = Callable[[_Case], Iterator[str]]
 
 
 def verdicts(findings: Findings) -> list[Verdict]:
-    """All checks of all networks; those of an attack's own quality also on the surrogates.
-
-    Args:
-        findings: of the evaluation.
-
-    Returns:
-        By network, in the order of RULES; of the surrogates, those that could be made.
-    """
+    """All checks of all networks, by RULES; of the surrogates, those of an attack's own quality that could be made."""
     found = []
     for name, members in groups(findings.models).items():
         cases = [_case(findings, findings.models, findings.attacks, index) for index in members]
@@ -87,21 +80,12 @@ def verdicts(findings: Findings) -> list[Verdict]:
 
 
 def red_line(verdict: Mapping[str, Any]) -> str:
-    """What to say of a check that failed, in one line.
-
-    Args:
-        verdict: as in report.json.
-    """
+    """What to say of a check (as in report.json) that failed, in one line."""
     return f"this robustness is not to be believed: {verdict['model']}: {verdict['rule']}: {verdict['detail']}"
 
 
 def too_weak(strong: Mask, weak: Mask) -> bool:
-    """Whether adversaries that should be the stronger ones leave more samples right than chance explains.
-
-    Args:
-        strong: [n] right under them.
-        weak: [n] right under the others.
-    """
+    """Whether adversaries that should be stronger leave more samples right [n] than chance explains, next to weaker ones."""
     alone, others = int((strong & ~weak).sum()), int((weak & ~strong).sum())
     return alone - others > 1 + 2 * math.sqrt(alone + others)
 
