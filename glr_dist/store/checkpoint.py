@@ -13,6 +13,7 @@ import json
 import pickle
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,7 @@ FOLDER = "checkpoints"
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.pt", "meta.json"
 FORMAT = 1
 OWN_KEYS = ("format", "step", "written", "files", "weights", "params_sha256", "sha256")
+_NAME = re.compile(r"step-(\d{6,})")
 
 
 class CheckpointError(UserError):
@@ -38,13 +40,13 @@ class CheckpointError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A checkpoint in memory.
+    """A checkpoint in memory, its tensors on the CPU.
 
-    Args:
+    Attributes:
         path: the folder it came from, as a path or URI that opens it again.
         step: optimizer steps done.
-        weights: the model's state_dict, in its order, on the CPU.
-        training: optimizer and schedule state_dicts, on the CPU.
+        weights: the model's state_dict, in its order.
+        training: optimizer and schedule state_dicts.
         meta: all of meta.json.
     """
 
@@ -64,10 +66,7 @@ def params_sha256(state: Mapping[str, Tensor]) -> str:
     """SHA-256 (hex) of a network's numbers: the float32 bytes of its tensors, in the mapping's order.
 
     Floating-point buffers (a running mean, thresholds that nobody trains) count like parameters: they too decide what
-    the network computes. Integer buffers and the tensors' names do not.
-
-    Args:
-        state: a state_dict; other floating-point widths are converted.
+    the network computes. Integer buffers and the tensors' names do not; other floating-point widths are converted.
     """
     digest = hashlib.sha256()
     for tensor in state.values():
@@ -78,18 +77,11 @@ def params_sha256(state: Mapping[str, Tensor]) -> str:
 
 def checkpoint_steps(run: Storage) -> list[int]:
     """The steps that have a complete checkpoint (all three files are there), sorted."""
-    matches = (re.fullmatch(r"step-(\d{6,})", name) for name in run.list(FOLDER))
-    steps = [int(match[1]) for match in matches if match]
-    return sorted(step for step in steps if {WEIGHTS, TRAINING, META} <= set(run.list(_path(step))))
+    return [step for step in _begun_steps(run) if {WEIGHTS, TRAINING, META} <= set(run.list(_path(step)))]
 
 
 def save_checkpoint(
-    run: Storage,
-    *,
-    step: int,
-    weights: Mapping[str, Tensor],
-    training: Mapping[str, Any],
-    meta: Mapping[str, Any],
+    run: Storage, *, step: int, weights: Mapping[str, Tensor], training: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> str:
     """Write a checkpoint, whole or not at all; the same one twice is written once.
 
@@ -113,12 +105,7 @@ def save_checkpoint(
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}
     files = {WEIGHTS: safetensors.torch.save(tensors), TRAINING: _training_bytes(training)}
     about = dict(json.loads(json.dumps(dict(meta), allow_nan=False)))
-    about |= {
-        "format": FORMAT,
-        "step": step,
-        "weights": list(weights),
-        "params_sha256": params_sha256(tensors),
-    }
+    about |= {"format": FORMAT, "step": step, "weights": list(weights), "params_sha256": params_sha256(tensors)}
     about["files"] = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in files.items()}
     folder = run.folder(_path(step))
     run.clean(FOLDER)
@@ -131,8 +118,7 @@ def save_checkpoint(
 
 def drop_checkpoints(run: Storage, after: int) -> None:
     """Delete the checkpoints, complete or not, of steps after ``after``, the newest first."""
-    matches = (re.fullmatch(r"step-(\d{6,})", name) for name in run.list(FOLDER))
-    for step in sorted((int(match[1]) for match in matches if match), reverse=True):
+    for step in reversed(_begun_steps(run)):
         if step > after:
             run.delete(_path(step))
 
@@ -160,6 +146,11 @@ def load_checkpoint(place: str | Path | Storage) -> Checkpoint:
 
 def _path(step: int) -> str:
     return f"{FOLDER}/step-{step:06d}"
+
+
+def _begun_steps(run: Storage) -> list[int]:
+    """The steps that have a checkpoint, complete or not, sorted."""
+    return sorted(int(match[1]) for match in map(_NAME.fullmatch, run.list(FOLDER)) if match)
 
 
 def _sha256(data: bytes) -> str:
@@ -202,7 +193,7 @@ def _holds(folder: Storage, about: Mapping[str, Any]) -> bool:
 
 def _find(storage: Storage) -> Storage:
     """The checkpoint folder that a path means."""
-    if storage.exists(META) or re.fullmatch(r"step-\d{6,}", storage.name):
+    if storage.exists(META) or _NAME.fullmatch(storage.name):
         if not storage.exists(""):
             raise CheckpointError(f"there is no checkpoint at {storage}{_others(storage)}")
         return storage
@@ -226,16 +217,14 @@ def _others(folder: Storage) -> str:
 
 def _sound_before(folder: Storage) -> str | None:
     """The newest checkpoint of the same run before this one whose files are all as they were written."""
-    match = re.fullmatch(r"step-(\d{6,})", folder.name)
+    match = _NAME.fullmatch(folder.name)
     if match is None or folder.parent().name != FOLDER:
         return None
     run = folder.parent().parent()
     for step in reversed([step for step in checkpoint_steps(run) if step < int(match[1])]):
-        try:
+        with suppress(CheckpointError):
             _verified(run.folder(_path(step)))
-        except CheckpointError:
-            continue
-        return str(run.folder(_path(step)))
+            return str(run.folder(_path(step)))
     return None
 
 
@@ -261,16 +250,15 @@ def _verified(folder: Storage) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def _verified_meta(folder: Storage, data: bytes) -> dict[str, Any]:
-    try:
+    meta: Any = None
+    sound = False
+    with suppress(ValueError):
         meta = json.loads(data)
         sound = isinstance(meta, dict) and _rendered(meta) == data and meta.get("sha256") == _own_sha256(meta)
-    except ValueError:
-        meta, sound = None, False
     if not sound:
         state = "cut short" if not data.endswith(b"}\n") else "damaged"
         raise CheckpointError(f"the checkpoint {folder} is {state}: {META} does not match its own SHA-256")
-    if meta.get("format") != FORMAT:
-        found = meta.get("format")
+    if (found := meta.get("format")) != FORMAT:
         raise CheckpointError(f"the checkpoint {folder} has format {found!r}; this version reads format {FORMAT}")
     return dict(meta)
 

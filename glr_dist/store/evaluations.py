@@ -23,11 +23,9 @@ def read_evaluations(run: Storage) -> list[dict[str, Any]]:
 
 
 def add_evaluation(run: Storage, found: Mapping[str, Any]) -> None:
-    """Put a line in its place, once: who died and evaluates again says the same again, and not in the order of steps.
+    """Put a line, JSON values whose ``step`` is the checkpoint's, in its place; it replaces the one of the same step.
 
-    Args:
-        run: the run's folder.
-        found: JSON values; ``step`` is the checkpoint's.
+    Who died and evaluates again says the same again, and not in the order of steps.
     """
     others = [line for line in read_evaluations(run) if line["step"] != found["step"]]
     _write(run, sorted([*others, found], key=itemgetter("step")))

@@ -19,11 +19,7 @@ FOLDER = "tensorboard"
 
 
 class EventWriter:
-    """Appends to a run's event files.
-
-    Args:
-        run: the run's folder.
-        first_step: steps done already; what the run's event files say about later ones no longer counts.
+    """Appends to a run's event files; what they say about steps after the ``first_step`` done no longer counts.
 
     Raises:
         UserError: the tensorboard package is missing.
@@ -42,11 +38,7 @@ class EventWriter:
             self._writer = SummaryWriter(str(self._folder), purge_step=first_step + 1)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Add the numbers of a line of metrics.
-
-        Args:
-            record: ``step``, from 1, and values by name; what is None is left out.
-        """
+        """Add the numbers of a line of metrics, one of them ``step``, from 1; what is None is left out."""
         with self._run.explained(FOLDER, "write"):
             for name, value in record.items():
                 if name != "step" and value is not None:
@@ -84,11 +76,7 @@ def _wait_for_a_later_name(run: Storage) -> None:
 
 
 def require_tensorboard() -> None:
-    """Say what to install where TensorBoard's package is missing.
-
-    Raises:
-        UserError: it is.
-    """
+    """Raise UserError, which says what to install, where TensorBoard's package is missing."""
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:

@@ -15,16 +15,7 @@ from typing import Any
 import numpy as np
 
 from glr_dist.errors import UserError
-from glr_dist.store.journal_file import (
-    FOLDER,
-    Block,
-    JournalRow,
-    decode,
-    encode,
-    keep_until,
-    list_blocks,
-    write_block,
-)
+from glr_dist.store.journal_file import FOLDER, Block, JournalRow, decode, encode, keep_until, list_blocks, write_block
 from glr_dist.store.storage import Storage
 
 BLOCK_BYTES = 8 * 2**20
@@ -39,10 +30,8 @@ class JournalError(UserError):
 class JournalWriter:
     """Appends steps; one background thread encodes and writes full blocks.
 
-    Args:
-        run: the run's folder.
-        bits: losses are 0 or 1 and take one bit each.
-        block_bytes: encoded losses per file, in bytes; also what is handed to the thread at once.
+    ``bits``: losses are 0 or 1 and take one bit each. ``block_bytes``: encoded losses per file, in bytes; also what is
+    handed to the thread at once. Every method raises the UserError of an earlier block that could not be written.
     """
 
     def __init__(self, run: Storage, *, bits: bool, block_bytes: int = BLOCK_BYTES) -> None:
@@ -59,14 +48,7 @@ class JournalWriter:
         self._thread.start()
 
     def append(self, rows: Sequence[JournalRow]) -> None:
-        """Add one or more whole steps; keeps references, so the losses must not change afterwards.
-
-        Args:
-            rows: in the order in which they are to be read, steps ascending.
-
-        Raises:
-            UserError: an earlier block could not be written (the disk is full, say).
-        """
+        """Add one or more whole steps, ascending; keeps references, so the losses must not change afterwards."""
         self._check()
         for row in rows:
             assert row.losses.dtype == np.float32, "losses are float32"
@@ -82,11 +64,7 @@ class JournalWriter:
             self._hand_over()
 
     def flush(self) -> None:
-        """Return when everything appended is on disk.
-
-        Raises:
-            UserError: something could not be written.
-        """
+        """Return when everything appended is on disk."""
         self._check()
         self._hand_over()
         self._queue.put([])
@@ -94,11 +72,7 @@ class JournalWriter:
         self._check()
 
     def close(self) -> None:
-        """Flush and stop the thread. Closing twice is fine.
-
-        Raises:
-            UserError: something could not be written.
-        """
+        """Flush and stop the thread. Closing twice is fine."""
         if not self._thread.is_alive():
             return
         try:
@@ -140,11 +114,7 @@ class JournalWriter:
 
 
 class JournalReader:
-    """Reads a journal, block by block, each verified against the hash in its name.
-
-    Args:
-        run: the run's folder.
-    """
+    """Reads a run's journal, block by block, each verified against the hash in its name."""
 
     def __init__(self, run: Storage) -> None:
         self._run = run
@@ -180,11 +150,7 @@ class JournalReader:
 
 
 def truncate_journal(run: Storage, step: int) -> None:
-    """Drop all steps after `step`; may be interrupted and done again.
-
-    Args:
-        run: the run's folder; no writer may be open on it.
-        step: the last step to keep.
+    """Drop all steps after `step`; may be interrupted and done again; no writer may be open.
 
     Raises:
         JournalError: the block that holds `step` is damaged.

@@ -22,10 +22,11 @@ from glr_dist.store.storage import Storage
 
 FOLDER = "journal"
 NAME = re.compile(r"steps-(\d{8,})-(\d{8,})-([0-9a-f]{16})\.parquet")
-INTEGERS = {
+_INTEGERS = {
     "step": pa.int64(),
     "site": pa.int32(),
     "unit": pa.int32(),
+    "seed": pa.uint64(),
     "rows": pa.int32(),
     "copies": pa.int32(),
 }
@@ -36,7 +37,7 @@ FLOATS = pa.list_(pa.field("element", pa.float32(), nullable=False))
 class JournalRow:
     """What one work unit sent home.
 
-    Args:
+    Attributes:
         step: the optimizer step, from 1.
         site: the noised site's index, -1 for all at once.
         unit: the unit's index in its step.
@@ -51,6 +52,11 @@ class JournalRow:
     seed: int
     rows: int
     losses: npt.NDArray[np.float32]
+
+    @property
+    def copies(self) -> int:
+        """Noisy copies of each example."""
+        return len(self.losses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +74,9 @@ class Block:
 
 
 def list_blocks(run: Storage, all_files: bool = False) -> list[Block]:
-    """The journal's files by first step.
+    """The journal's files by first step; with ``all_files`` also those whose steps a longer one holds too.
 
-    Args:
-        run: the run's folder.
-        all_files: also those whose steps a longer file holds too (a truncation was interrupted).
+    There are such when a truncation was interrupted.
     """
     matches = [match for match in map(NAME.fullmatch, run.list(FOLDER)) if match]
     blocks = [Block(name=match[0], first=int(match[1]), last=int(match[2])) for match in matches]
@@ -90,19 +94,11 @@ def encode(rows: Sequence[JournalRow], bits: bool) -> Any:
     Raises:
         ValueError: `bits`, and a loss is neither 0 nor 1.
     """
-    sizes = [row.losses.size for row in rows]
-    columns = {
-        "step": pa.array([row.step for row in rows], pa.int64()),
-        "site": pa.array([row.site for row in rows], pa.int32()),
-        "unit": pa.array([row.unit for row in rows], pa.int32()),
-        "seed": pa.array([row.seed for row in rows], pa.uint64()),
-        "rows": pa.array([row.rows for row in rows], pa.int32()),
-        "copies": pa.array([row.losses.shape[0] for row in rows], pa.int32()),
-    }
+    columns = {name: pa.array([getattr(row, name) for row in rows], kind) for name, kind in _INTEGERS.items()}
     if bits:
         columns["losses"] = pa.array([_packed(row) for row in rows], pa.binary())
     else:
-        offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int32())
+        offsets = pa.array(np.cumsum([0, *(row.losses.size for row in rows)]), pa.int32())
         flat = pa.array(np.concatenate([row.losses.ravel() for row in rows]))
         columns["losses"] = pa.ListArray.from_arrays(offsets, flat, type=FLOATS)
     schema = pa.schema([pa.field(name, column.type, nullable=False) for name, column in columns.items()])
@@ -110,14 +106,10 @@ def encode(rows: Sequence[JournalRow], bits: bool) -> Any:
 
 
 def write_block(run: Storage, tables: Sequence[Any]) -> int:
-    """Write tables as one file.
-
-    Returns:
-        The file's size, in bytes.
-    """
+    """Write tables as one file; returns its size in bytes."""
     table = pa.concat_tables(tables)
     bits = pa.types.is_binary(table.schema.field("losses").type)
-    how = dict.fromkeys(INTEGERS, "DELTA_BINARY_PACKED") | {"seed": "PLAIN"}
+    how = dict.fromkeys(_INTEGERS, "DELTA_BINARY_PACKED") | {"seed": "PLAIN"}
     how |= {"losses": "DELTA_LENGTH_BYTE_ARRAY"} if bits else {"losses.list.element": "BYTE_STREAM_SPLIT"}
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, column_encoding=how, write_statistics=False)
@@ -130,7 +122,7 @@ def write_block(run: Storage, tables: Sequence[Any]) -> int:
 def decode(data: bytes) -> Iterator[JournalRow]:
     """The rows of a file; losses are fresh writable arrays."""
     table = pq.read_table(pa.BufferReader(data)).combine_chunks()
-    columns = {name: table[name].to_pylist() for name in (*INTEGERS, "seed")}
+    columns = {name: table[name].to_pylist() for name in _INTEGERS}
     losses = table["losses"].chunk(0)
     for index in range(table.num_rows):
         fields = {name: column[index] for name, column in columns.items()}

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO
 
 from glr_dist.errors import UserError
@@ -15,11 +16,7 @@ NAME = "metrics.jsonl"
 
 
 class MetricsWriter:
-    """Appends to a run's metrics: locally at once, on an object store (the whole file) at each flush.
-
-    Args:
-        run: the run's folder.
-    """
+    """Appends to a run's metrics: locally at once, on an object store (the whole file) at each flush."""
 
     def __init__(self, run: Storage) -> None:
         run.clean("", NAME)
@@ -31,10 +28,7 @@ class MetricsWriter:
             self._file = run.path(NAME).open("ab", buffering=0)
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Add a line.
-
-        Args:
-            record: JSON values; numpy and torch scalars are fine, numbers that are not finite become null.
+        """Add a line of JSON values; numpy and torch scalars are fine, numbers that are not finite become null.
 
         Raises:
             UserError: the disk is full; the file keeps its former whole lines.
@@ -77,11 +71,7 @@ def read_metrics(run: Storage) -> list[dict[str, Any]]:
 
 
 def truncate_metrics(run: Storage, step: int) -> None:
-    """Drop the lines whose `step` is greater, and a half-written last one; no writer may be open.
-
-    Args:
-        run: the run's folder.
-        step: the last step to keep.
+    """Drop the lines of steps after `step`, and a half-written last one; no writer may be open.
 
     Raises:
         UserError: a line is damaged.
@@ -99,10 +89,9 @@ def _whole_lines(run: Storage) -> bytes:
 
 
 def _parsed(run: Storage, number: int, line: bytes) -> dict[str, Any]:
-    try:
+    record = None
+    with suppress(ValueError):
         record = json.loads(line)
-    except ValueError:
-        record = None
     if not isinstance(record, dict):
         raise UserError(f"{run.folder(NAME)}: line {number} is damaged; correct or delete it")
     return record

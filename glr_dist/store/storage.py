@@ -24,13 +24,14 @@ from glr_dist.store.local import TEMP, beside, put_in_place, remove, sync_folder
 from glr_dist.store.places import absolute, is_uri
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # folders are only a part of the name there
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
     """One folder; every path given to its methods is relative to it, with forward slashes.
 
-    Args:
+    Attributes:
         fs: the file system.
         root: the folder's path on it.
         uri: what `Storage.at` opens it with again: an absolute local path or a URI.
@@ -149,9 +150,7 @@ class Storage:
     def write_folder(self, path: str, files: Mapping[str, bytes]) -> None:
         """Write a folder of files as a whole, in place of one of the same name.
 
-        Args:
-            path: the folder.
-            files: contents by name; on an object store the last one is the mark that the rest is there.
+        On an object store the last of the files, contents by name, is the mark that the rest is there.
 
         Raises:
             UserError: the disk is full, or the place may not be written.
@@ -178,12 +177,7 @@ class Storage:
                 self.fs.delete_file(self._full(path))
 
     def clean(self, folder: str = "", name: str = "") -> None:
-        """Remove what a killed writer left; only the one writer of these files may call it.
-
-        Args:
-            folder: where to look, not below it.
-            name: only leftovers of this file; "" means all.
-        """
+        """Remove what a killed writer left in a folder, of one file if named; only these files' one writer may call it."""
         if self.local and self.path(folder).is_dir():
             with self.explained(folder, "clean"):
                 for entry in self.path(folder).glob(f"{TEMP}*"):
@@ -199,14 +193,7 @@ class Storage:
             place = str(self.folder(path))
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise UserError(f"no space left to {verb} {place}: free some or choose another --run-dir") from error
-            if error.errno in (
-                errno.EACCES,
-                errno.EPERM,
-                errno.EROFS,
-                errno.ENOTDIR,
-                errno.EEXIST,
-                errno.EISDIR,
-            ):
+            if error.errno in _REFUSALS:
                 raise UserError(f"cannot {verb} {place}: {os.strerror(error.errno).lower()}") from error
             if error.errno is None and not self.local:
                 # an object store's own: no such bucket, access denied, no answer
