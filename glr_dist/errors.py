@@ -17,6 +17,11 @@ def check_known(what: str, name: str, allowed: Iterable[str]) -> None:
         raise UserError(f"{what} = {name!r}: unknown; {nearest(name, names)}")
 
 
+def first_line(error: BaseException) -> str:
+    """What another library says, for a message of one line; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """The tail of an error message: the nearest right name, or all of them when none is near."""
     names = sorted(allowed)

@@ -13,6 +13,7 @@ import click
 from glr_dist.commands.options import address_option, new_run
 from glr_dist.commands.terminal import say
 from glr_dist.errors import UserError
+from glr_dist.store.places import without_password
 
 
 @click.command(
@@ -65,6 +66,4 @@ def places_of_results(command: str, parameters: Mapping[str, Any]) -> dict[str, 
 
 
 def _jobs_command(address: str | None) -> str:
-    from glr_dist.launch.address import shown
-
-    return "glr-dist jobs" + (f" --address {shlex.quote(shown(address))}" if address else "")
+    return "glr-dist jobs" + (f" --address {shlex.quote(without_password(address))}" if address else "")

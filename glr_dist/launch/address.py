@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from glr_dist.errors import UserError
+from glr_dist.errors import UserError, first_line
+from glr_dist.store.places import without_password
 from glr_dist.workers.cluster import knock
 
 if TYPE_CHECKING:
@@ -23,10 +23,7 @@ _CONNECT_SECONDS = 10.0
 
 
 def dashboard_url(address: str | None) -> str:
-    """The URL that jobs are sent to.
-
-    Args:
-        address: what the user gave; else the environment says, as for Ray's own commands, else it is this machine.
+    """The URL that jobs are sent to: the given one, else the environment's, as for Ray's own commands, else this machine.
 
     Raises:
         UserError: when it is no http URL.
@@ -39,16 +36,14 @@ def dashboard_url(address: str | None) -> str:
     parts = urlsplit(found)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(
-            f"{source} {shown(found)}: jobs go to the cluster's dashboard; give its URL, such as --address {DEFAULT_ADDRESS}"
+            f"{source} {without_password(found)}: jobs go to the cluster's dashboard; give its URL, such as --address"
+            f" {DEFAULT_ADDRESS}"
         )
     return found.rstrip("/")
 
 
 def job_client(address: str | None) -> JobSubmissionClient:
-    """A client of the cluster's job server that has been answered.
-
-    Args:
-        address: a URL; see `dashboard_url`.
+    """A client that has been answered by the cluster's job server, at the `dashboard_url`.
 
     Raises:
         UserError: when nothing answers there, or it wants a token that it was not given.
@@ -64,10 +59,10 @@ def job_client(address: str | None) -> JobSubmissionClient:
         with _address_alone(url):
             return JobSubmissionClient(url)
     except AuthenticationError as error:
-        raise UserError(_token_advice(shown(url))) from error
+        raise UserError(_token_advice(without_password(url))) from error
     except (OSError, RuntimeError, ValueError, KeyError) as error:  # requests' errors are OSErrors
         raise UserError(
-            f"{shown(url)}: answers, but not as a Ray dashboard that takes jobs ({_first_line(error)})"
+            f"{without_password(url)}: answers, but not as a Ray dashboard that takes jobs ({first_line(error)})"
         ) from error
 
 
@@ -78,11 +73,11 @@ def _knock_at(url: str) -> None:
     try:
         why_not = knock(parts.hostname, parts.port or (443 if parts.scheme == "https" else 80))
     except ValueError as error:
-        raise UserError(f"{shown(url)}: {error}") from error
+        raise UserError(f"{without_password(url)}: {error}") from error
     if why_not:
         raise UserError(
-            f"{shown(url)}: no cluster answers there ({why_not}); start one with ray start --head, or give --address"
-            " the URL of its dashboard"
+            f"{without_password(url)}: no cluster answers there ({why_not}); start one with ray start --head, or give"
+            " --address the URL of its dashboard"
         )
 
 
@@ -115,12 +110,3 @@ def _token_advice(url: str) -> str:
     if not path.is_file() or not path.stat().st_size:
         return f"{url}: wants a token, and {file} holds none; put it there, or name its file in RAY_AUTH_TOKEN_PATH"
     return f"{url}: refuses the token in {file}; put the cluster's own there"
-
-
-def shown(url: str) -> str:
-    """A URL for people to read: without a user's name and password."""
-    return re.sub(r"(?<=://)[^/@]*@", "", url)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

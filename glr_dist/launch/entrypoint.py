@@ -24,17 +24,13 @@ _HERE_ONLY = ("submit", "jobs")
 
 @dataclass(frozen=True, kw_only=True)
 class Entrypoint:
-    """A checked command.
-
-    Attributes:
-        command: ``glr-dist`` and its arguments.
-        apart: local places that it names and that stay where they are.
-        files: files that must travel with it, relative to the current folder.
-    """
+    """A checked command: ``glr-dist`` and its arguments."""
 
     command: tuple[str, ...]
     apart: tuple[Path, ...]
+    """Local places that it names and that stay where they are."""
     files: tuple[str, ...]
+    """Files that must travel with it, relative to the current folder."""
 
 
 def make_entrypoint(
@@ -86,9 +82,8 @@ def _command(group: click.Group, arguments: Sequence[str]) -> tuple[list[str], c
         typed = " ".join(["submit --", *names])
         known = [name for name in command.commands if name not in _HERE_ONLY]
         if len(arguments) == len(names):
-            raise UserError(
-                f"{typed}: nothing to run; give a command, such as: glr-dist submit -- train digits-threshold"
-            )
+            example = "glr-dist submit -- train digits-threshold"
+            raise UserError(f"{typed}: nothing to run; give a command, such as: {example}")
         name = arguments[len(names)]
         if name not in known:
             raise UserError(f"{typed} {name}: no command that a job can run; {nearest(name, known)}")

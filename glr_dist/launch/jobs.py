@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glr_dist.errors import UserError, nearest
+from glr_dist.errors import UserError, first_line, nearest
 from glr_dist.launch.entrypoint import Entrypoint
 from glr_dist.launch.package import pack_folder
 
@@ -31,16 +31,7 @@ _POLL_SECONDS = 0.5
 def submit_job(
     client: JobSubmissionClient, entrypoint: Entrypoint, folder: Path, *, exclude: Sequence[str] = ()
 ) -> str:
-    """Send a job.
-
-    Args:
-        client: of the cluster.
-        entrypoint: what it runs.
-        folder: what becomes its current folder, less what `glr_dist.launch.package.pack_folder` leaves out.
-        exclude: glob patterns of what else to leave out.
-
-    Returns:
-        The job's id.
+    """Send a job; returns its id. What `pack_folder` takes of the folder becomes the job's current one.
 
     Raises:
         UserError: when the folder is too large, lacks a file that the command needs, or the cluster refuses the job.
@@ -53,14 +44,10 @@ def submit_job(
         for file in sorted(set(entrypoint.files) - set(packed)):
             raise UserError(f"{file}: is among what stays behind; move it to a folder that travels")
         try:
-            return str(
-                client.submit_job(
-                    entrypoint=shlex.join(entrypoint.command),
-                    runtime_env={"working_dir": str(archive), "env_vars": _variables()},
-                )
-            )
+            environment = {"working_dir": str(archive), "env_vars": _variables()}
+            return str(client.submit_job(entrypoint=shlex.join(entrypoint.command), runtime_env=environment))
         except RuntimeError as error:
-            raise UserError(f"the cluster refused the job: {str(error).splitlines()[0]}") from error
+            raise UserError(f"the cluster refused the job: {first_line(error)}") from error
 
 
 def _variables() -> dict[str, str]:
@@ -77,17 +64,9 @@ def follow_job(
     tries: int = 10,
     pause: float = _POLL_SECONDS,
 ) -> JobDetails:
-    """Pass on what a job prints until it ends.
+    """Pass on what a job prints until it ends, each piece of its log once; returns what became of it.
 
-    Args:
-        client: of the cluster.
-        job: its id.
-        write: takes pieces of the log, each once, in order.
-        tries: how often in a row the cluster may fail to answer.
-        pause: between connections, in seconds.
-
-    Returns:
-        What became of it.
+    The cluster may fail to answer ``tries`` times in a row; ``pause`` is the time between connections, in seconds.
 
     Raises:
         UserError: when the cluster doesn't answer any more.
@@ -133,9 +112,7 @@ def exit_code(details: JobDetails) -> int:
         return 0
     if details.status == "STOPPED":
         return STOPPED
-    code = details.driver_exit_code
-    if code is None or code == 0:
-        return 1
+    code = details.driver_exit_code or 1
     return 128 - code if code < 0 else code  # a negative one is a signal's number
 
 
@@ -144,22 +121,18 @@ def reason(details: JobDetails) -> str:
     if details.driver_exit_code == 127:
         return "glr-dist is not on the PATH of the cluster's head: install it there, in the environment that runs Ray"
     if details.status == "FAILED" and details.driver_exit_code is None:
-        return f"the job failed before it ran: {_last_line(details.message or '')}"
+        lines = (details.message or "").strip().splitlines() or ["no reason given"]
+        return f"the job failed before it ran: {lines[-1].strip()}"
     return ""
 
 
 def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:
     """The jobs sent to a cluster, the latest last."""
-    sent = [job for job in client.list_jobs() if job.submission_id]
-    return sorted(sent, key=lambda job: job.start_time or 0)
+    return sorted((job for job in client.list_jobs() if job.submission_id), key=lambda job: job.start_time or 0)
 
 
 def stop_job(client: JobSubmissionClient, job: str) -> tuple[JobDetails, bool]:
     """Stop a job and wait until it is over; a run writes a checkpoint first.
-
-    Args:
-        client: of the cluster.
-        job: its id.
 
     Returns:
         What became of it, and whether it was running.
@@ -167,11 +140,12 @@ def stop_job(client: JobSubmissionClient, job: str) -> tuple[JobDetails, bool]:
     Raises:
         UserError: when there is no such job, or it doesn't end.
     """
-    known = [each.submission_id for each in list_jobs(client) if each.submission_id]
+    known = [str(each.submission_id) for each in list_jobs(client)]
     if job not in known:
         raise UserError(f"--stop {job}: no such job; {nearest(job, known) if known else 'there are none'}")
-    if client.get_job_info(job).status.is_terminal():
-        return client.get_job_info(job), False
+    details = client.get_job_info(job)
+    if details.status.is_terminal():
+        return details, False
     client.stop_job(job)
     deadline = time.monotonic() + _STOP_SECONDS + 30
     while time.monotonic() < deadline:
@@ -180,8 +154,3 @@ def stop_job(client: JobSubmissionClient, job: str) -> tuple[JobDetails, bool]:
             return details, True
         time.sleep(_POLL_SECONDS)
     raise UserError(f"--stop {job}: was told to stop, but still runs; look again with: glr-dist jobs")
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"

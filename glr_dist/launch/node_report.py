@@ -13,38 +13,30 @@ from glr_dist.launch.preflight import NodeReport
 _COLUMNS = ("node", "CPUs", "GPUs", "room", "glr_dist", "torch", "ray", "python", "data", "run", "state")
 
 
-def report_table(reports: Sequence[NodeReport]) -> Table:
-    """The table of some reports, with what is wrong in its last column."""
+def show_reports(reports: Sequence[NodeReport], *, to_stderr: bool = False) -> None:
+    """Print the table, with what is wrong in its last column, and below it what is worth knowing without being wrong.
+
+    ``to_stderr``: where standard output is for a program to read.
+    """
     table = Table(title="Nodes", title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
     for title in _COLUMNS:
         table.add_column(title, overflow="fold", no_wrap=title != "state")
     for report in reports:
         versions = [report.versions.get(package, "-") for package in ("glr_dist", "torch", "ray", "python")]
-        gpus = f"{report.gpus:g} {report.gpu}".strip()
         table.add_row(
             f"{report.node}{' *' if report.driver else ''}",
             f"{report.cpus:g}",
-            gpus,
+            f"{report.gpus:g} {report.gpu}".strip(),
             str(report.room),
             *versions,
             "-" if report.data is None else report.data[:8],
             {None: "-", True: "shared", False: "own"}[report.shared],
             "; ".join(report.problems) or "ok",
         )
-    return table
-
-
-def show_reports(reports: Sequence[NodeReport], *, to_stderr: bool = False) -> None:
-    """Print the table, and what is worth knowing without being wrong.
-
-    Args:
-        reports: of all nodes.
-        to_stderr: print to standard error, where standard output is for a program to read.
-    """
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() else 10_000  # a log wants one line for each node
     console = Console(stderr=to_stderr, markup=False, highlight=False, width=width)
-    console.print(report_table(reports))
+    console.print(table)
     for line in ("* the driver's node", *remarks(reports)):
         console.print(line)
 

@@ -25,12 +25,7 @@ _MOST_FILES = 10_000  # somebody's home, or the root of a disk
 
 
 def pack_folder(
-    folder: Path,
-    archive: Path,
-    *,
-    exclude: Sequence[str] = (),
-    apart: Collection[Path] = (),
-    limit: int = LIMIT_BYTES,
+    folder: Path, archive: Path, *, exclude: Sequence[str] = (), apart: Collection[Path] = (), limit: int = LIMIT_BYTES
 ) -> list[str]:
     """Write the files of a folder that a job needs into a zip archive.
 
@@ -65,11 +60,8 @@ def _files(folder: Path, below: str, exclude: Sequence[str], apart: Collection[P
     """The files under ``folder / below``; links to folders are not followed, they tend to lead to data."""
     for entry in os.scandir(folder / below):
         path, name = Path(entry.path), f"{below}{entry.name}"
-        patterns = (*_STAYS, *exclude)
-        if (
-            any(fnmatch(text, pattern) for text in (name, entry.name) for pattern in patterns)
-            or path.resolve() in apart
-        ):
+        named = any(fnmatch(text, pattern) for text in (name, entry.name) for pattern in (*_STAYS, *exclude))
+        if named or path.resolve() in apart:
             continue
         if entry.is_dir(follow_symlinks=False):
             if not _stays(path, name):

@@ -57,22 +57,15 @@ class NodeReport:
 
 
 def preflight(
-    config: Config,
-    run: str | Path | None = None,
-    *,
-    data: DataSource | None = None,
-    seconds: float = ANSWER_SECONDS,
+    config: Config, run: str | Path | None = None, *, data: DataSource | None = None, seconds: float = ANSWER_SECONDS
 ) -> list[NodeReport]:
-    """Ask every node of the connected cluster.
+    """Ask every node of the connected cluster, and wait so many seconds; returns their reports, the driver's first.
 
     Args:
         config: of the run.
         run: the run's folder or URI; None to leave storage alone.
         data: the run's data; what ``config.data`` describes when None. Data that are no files travel with the run.
         seconds: to wait for answers.
-
-    Returns:
-        A report for each node, the driver's first.
 
     Raises:
         UserError: when the driver itself has no data.
@@ -88,18 +81,14 @@ def preflight(
         found = _ask(nodes, (files, place, mark), seconds)
     home, own = ray.get_runtime_context().get_node_id(), probe.versions()
     reports = [
-        _report(node, answer, config, own, fingerprint, NodeReport(node=name, driver=node["NodeID"] == home))
+        _report(_blank(node, name, home), answer, config, own, fingerprint)
         for node, name, answer in zip(nodes, _names(nodes), found, strict=True)
     ]
     return sorted(reports, key=lambda report: (not report.driver, report.node))
 
 
 def refuse(reports: Sequence[NodeReport], config: Config) -> None:
-    """Refuse a run that would fail.
-
-    Raises:
-        UserError: with the first of the problems, and the number of the others.
-    """
+    """Raise UserError for a run that would fail: with the first of its problems, and the number of the others."""
     found = problems(reports, config)
     if found:
         more = f" (and {len(found) - 1} more; glr-dist check lists them)" if len(found) > 1 else ""
@@ -151,12 +140,8 @@ def _ask(nodes: Sequence[Mapping[str, Any]], arguments: tuple[Any, ...], seconds
     cloudpickle.register_pickle_by_value(probe)
     try:
         task = ray.remote(num_cpus=0, max_retries=0)(probe.answers)
-        calls = [
-            task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                *arguments
-            )
-            for node in nodes
-        ]
+        places = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+        calls = [task.options(scheduling_strategy=place).remote(*arguments) for place in places]
     finally:
         cloudpickle.unregister_pickle_by_value(probe)
     answered, silent = ray.wait(calls, num_returns=len(calls), timeout=seconds)
@@ -177,22 +162,21 @@ def _answer(call: Any) -> dict[str, Any] | str:
         return f"could not answer: {lines[-1].strip() if lines else type(error).__name__}"
 
 
-def _report(
-    node: Mapping[str, Any],
-    answer: dict[str, Any] | str,
-    config: Config,
-    own: Mapping[str, str],
-    fingerprint: str | None,
-    blank: NodeReport,
-) -> NodeReport:
-    """A blank report filled in: what Ray says of a node, and what it said itself."""
+def _blank(node: Mapping[str, Any], name: str, home: str) -> NodeReport:
+    """What Ray says of a node; `home`: the driver's."""
     resources = node["Resources"]
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    gpus = resources.get("GPU", 0.0)
     kinds = [key.partition(":")[2] for key in resources if key.startswith("accelerator_type:")]
     gpu = " ".join(sorted(kinds)) or ("GPU" if gpus else "")
-    base = dataclasses.replace(blank, cpus=cpus, gpus=gpus, gpu=gpu)
+    return NodeReport(node=name, driver=node["NodeID"] == home, cpus=resources.get("CPU", 0.0), gpus=gpus, gpu=gpu)
+
+
+def _report(
+    blank: NodeReport, answer: dict[str, Any] | str, config: Config, own: Mapping[str, str], fingerprint: str | None
+) -> NodeReport:
+    """A blank report filled in with what the node says itself."""
     if isinstance(answer, str):
-        return dataclasses.replace(base, problems=(answer,))
+        return dataclasses.replace(blank, problems=(answer,))
     wrong = [
         f"{package} {answer['versions'].get(package, 'missing')}, the driver has {version}"
         for package, version in own.items()
@@ -201,17 +185,10 @@ def _report(
     wrong += answer["errors"]
     if fingerprint is not None and answer["data"] not in (None, fingerprint):
         wrong.append(f"data: other data ({answer['data'][:12]}…) than the driver's ({fingerprint[:12]}…)")
-    if config.engine.gpus_per_worker and gpus and not answer["cuda"]:
+    if config.engine.gpus_per_worker and blank.gpus and not answer["cuda"]:
         wrong.append("torch: has no GPU support, though the node has GPUs")
-    return dataclasses.replace(
-        base,
-        room=_room(cpus, gpus, config),
-        cpu=answer["cpu"],
-        versions=answer["versions"],
-        data=answer["data"],
-        shared=answer["shared"],
-        problems=tuple(wrong),
-    )
+    told = {name: answer[name] for name in ("cpu", "versions", "data", "shared")}
+    return dataclasses.replace(blank, room=_room(blank.cpus, blank.gpus, config), problems=tuple(wrong), **told)
 
 
 def _room(cpus: float, gpus: float, config: Config) -> int:

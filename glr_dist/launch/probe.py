@@ -19,13 +19,13 @@ def answers(data: Mapping[str, Any] | None, run: str | None, mark: str) -> dict[
     """All answers of this node.
 
     Args:
-        data: the fields of a `glr_dist.data.dataset.DataConfig`, or None to leave the data alone.
+        data: the fields of a `DataConfig`, or None to leave the data alone.
         run: folder or URI of the run, or None to leave it alone.
         mark: the name of the file that the driver has put there.
 
     Returns:
-        ``versions``: package -> version; ``device``: kinds of CPU and GPU support; ``data``: its fingerprint; ``shared``:
-        whether the driver's file is seen; ``errors``: what went wrong, a line each.
+        The fields of a `glr_dist.launch.preflight.NodeReport` that it names, ``cuda``: whether its torch is built for
+        GPUs, and ``errors``: what went wrong, a line each.
     """
     errors: list[str] = []
     return {
@@ -73,11 +73,7 @@ def data_fingerprint(data: Mapping[str, Any]) -> str:
 
 
 def write_and_delete(run: str, mark: str) -> bool:
-    """Write a file into the run's folder and delete it again; folders that were not there are removed, too.
-
-    Returns:
-        Whether the driver's file is there.
-    """
+    """Write a file into the run's folder and delete it, and folders made for it; returns whether the driver's is there."""
     from glr_dist.store.storage import Storage
 
     place = Storage.at(run)

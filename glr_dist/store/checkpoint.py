@@ -24,7 +24,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from glr_dist.errors import UserError
+from glr_dist.errors import UserError, first_line
 from glr_dist.store.storage import Storage
 
 FOLDER = "checkpoints"
@@ -174,12 +174,8 @@ def _training_bytes(training: Mapping[str, Any]) -> bytes:
     try:
         torch.load(io.BytesIO(buffer.getvalue()), weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
-        raise TypeError(f"training state must be tensors and plain values: {_first_line(error)}") from error
+        raise TypeError(f"training state must be tensors and plain values: {first_line(error)[:200]}") from error
     return buffer.getvalue()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0][:200]
 
 
 def _holds(folder: Storage, about: Mapping[str, Any]) -> bool:
@@ -268,7 +264,7 @@ def _decoded(folder: Storage, meta: dict[str, Any], files: Mapping[str, bytes]) 
         loaded = safetensors.torch.load(files[WEIGHTS])
         weights = {name: loaded[name] for name in meta["weights"]}  # the file has them in an order of its own
     except (SafetensorError, KeyError) as error:
-        raise CheckpointError(f"the checkpoint {folder} is damaged: {WEIGHTS}: {_first_line(error)}") from error
+        raise CheckpointError(f"the checkpoint {folder} is damaged: {WEIGHTS}: {first_line(error)[:200]}") from error
     try:
         training = torch.load(io.BytesIO(files[TRAINING]), weights_only=True, map_location="cpu")
     except Exception as error:  # the hashes are right, so somebody made this file: it may raise anything

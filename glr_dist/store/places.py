@@ -13,6 +13,11 @@ def is_uri(place: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", place) is not None
 
 
+def without_password(uri: str) -> str:
+    """A URI without its user and password; also where a slash in the password was not written as %2F."""
+    return re.sub(r"(?<=://)([^/@]*:(?!\d+/)[^?]*|[^/@]*)@", "", uri)
+
+
 def absolute(place: str) -> str:
     """A place as it is called from any folder: ``~`` expanded; a URI stays, and so does ""."""
     if not place or is_uri(place):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.fs as pafs
 
-from glr_dist.errors import UserError
+from glr_dist.errors import UserError, first_line
 from glr_dist.store.local import TEMP, beside, put_in_place, remove, sync_folder, write_synced
-from glr_dist.store.places import absolute, is_uri
+from glr_dist.store.places import absolute, is_uri, without_password
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # folders are only a part of the name there
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
@@ -58,14 +57,15 @@ class Storage:
         try:
             fs, root = pafs.FileSystem.from_uri(text)
         except (OSError, pa.ArrowException, ImportError) as error:
-            reason = str(error).splitlines()[0].replace(text, _redacted(text))
-            raise UserError(f"cannot open {_redacted(text)}: {reason}; use a local folder, s3://, gs://") from error
+            shown = without_password(text)
+            reason = first_line(error).replace(text, shown)
+            raise UserError(f"cannot open {shown}: {reason}; use a local folder, s3://, gs://") from error
         local = isinstance(fs, pafs.LocalFileSystem)
         return cls(fs=fs, root=root.rstrip("/") or "/", uri=root if local else text)
 
     def __str__(self) -> str:
         """The URI for people to read: without a password."""
-        return _redacted(self.uri)
+        return without_password(self.uri)
 
     @property
     def local(self) -> bool:
@@ -197,8 +197,7 @@ class Storage:
                 raise UserError(f"cannot {verb} {place}: {os.strerror(error.errno).lower()}") from error
             if error.errno is None and not self.local:
                 # an object store's own: no such bucket, access denied, no answer
-                reason = (str(error) or type(error).__name__).splitlines()[0]
-                raise UserError(f"cannot {verb} {place}: {reason}") from error
+                raise UserError(f"cannot {verb} {place}: {first_line(error)}") from error
             raise
 
     def _full(self, path: str) -> str:
@@ -230,8 +229,3 @@ class Storage:
             sync_folder(final.parent)
         finally:
             remove(temp)  # after an exchange, it is the former folder that is here
-
-
-def _redacted(uri: str) -> str:
-    """A URI without its user and password; also where a slash in the password was not written as %2F."""
-    return re.sub(r"(?<=://)([^/@]*:(?!\d+/)[^?]*|[^/@]*)@", "", uri)
