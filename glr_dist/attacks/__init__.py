@@ -2,7 +2,7 @@
 
 # they fill ATTACKS, whose order is that of reports
 # isort: off
-from glr_dist.attacks import random_signs, ascent, stand_in, blackbox
+from glr_dist.attacks import random_signs, ascent, blackbox
 from glr_dist.attacks.exact import attack as exact
 
-__all__ = ["ascent", "blackbox", "exact", "random_signs", "stand_in"]
+__all__ = ["ascent", "blackbox", "exact", "random_signs"]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 from torch import Tensor
 
 from glr_dist import __version__
-from glr_dist.attacks.ball import Logits, check_attack
+from glr_dist.attacks.ball import Logits, check_attack, finite
 from glr_dist.attacks.input_gradient import evaluating
 from glr_dist.errors import UserError, nearest
 
@@ -39,7 +38,7 @@ _SEEDED = {
     "step_size": 0.0,
     "restarts": 1,
     "slopes": (1.0, 2.0, 5.0, 10.0),
-    "draws": 0,  # also where an attack makes its usual number of draws
+    "draws": 0,  # also where an attack makes as many as it does by default
     "queries": 5000,
     "seconds": 60.0,
 }
@@ -101,7 +100,7 @@ class Attack:
         """Attack a network: a pure function of the arguments, if ``logits`` is one.
 
         Args:
-            logits: the network that the attack may ask, called row by row for any number of rows.
+            logits: the network, which the attack may ask for any number of rows.
             x: float32 [B, ...] in [0, 1].
             labels: int64 [B].
             seed: of everything random.
@@ -113,11 +112,7 @@ class Attack:
         raise NotImplementedError
 
     def refuse(self, logits: Logits, x: Tensor, labels: Tensor) -> None:
-        """Refuse a network that it can't attack, seen at some samples.
-
-        Raises:
-            UserError: saying why, and what to do.
-        """
+        """Raise UserError, saying why and what to do, for a network that it can't attack, seen at some samples."""
 
     def check(self) -> None:
         """Raise UserError for settings outside their range: counts are 1 or more, other numbers finite and 0 or more."""
@@ -154,11 +149,7 @@ class Attack:
         return ", ".join(f"{m} {__version__ if m == 'glr_dist' else metadata.version(m)}" for m in self.makers)
 
     def knows(self, *, of_another: bool) -> str:
-        """What it uses of the network under test.
-
-        Args:
-            of_another: whether the samples were made on another network.
-        """
+        """What it uses of the network under test; ``of_another``: whether the samples were made on another network."""
         if of_another and self.knowledge != "none":
             return "transfer"
         return "white-box" if self.knowledge == "gradient" else self.knowledge
@@ -169,14 +160,11 @@ class Attack:
 
     def seed_text(self) -> str:
         """All that makes it another attack, for its seeds."""
-        own = {
-            name: value for name, value in self.settings().items() if name != "draws" or value != self._usual("draws")
-        }
+        own = self.settings()
+        if own.get("draws") == getattr(type(self), "draws", None):
+            own.pop("draws", None)
         about = {"name": self.name, "epsilon": self.epsilon, **_SEEDED, **dict(self.beside), **own}
         return json.dumps(about, sort_keys=True)
-
-    def _usual(self, name: str) -> Any:
-        return next(field.default for field in dataclasses.fields(self) if field.name == name)
 
 
 def register(kind: Kind) -> Kind:
@@ -191,12 +179,7 @@ def own_settings(kind: type[Attack]) -> tuple[str, ...]:
 
 
 def named_attack(name: str, epsilon: float, **settings: Any) -> Attack:
-    """An attack by its name.
-
-    Args:
-        name: one of ATTACKS.
-        epsilon: its size, in input units.
-        settings: some of its own; those of other attacks change nothing but its seeds.
+    """An attack by its name, with some settings of its own; those of other attacks change nothing but its seeds.
 
     Raises:
         UserError: for an unknown name or a value out of range.
@@ -217,8 +200,7 @@ class Counted:
     """A network that counts the rows it is asked for."""
 
     def __init__(self, logits: Logits) -> None:
-        self._logits = logits
-        self.rows = 0
+        self._logits, self.rows = logits, 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """The network's answer, [B, ...] -> [B, C]."""
@@ -228,21 +210,11 @@ class Counted:
 
 @contextmanager
 def attacking(attack: Attack, logits: Logits, x: Tensor, labels: Tensor) -> Iterator[Counted]:
-    """Within: the network is in evaluation mode; yields it as one that counts what it is asked.
-
-    Raises:
-        UserError: for settings out of range, or inputs that are no images with labels.
-    """
+    """Within: a network in evaluation mode that counts what it is asked; raises UserError for what can't be attacked."""
     attack.check()
     check_attack(x, labels, attack.epsilon)
     with evaluating(logits):
         yield Counted(logits)
-
-
-def finite(flag: str, value: float, why: str = "") -> None:
-    """Raise UserError, naming the flag, unless a value is finite and 0 or more."""
-    if not math.isfinite(value) or value < 0:
-        raise UserError(f"--{flag} {value}: must be a finite number, 0 or more{why}")
 
 
 def counted(count: int, thing: str) -> str:

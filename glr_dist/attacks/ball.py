@@ -2,14 +2,14 @@
 
     ball(x) = {x' : |x' - x| <= epsilon in every pixel, 0 <= x' <= 1}
 
-Shapes: B samples, C classes, A samples that are left to try.
+Shapes: B samples, C classes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from glr_dist.attacks.input_gradient import evaluating
 from glr_dist.errors import UserError
 
 Logits = Callable[[Tensor], Tensor]  # [B, ...] -> [B, C], row by row, for any B
-Attempt = Callable[[Tensor], Tensor]  # positions of the samples left [A] -> their candidates [A, ...]
 
 
 def check_images(x: Tensor) -> None:
@@ -41,31 +40,25 @@ def check_images(x: Tensor) -> None:
         raise UserError(f"images: pixels from {low:g} to {high:g}; they must be in [0, 1] (scale them)")
 
 
-def check_labels(labels: Tensor, count: int) -> None:
-    """Raise UserError unless ``labels`` is int64 [count]."""
-    if labels.dtype != torch.int64 or labels.shape != (count,):
-        found = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
-        raise UserError(f"labels: {found} for {count} images; must be int64 [{count}]")
-
-
 def check_attack(x: Tensor, labels: Tensor, epsilon: float) -> None:
-    """Raise UserError unless ``x`` are images with labels and the ball has a size."""
+    """Raise UserError unless ``x`` are images with labels, int64 [B], and the ball has a size."""
     check_images(x)
-    check_labels(labels, len(x))
-    if not math.isfinite(epsilon) or epsilon < 0:
-        raise UserError(f"--epsilon {epsilon}: must be a finite number, 0 or more (pixels are in [0, 1])")
+    if labels.dtype != torch.int64 or labels.shape != (len(x),):
+        found = f"{str(labels.dtype).removeprefix('torch.')} {list(labels.shape)}"
+        raise UserError(f"labels: {found} for {len(x)} images; must be int64 [{len(x)}]")
+    finite("epsilon", epsilon, " (pixels are in [0, 1])")
+
+
+def finite(flag: str, value: float, why: str = "") -> None:
+    """Raise UserError, naming the flag, unless a value is finite and 0 or more."""
+    if not math.isfinite(value) or value < 0:
+        raise UserError(f"--{flag} {value}: must be a finite number, 0 or more{why}")
 
 
 def project(candidate: Tensor, x: Tensor, epsilon: float) -> Tensor:
     """The point of ball(x) nearest to the candidate, to float32's precision; for epsilon 0 it is x bit for bit.
 
-    Args:
-        candidate: [..., *pixels].
-        x: of the same shape, or one that broadcasts to it.
-        epsilon: in input units.
-
-    Returns:
-        A fresh tensor of the candidate's shape.
+    ``x`` may broadcast to the candidate, [..., *pixels]; the result, of the candidate's shape, is a fresh tensor.
     """
     if epsilon == 0:
         return x.expand_as(candidate).clone()  # -0.0 + 0.0 is another bit pattern
@@ -96,36 +89,6 @@ def own_seed(seed: np.random.SeedSequence, sample: Tensor) -> np.random.SeedSequ
 
 
 def fooled(logits: Logits, x: Tensor, labels: Tensor) -> Tensor:
-    """Which samples get another class than their label; of equal logits the first counts.
-
-    Args:
-        logits: the network; a module is run in evaluation mode.
-        x: [B, ...].
-        labels: int64 [B].
-
-    Returns:
-        Bool [B].
-    """
+    """Which samples get another class than their label, bool [B]; of equal logits the first counts."""
     with torch.no_grad(), evaluating(logits):
         return logits(x).argmax(-1) != labels
-
-
-def first_that_fools(
-    attempts: Sequence[Attempt], x: Tensor, labels: Tensor, judge: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
-    """For each sample the first attempt's candidate that fools, else the last one's: [B, ...].
-
-    Args:
-        attempts: one after the other, each on the samples that none before it has fooled.
-        x: [B, ...].
-        labels: int64 [B].
-        judge: (candidates [A, ...], labels [A]) -> bool [A], such as `fooled` for a network.
-    """
-    best, left = x.clone(), torch.arange(len(x), device=x.device)
-    for number, attempt in enumerate(attempts, start=1):
-        best[left] = attempt(left)
-        if number < len(attempts):
-            left = left[~judge(best[left], labels[left])]
-        if not len(left):
-            break
-    return best

@@ -31,16 +31,13 @@ class NoGradientError(UserError):
 
 
 def input_gradient(logits: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor) -> Tensor:
-    """The gradient of the summed cross-entropy with respect to ``x``.
+    """The gradient of the summed cross-entropy with respect to ``x``: [B, ...]; of saturated samples it may be zero.
 
     Args:
         logits: the network, any callable [B, ...] -> [B, C]; a module is run in evaluation mode. Its parameters, their
             gradients and its training flags stay as they are.
         x: [B, ...].
         labels: int64 [B].
-
-    Returns:
-        [B, ...]; rows of saturated samples may be zero, see `without_gradient`.
 
     Raises:
         NoGradientError: when the network has no gradient: its output doesn't depend on ``x`` differentiably, or the
@@ -53,11 +50,7 @@ def input_gradient(logits: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor
 
 
 def gradient_and_logits(logits: Callable[[Tensor], Tensor], x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """As `input_gradient`, but a gradient of zeros is returned and not refused; with the logits [B, C], detached.
-
-    Raises:
-        NoGradientError: when the output doesn't depend on ``x`` differentiably.
-    """
+    """As `input_gradient`, but a gradient of zeros is returned and not refused; with the logits [B, C], detached."""
     leaf, outputs = _forward(logits, x)
     with torch.enable_grad():
         loss = cross_entropy(outputs, labels, reduction="sum")

@@ -157,6 +157,8 @@ def read_meta(folder: Storage) -> dict[str, Any]:
 def _attack(meta: Mapping[str, Any]) -> Attack:
     about: dict[str, Any] = dict(meta["attack"])
     name, epsilon = about.pop("name"), about.pop("epsilon")
+    if about.get("draws") == 0:
+        del about["draws"]  # older versions' word for as many as the attack makes by default
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in about.items()}
     return named_attack(name, epsilon, **settings)
 

@@ -8,11 +8,10 @@ import torch
 from planted import PIXELS, SIGNS, grey, planted_threshold
 from torch import Tensor, nn
 
-from glr_dist.attacks.ascent import fgsm
+from glr_dist.attacks.ascent import BpdaPgd, EotPgd, fgsm
 from glr_dist.attacks.attack import named_attack
 from glr_dist.attacks.ball import fooled
 from glr_dist.attacks.random_signs import RandomSigns
-from glr_dist.attacks.stand_in import BpdaPgd, EotPgd
 from glr_dist.core.activations import heaviside
 from glr_dist.errors import UserError
 

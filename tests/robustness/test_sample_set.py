@@ -72,6 +72,17 @@ def test_any_samples_can_be_fetched_across_files(folder: Path) -> None:
     assert stored.attack == FGSM
 
 
+def test_a_set_of_an_older_version_whose_draws_were_left_open_has_the_usual_number(tmp_path: Path) -> None:
+    signs = named_attack("random-signs", epsilon=0.1)
+    attack_set(network(), digits(), signs, str(tmp_path), selection=Selection(count=5))
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    meta["attack"] |= {"draws": 0, "steps": 40, "queries": 5000}  # it wrote the settings of all attacks
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    found = open_set(str(tmp_path), digits(), "test").attack
+    assert (found.words, found.settings()) == ("1000 draws", {"draws": 1000})
+    assert found.seed_text() == signs.seed_text()
+
+
 def test_a_set_that_is_whole_is_not_made_again_and_a_harmed_one_is(folder: Path) -> None:
     before = {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
     meta = json.loads((folder / "meta.json").read_text())

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glr_dist.attacks.attack import Attack, Attacked, attacking, finite, register
-from glr_dist.attacks.ball import Logits
+from glr_dist.attacks.attack import Attack, Attacked, attacking, register
+from glr_dist.attacks.ball import Logits, finite
 from glr_dist.attacks.exact.network import threshold_network
 
 
