@@ -39,8 +39,7 @@ def impulse(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
 
 def glass_blur(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
     """Blur, let pixels change places with near ones, blur again."""
-    sigma, reach, rounds = _GLASS[severity - 1]
-    return _through_glass(images, (0.0, 0.0, sigma, sigma), reach, rounds, rngs)
+    return _through_glass(images, severity, rngs, along_columns=True)
 
 
 def glass_blur_compat(images: Images, severity: int, rngs: Iterable[Generator]) -> Images:
@@ -49,14 +48,13 @@ def glass_blur_compat(images: Images, severity: int, rngs: Iterable[Generator]) 
     They gave the grey image [H, W] to a function made for colour images [H, W, C], whose Gaussian filter leaves the last
     axis alone. The swaps are the same.
     """
+    return _through_glass(images, severity, rngs, along_columns=False)
+
+
+def _through_glass(images: Images, severity: int, rngs: Iterable[Generator], *, along_columns: bool) -> Images:
+    """ImageNet-C's glass blur, its rounding down to 8 bits between the steps included."""
     sigma, reach, rounds = _GLASS[severity - 1]
-    return _through_glass(images, (0.0, 0.0, sigma, 0.0), reach, rounds, rngs)
-
-
-def _through_glass(
-    images: Images, sigmas: tuple[float, ...], reach: int, rounds: int, rngs: Iterable[Generator]
-) -> Images:
-    """ImageNet-C's glass blur with one sigma per axis (pixels), its rounding down to 8 bits between the steps included."""
+    sigmas = (0.0, 0.0, sigma, sigma if along_columns else 0.0)
     blurred = ndimage.gaussian_filter(images, sigmas, mode="nearest")
     levels = np.floor(255.0 * blurred + 1e-4)  # k/255 in float32 may come out just below k
     swapped = _swap(levels / 255.0, reach, rounds, rngs)

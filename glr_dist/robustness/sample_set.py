@@ -39,44 +39,26 @@ _SLACK = 1e-6  # of the ball's size, for float32
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialBatch:
-    """A chunk of samples after an attack, and what the network that they were made on says of them.
+    """A chunk of samples after an attack, and what the network that they were made on says of them."""
 
-    Attributes:
-        x: [B, ...] float32 in [0, 1].
-        indices: [B] positions in the split.
-        labels: [B].
-        before: [B] its classes without the attack.
-        after: [B] its classes under it.
-        without_gradient: samples whose input gradient was zero or not finite.
-        queries: forward passes per sample, mean.
-        seconds: of work.
-    """
-
-    x: NDArray[np.float32]
-    indices: Indices
-    labels: NDArray[np.int64]
-    before: NDArray[np.int64]
-    after: NDArray[np.int64]
-    without_gradient: int = 0
-    queries: float = 0.0
-    seconds: float = 0.0
+    x: NDArray[np.float32]  # [B, ...] in [0, 1]
+    indices: Indices  # [B] positions in the split
+    labels: NDArray[np.int64]  # [B]
+    before: NDArray[np.int64]  # [B] the network's classes without the attack
+    after: NDArray[np.int64]  # [B] and under it
+    without_gradient: int = 0  # samples whose input gradient was zero or not finite
+    queries: float = 0.0  # forward passes per sample, mean
+    seconds: float = 0.0  # of work
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleSet:
-    """A stored set whose files are all there and sound; small, and opened by each process for itself.
-
-    Attributes:
-        uri: its folder.
-        meta: all of meta.json.
-        indices: [n] its samples' positions in the split, sorted.
-        starts: the first row of each file, and in the end their number.
-    """
+    """A stored set whose files are all there and sound; small, and opened by each process for itself."""
 
     uri: str
-    meta: dict[str, Any]
-    indices: Indices
-    starts: tuple[int, ...]
+    meta: dict[str, Any]  # all of meta.json
+    indices: Indices  # [n] the samples' positions in the split, sorted
+    starts: tuple[int, ...]  # the first row of each file, and in the end their number
 
     @property
     def attack(self) -> Attack:

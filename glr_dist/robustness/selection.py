@@ -55,17 +55,11 @@ class Selection:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some of the selected samples.
+    """Some of the selected samples."""
 
-    Attributes:
-        number: the chunk's place among those of its size.
-        start: its first sample's place in the selection.
-        indices: [B] the samples' positions in the split.
-    """
-
-    number: int
-    start: int
-    indices: Indices
+    number: int  # the chunk's place among those of its size
+    start: int  # its first sample's place in the selection
+    indices: Indices  # [B] the samples' positions in the split
 
 
 def chunks(indices: Indices, size: int = CHUNK) -> Iterator[Chunk]:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -27,25 +26,15 @@ SLACK = 1e-6  # of the ball: float32 inputs at its edge count as inside
 
 @dataclass(frozen=True, kw_only=True)
 class ThresholdNetwork:
-    """One hidden Heaviside layer, in float64.
+    """One hidden Heaviside layer, in float64."""
 
-    Attributes:
-        model: the network itself, which has the last word on every adversary.
-        w: [H, D] weights of the hidden layer.
-        b: [H] its biases.
-        v: [C, H] weights of the output layer.
-        d: [C] its biases.
-        input_threshold: an input counts as 1 where it is at least this (a float32), else as 0; None: it counts as it is.
-        mean: subtracted from every input in float32, before the hidden layer; w and b hold it already.
-    """
-
-    model: nn.Module
-    w: Floats
-    b: Floats
-    v: Floats
-    d: Floats
-    input_threshold: float | None
-    mean: float = 0.0
+    model: nn.Module  # the network itself, which has the last word on every adversary
+    w: Floats  # [H, D]
+    b: Floats  # [H]
+    v: Floats  # [C, H]
+    d: Floats  # [C]
+    input_threshold: float | None  # a float32 from which on an input counts as 1, else as 0; None: it counts as it is
+    mean: float = 0.0  # subtracted from every input in float32, before the hidden layer; w and b hold it already
 
     @property
     def sizes(self) -> Floats:
@@ -56,23 +45,14 @@ class ThresholdNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class Ball:
-    """Where the hidden layer's inputs can go: ``start + width * v``, v in [0, 1].
+    """Where the hidden layer's inputs can go: ``start + width * v``, v in [0, 1]."""
 
-    Attributes:
-        x: [D] float32, the centre.
-        epsilon: radius, in input units.
-        movable: [F] inputs that can move.
-        start: [D] value at v = 0.
-        width: [F] how far v = 1 is from it.
-        threshold: the network's input threshold; v is a bit where there is one.
-    """
-
-    x: NDArray[np.float32]
-    epsilon: float
-    movable: NDArray[np.int64]
-    start: Floats
-    width: Floats
-    threshold: float | None
+    x: NDArray[np.float32]  # [D], the centre
+    epsilon: float  # radius, in input units
+    movable: NDArray[np.int64]  # [F] inputs that can move
+    start: Floats  # [D] value at v = 0
+    width: Floats  # [F] how far v = 1 is from it
+    threshold: float | None  # the network's; v is a bit where there is one
 
     def input_at(self, v: Floats) -> NDArray[np.float32]:
         """The input in [0, 1] that has these v [F]: float32 [D], as near to the centre as a threshold allows."""
@@ -142,15 +122,3 @@ def ball_around(x: NDArray[np.float32], epsilon: float, threshold: float | None)
     movable = np.flatnonzero(high > low)
     width = (high - low)[movable]
     return Ball(x=x, epsilon=epsilon, movable=movable, start=low, width=width, threshold=threshold)
-
-
-@torch.no_grad()
-def fooled_by(
-    network: ThresholdNetwork, ball: Ball, candidate: NDArray[np.float32], label: int, shape: tuple[int, ...]
-) -> bool:
-    """Whether a candidate [D] lies in the ball and a float32 pass of the network itself takes it for another class."""
-    inside = np.abs(candidate.astype(np.float64) - ball.x).max(initial=0.0) <= ball.epsilon + SLACK
-    if not inside or candidate.min() < 0.0 or candidate.max() > 1.0:
-        return False
-    logits = network.model(torch.from_numpy(candidate).reshape(1, *shape))
-    return int(logits[0].argmax()) != label

@@ -38,33 +38,19 @@ _SHARES = (0.2, 0.35, 0.5, 0.65, 0.8)  # of the first unit in the weighted sum o
 
 @dataclass(frozen=True, kw_only=True)
 class Program:
-    """The program of one wrong class.
-
-    Attributes:
-        wrong: the class.
-        base: its lead with none of the open units won, those that are won anywhere in the ball counted.
-        worth: [U] what winning each open unit adds to the lead.
-        offset: [U] u at v = 0.
-        slope: [U, F] how u moves with v.
-        least: [U] the least u in the ball.
-        slack: [U] see the module.
-        lead_slack: of the lead, in logits.
-        lead_size: in logits.
-        bits: whether v is made of bits.
-        cliques: sets of open units of which one at most can be won; see `with_cliques`.
-    """
+    """The program of one wrong class; its open units are those that are won at some places of the ball only."""
 
     wrong: int
-    base: float
-    worth: Floats
-    offset: Floats
-    slope: Floats
-    least: Floats
-    slack: Floats
-    lead_slack: float
-    lead_size: float
-    bits: bool
-    cliques: tuple[list[int], ...] = ()
+    base: float  # the lead with none of the open units won, those that are won anywhere in the ball counted
+    worth: Floats  # [U] what winning each open unit adds to the lead
+    offset: Floats  # [U] u at v = 0
+    slope: Floats  # [U, F] how u moves with v
+    least: Floats  # [U] the least u in the ball
+    slack: Floats  # [U] see the module
+    lead_slack: float  # of the lead, in logits
+    lead_size: float  # in logits
+    bits: bool  # whether v is made of bits
+    cliques: tuple[list[int], ...] = ()  # sets of open units of which one at most can be won; see `with_cliques`
 
     @property
     def interval_bound(self) -> float:

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.special import expit
 from torch import nn
 
-from glr_dist.attacks.exact.network import Ball, Floats, ThresholdNetwork, ball_around, fooled_by, threshold_network
+from glr_dist.attacks.exact.network import SLACK, Ball, Floats, ThresholdNetwork, ball_around, threshold_network
 from glr_dist.attacks.exact.program import Program, Solution, class_programs, relax, solve, with_cliques
 from glr_dist.errors import UserError
 
@@ -125,8 +126,14 @@ class _Search:
     def _is_open(self, program: Program) -> bool:
         return self.bounds[program.wrong] >= -program.lead_slack
 
+    @torch.no_grad()
     def _fools(self, candidate: NDArray[np.float32]) -> bool:
-        return fooled_by(self.network, self.ball, candidate, self.label, self.shape)
+        """Whether a point [D] lies in the ball and a float32 pass of the network itself takes it for another class."""
+        inside = np.abs(candidate.astype(np.float64) - self.ball.x).max(initial=0.0) <= self.ball.epsilon + SLACK
+        if not inside or candidate.min() < 0.0 or candidate.max() > 1.0:
+            return False
+        logits = self.network.model(torch.from_numpy(candidate).reshape(1, *self.shape))
+        return int(logits[0].argmax()) != self.label
 
     def _local(self, programs: list[Program]) -> Iterator[Floats | None]:
         for program in programs:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from glr_dist.robustness.findings import Findings, ModelCard
+from glr_dist.robustness.findings import AttackOutcome, Findings, ModelCard
 from glr_dist.robustness.report.intervals import accuracy
-from glr_dist.robustness.report.tally import groups, in_order, label
+from glr_dist.robustness.report.tally import groups, label, of_networks
 
 _TRAITS = ("method", "loss", "activation", "architecture", "noise", "votes")
 
@@ -18,39 +18,33 @@ def model_entries(findings: Findings) -> list[dict[str, Any]]:
 
 
 def _model(cards: Sequence[ModelCard]) -> dict[str, Any]:
-    networks = [
-        {"seed": card.seed, "checkpoint": card.checkpoint, "sha256": card.sha256, "clean": float(card.right.mean())}
-        for card in cards
-    ]
+    networks = [{**_identity(card), "clean": float(card.right.mean())} for card in cards]
     clean = accuracy([card.right for card in cards])
     return {"model": cards[0].name, **traits(cards), "clean": clean, "networks": networks}
 
 
 def surrogate_entries(findings: Findings) -> list[dict[str, Any]]:
     """An entry for each surrogate: its accuracy without an attack and on the samples that were made on it."""
-    return [_surrogate(findings, index) for index in range(len(findings.surrogates))]
+    return [
+        {
+            "surrogate": label(findings.surrogates, index),
+            **traits([card]),
+            **_identity(card),
+            "clean": accuracy([card.right]),
+            "attacked": [_attacked(outcome) for outcome in of_networks(findings.surrogate_attacks, [index])],
+        }
+        for index, card in enumerate(findings.surrogates)
+    ]
 
 
-def _surrogate(findings: Findings, index: int) -> dict[str, Any]:
-    card = findings.surrogates[index]
-    own = in_order(outcome for outcome in findings.surrogate_attacks if outcome.model == index)
-    return {
-        "surrogate": label(findings.surrogates, index),
-        **traits([card]),
-        "seed": card.seed,
-        "checkpoint": card.checkpoint,
-        "sha256": card.sha256,
-        "clean": accuracy([card.right]),
-        "attacked": [
-            {
-                "attack": outcome.attack.name,
-                "settings": outcome.attack.words,
-                "epsilon": outcome.attack.epsilon,
-                **(accuracy([outcome.right]) or {}),
-            }
-            for outcome in own
-        ],
-    }
+def _identity(card: ModelCard) -> dict[str, Any]:
+    return {"seed": card.seed, "checkpoint": card.checkpoint, "sha256": card.sha256}
+
+
+def _attacked(outcome: AttackOutcome) -> dict[str, Any]:
+    about = outcome.attack
+    found = accuracy([outcome.right]) or {}
+    return {"attack": about.name, "settings": about.words, "epsilon": about.epsilon, **found}
 
 
 def traits(cards: Sequence[ModelCard], names: Sequence[str] = _TRAITS) -> dict[str, str]:

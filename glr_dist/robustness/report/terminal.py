@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glr_dist.robustness.report.reading import Report, corruption_means, mean, percent
-from glr_dist.robustness.report.tally import kinds_of
+from glr_dist.robustness.report.tally import kinds_of, sorted_by_key
 from glr_dist.robustness.report.verdicts import red_line
 
 
@@ -70,8 +70,5 @@ def _remarks(report: Report) -> list[str]:
     """The checks that could not be made, by rule, a line each."""
     if not report["worst"]:
         return []
-    missing: dict[str, list[str]] = {}
-    for verdict in report["verdicts"]:
-        if verdict["holds"] is None:
-            missing.setdefault(verdict["rule"], []).append(verdict["model"])
-    return [f"not measured: {rule} ({', '.join(models)})" for rule, models in missing.items()]
+    missing = sorted_by_key((v for v in report["verdicts"] if v["holds"] is None), lambda v: str(v["rule"]))
+    return [f"not measured: {rule} ({', '.join(v['model'] for v in same)})" for rule, same in missing.items()]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from glr_dist.robustness.findings import AttackOutcome, Findings, Mask, ModelCard
-from glr_dist.robustness.report.tally import groups, in_order, label, sorted_by_key, source, worst
+from glr_dist.robustness.report.tally import groups, label, of_networks, sorted_by_key, source, worst
 
 ADAPTIVE = ("white-box", "labels", "scores")  # they query the network itself
 UNBOUNDED = 0.5  # from here on every image can be turned into the same grey one
@@ -25,19 +25,12 @@ _SHOWN = 3  # failures told in a verdict's detail
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """One check of one network (all seeds of a name).
+    """One check of one network (all seeds of a name)."""
 
-    Attributes:
-        rule: what should be so.
-        model: the network's name.
-        holds: None: what it compares was not measured.
-        detail: what failed, or how much was compared.
-    """
-
-    rule: str
+    rule: str  # what should be so
     model: str
-    holds: bool | None
-    detail: str
+    holds: bool | None  # None: what it compares was not measured
+    detail: str  # what failed, or how much was compared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +84,7 @@ def too_weak(strong: Mask, weak: Mask) -> bool:
 
 
 def _case(findings: Findings, cards: Sequence[ModelCard], outcomes: Iterable[AttackOutcome], index: int) -> _Case:
-    mine = in_order(outcome for outcome in outcomes if outcome.model == index)
-    return _Case(findings=findings, card=cards[index], outcomes=mine)
+    return _Case(findings=findings, card=cards[index], outcomes=of_networks(outcomes, [index]))
 
 
 def _judge(rule: str, name: str, check: _Rule, cases: Sequence[_Case]) -> Verdict:
