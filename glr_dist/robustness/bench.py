@@ -5,7 +5,7 @@ M networks (for a corruption: severities x networks), B samples of a chunk, n of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,13 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glr_dist.attacks.attack import Attack
 from glr_dist.data.source import DataSource
+from glr_dist.errors import UserError
 from glr_dist.robustness.findings import Mask
 from glr_dist.robustness.sample_set import SampleSet
 from glr_dist.robustness.selection import Chunk, Indices, rows_at
 from glr_dist.robustness.subjects import Subject, predict
 
 Classes = NDArray[np.int64]
+
+_PROBE = 10  # samples at which networks are asked whether an attack can be tried
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,27 @@ class Bench:
         """Those of a chunk's samples that are for people to look at."""
         found: NDArray[np.float32] = x.numpy()[np.isin(chunk.indices, self.shown)]
         return found.copy()
+
+    def attackable(
+        self, attack: Attack, networks: Sequence[Subject], indices: Indices, say: Callable[[str], None]
+    ) -> list[int]:
+        """The networks that an attack can be tried on, as their numbers; ``say`` is told which are left out.
+
+        Raises:
+            UserError: naming the first that it can't be tried on, where it leaves none out or none would be left.
+        """
+        x, labels = rows_at(self.data, self.split, indices[:_PROBE])
+        reasons = {}
+        for number, network in enumerate(networks):
+            try:
+                attack.refuse(network.model, x, labels)
+            except UserError as error:
+                reasons[number] = f"{network.checkpoint}: {error}"
+        if reasons and not (attack.spares and len(reasons) < len(networks)):
+            raise UserError(next(iter(reasons.values())))
+        for reason in reasons.values():
+            say(f"note: left out of {attack.name}: {reason}")
+        return [number for number in range(len(networks)) if number not in reasons]
 
 
 @dataclass(frozen=True, kw_only=True)

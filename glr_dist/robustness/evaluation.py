@@ -19,34 +19,24 @@ from typing import Any
 import numpy as np
 
 from glr_dist.attacks.attack import Attack
+from glr_dist.corruptions.corruption import known_corruption
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.robustness.bench import Answer, Bench
 from glr_dist.robustness.findings import Findings
 from glr_dist.robustness.gathering import gathered, shown_samples
 from glr_dist.robustness.jobs import Show, Staff, work
-from glr_dist.robustness.probes import Clean, Corrupted, Direct, Probe
-from glr_dist.robustness.refusals import attackable, refuse_unfit
+from glr_dist.robustness.probes import Clean, Corrupted, Direct, Probe, Stored, Transferred
 from glr_dist.robustness.sample_set import SampleSet, open_set
 from glr_dist.robustness.selection import Indices, Selection, chunks
-from glr_dist.robustness.subjects import Subject
-from glr_dist.robustness.transfer import Stored, Transferred
+from glr_dist.robustness.subjects import Subject, refuse_votes
 from glr_dist.runs.network import read_origin
 from glr_dist.store.storage import Storage
 from glr_dist.workers.pool import Call, PoolPolicy
 
 
 def open_data(place: str | Path, dataset: str | None = None, data_root: str | None = None) -> DataSource:
-    """The data that a checkpoint was trained on, or another set cut and shown in the same way.
-
-    Args:
-        place: a checkpoint's folder, or a run's.
-        dataset: a data set's name; None: what it was trained on.
-        data_root: the data's folder; None: the run's.
-
-    Raises:
-        UserError: when there is no sound checkpoint, or there are no such data.
-    """
+    """The data that a checkpoint (or a run's newest) was trained on, or another set; see `Origin.open_data`."""
     return read_origin(place).open_data(dataset, data_root)
 
 
@@ -90,7 +80,7 @@ def evaluate_robustness(
         UserError: when something doesn't fit; before any work is done, where that can be seen then.
         RuntimeError: when actors die faster than they answer.
     """
-    refuse_unfit(subjects, attacks, surrogates, corruptions, votes)
+    _refuse_unfit(subjects, attacks, surrogates, corruptions, votes)
     sets = [open_set(place, data, selection.split) for place in dict.fromkeys(samples)]
     indices = _selected(selection, data, sets)
     bench = Bench(
@@ -110,6 +100,32 @@ def evaluate_robustness(
     return gathered(bench, answers, indices, _about(data, selection, len(indices), bool(sets)))
 
 
+def _refuse_unfit(
+    subjects: Sequence[Subject],
+    attacks: Sequence[Attack],
+    surrogates: Sequence[Subject],
+    corruptions: Sequence[str],
+    votes: int,
+) -> None:
+    """Refuse what can't be evaluated, naming the option."""
+    if not subjects:
+        raise UserError("CHECKPOINT: give at least one")
+    for attack in attacks:
+        attack.check()
+        if attack.noise == "single" and not votes:
+            raise UserError(f"--attack {attack.name}: is for predictions with noise; give --votes")
+        if attack.noise == "none" and votes:
+            raise UserError(f"--attack {attack.name}: is for predictions without noise; leave --votes out")
+    if surrogates and not any(attack.knowledge == "gradient" for attack in attacks):
+        raise UserError("--surrogate: is for attacks that follow its gradient; give --attack fgsm or --attack pgd")
+    for name in corruptions:
+        known_corruption(name)
+    if votes < 0:
+        raise UserError(f"--votes {votes}: must be 0 or more")
+    for subject in subjects if votes else ():
+        refuse_votes(subject.method, subject.checkpoint)
+
+
 def _attack_probes(
     bench: Bench, attacks: Sequence[Attack], indices: Indices, say: Callable[[str], None]
 ) -> list[Probe]:
@@ -121,7 +137,7 @@ def _attack_probes(
     able = {}
     for name, attack in {attack.name: attack for attack in attacks}.items():
         networks = bench.surrogates if transfers(attack) else bench.subjects
-        able[name] = attackable(attack, networks, bench.data, bench.split, indices, say)
+        able[name] = bench.attackable(attack, networks, indices, say)
     return [
         Transferred(number, attack) if transfers(attack) else Direct(number, attack)
         for attack in attacks

@@ -30,6 +30,7 @@ class Identity:
         activation: of its hidden units.
         architecture: one line, such as ``mlp 784-50-10``.
         seed: of its run.
+        noise: family and scale of the training noise, such as ``gaussian 0.5``, or "" for none.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Identity:
     activation: str
     architecture: str
     seed: int
+    noise: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +49,10 @@ class ModelCard(Identity):
     """What a report says of a network.
 
     Attributes:
-        noise: family and scale of the training noise, such as ``gaussian 0.5``, or "" for none.
         votes: noisy passes per prediction; 0: predicts without noise.
         right: [n] right without any attack.
     """
 
-    noise: str
     votes: int
     right: Mask
 

@@ -5,14 +5,15 @@ n: the selected samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from glr_dist.robustness.bench import Answer, Bench, Classes, joined
-from glr_dist.robustness.findings import AttackOutcome, Findings, ModelCard, Specimens
-from glr_dist.robustness.probes import Probe
+from glr_dist.corruptions.corruption import SEVERITIES
+from glr_dist.robustness.bench import Answer, Bench, joined
+from glr_dist.robustness.findings import AttackOutcome, CorruptionOutcome, Findings, ModelCard, Specimens
+from glr_dist.robustness.probes import Corrupted, Probe
 from glr_dist.robustness.selection import Indices, rows_at
 from glr_dist.seeds import Purpose, permutation
 
@@ -37,61 +38,93 @@ def gathered(
     """
     whole = {probe: probe.recalled(bench, joined(parts)) for probe, parts in answers.items()}
     clean = next(iter(whole.values()))
-    cards = _surrogate_cards(bench, whole)
-    number = {card.sha256: index for index, card in enumerate(cards)}
-    views = _Views(bench, indices, clean)
-    attacks: list[AttackOutcome] = []
-    specimens: list[Specimens] = []
+    makers: dict[str, ModelCard] = {}  # each network that samples were made on, once
     for probe, answer in whole.items():
-        for row, outcome in enumerate(probe.outcomes(bench, answer, number)):
-            specimens += views.of(outcome, len(attacks), answer.classes[row], answer)
-            attacks.append(outcome)
+        maker = probe.maker(bench)
+        if maker is not None and answer.right_before is not None:
+            makers.setdefault(maker["sha256"], ModelCard(**maker, votes=0, right=answer.right_before))
+    number = {sha256: index for index, sha256 in enumerate(makers)}
+    attacks = [found for probe, answer in whole.items() for found in _outcomes(bench, probe, answer, number)]
     return Findings(
         data=about,
         indices=indices,
         labels=clean.labels,
         models=[subject.card(right, bench.votes) for subject, right in zip(bench.subjects, clean.right, strict=True)],
-        surrogates=cards,
+        surrogates=list(makers.values()),
         attacks=attacks,
-        surrogate_attacks=[own for probe, answer in whole.items() for own in probe.on_surrogate(bench, answer, number)],
-        corruptions=[found for probe, answer in whole.items() for found in probe.corrupted(bench, answer)],
-        specimens=specimens,
+        surrogate_attacks=[own for probe, answer in whole.items() for own in _own(bench, probe, answer, number)],
+        corruptions=[found for probe, answer in whole.items() for found in _corrupted(bench, probe, answer)],
+        specimens=list(_specimens(bench, whole, indices, attacks)),
         seed=bench.seed,
     )
 
 
-def _surrogate_cards(bench: Bench, answers: Mapping[Probe, Answer]) -> list[ModelCard]:
-    """Each network that samples were made on, once."""
-    cards: dict[str, ModelCard] = {}
-    for probe, answer in answers.items():
-        maker = probe.maker(bench)
-        if maker is not None and answer.right_before is not None:
-            cards.setdefault(maker["sha256"], ModelCard(**maker, votes=0, right=answer.right_before))
-    return list(cards.values())
+def _outcomes(bench: Bench, probe: Probe, answer: Answer, number: Mapping[str, int]) -> Iterator[AttackOutcome]:
+    """What an attack did, network by network; ``number`` of each surrogate, by the SHA-256 of its parameters."""
+    attack, maker, models = probe.attack_of(bench), probe.maker(bench), probe.models(bench)
+    if attack is None:
+        return
+    for model, right in zip(models, answer.right, strict=True):
+        another = maker is not None and maker["sha256"] != bench.subjects[model].sha256
+        knowledge = attack.knows(of_another=another)
+        yield AttackOutcome(
+            model=model,
+            attack=attack.seen_by_another() if another else attack,
+            knowledge=knowledge,
+            surrogate=number[maker["sha256"]] if maker is not None and knowledge == "transfer" else None,
+            library=attack.library,
+            right=right,
+            undecided=answer.undecided,
+            without_gradient=answer.without_gradient,
+            queries=answer.queries,
+            seconds=answer.generating + answer.examining / len(models),
+        )
 
 
-class _Views:
-    """Picks the samples to look at: for each group of networks the first attack of its kind on the first of them."""
+def _own(bench: Bench, probe: Probe, answer: Answer, number: Mapping[str, int]) -> Iterator[AttackOutcome]:
+    """And what to the surrogate that it was made on, where it is white-box."""
+    attack, maker = probe.attack_of(bench), probe.maker(bench)
+    if attack is not None and maker is not None and answer.right_after is not None:
+        yield AttackOutcome(
+            model=number[maker["sha256"]],
+            attack=attack,
+            knowledge=attack.knows(of_another=False),
+            library=attack.library,
+            right=answer.right_after,
+            without_gradient=answer.without_gradient,
+            queries=answer.queries,
+            seconds=answer.generating,
+        )
 
-    def __init__(self, bench: Bench, indices: Indices, clean: Answer) -> None:
-        self._subjects = bench.subjects
-        self._places = np.flatnonzero(np.isin(indices, bench.shown))
-        self._x = rows_at(bench.data, bench.split, bench.shown)[0].numpy()
-        self._labels, self._clean = clean.labels[self._places], clean.classes[:, self._places]
-        self._taken: set[tuple[str, str, str]] = set()
 
-    def of(self, outcome: AttackOutcome, number: int, classes: Classes, answer: Answer) -> list[Specimens]:
-        kind = (self._subjects[outcome.model].name, outcome.attack.name, outcome.knowledge)
-        if kind in self._taken or answer.seen is None:
-            return []
-        self._taken.add(kind)
-        return [
-            Specimens(
-                outcome=number,
-                clean=self._x,
-                adversarial=answer.seen,
-                labels=self._labels,
-                before=self._clean[outcome.model],
-                after=classes[self._places],
-            )
-        ]
+def _corrupted(bench: Bench, probe: Probe, answer: Answer) -> Iterator[CorruptionOutcome]:
+    """What a corruption did, to all networks in all severities."""
+    if isinstance(probe, Corrupted):
+        for row, right in enumerate(answer.right):
+            severity, model = divmod(row, len(bench.subjects))
+            yield CorruptionOutcome(model=model, corruption=probe.name, severity=SEVERITIES[severity], right=right)
+
+
+def _specimens(
+    bench: Bench, answers: Mapping[Probe, Answer], indices: Indices, attacks: Sequence[AttackOutcome]
+) -> Iterator[Specimens]:
+    """Samples to look at: for each group of networks the first attack of its kind on the first of them."""
+    clean = next(iter(answers.values()))
+    places = np.flatnonzero(np.isin(indices, bench.shown))
+    x = rows_at(bench.data, bench.split, bench.shown)[0].numpy()
+    attacked = [answer for probe, answer in answers.items() if probe.attack_of(bench) is not None]
+    rows = [(answer, classes) for answer in attacked for classes in answer.classes]
+    taken = set()
+    for number, (outcome, (answer, classes)) in enumerate(zip(attacks, rows, strict=True)):
+        kind = (bench.subjects[outcome.model].name, outcome.attack.name, outcome.knowledge)
+        if kind in taken or answer.seen is None:
+            continue
+        taken.add(kind)
+        yield Specimens(
+            outcome=number,
+            clean=x,
+            adversarial=answer.seen,
+            labels=clean.labels[places],
+            before=clean.classes[outcome.model, places],
+            after=classes[places],
+        )

@@ -13,9 +13,8 @@ from typing import Any
 
 from glr_dist.robustness.bench import Answer, Bench
 from glr_dist.robustness.probes import Probe
-from glr_dist.robustness.sample_set import AdversarialBatch
+from glr_dist.robustness.sample_set import AdversarialBatch, write_chunk
 from glr_dist.robustness.selection import Chunk
-from glr_dist.robustness.writing import Written, write_chunk
 from glr_dist.store.storage import Storage
 from glr_dist.workers.actor import actor_starter
 from glr_dist.workers.pool import Call, LocalPool, PoolPolicy
@@ -29,9 +28,7 @@ class Examiner:
     """What a worker does with its copy of the bench and of the probes, which calls know by their numbers."""
 
     def __init__(self, bench: Bench, probes: Sequence[Probe]) -> None:
-        """Take over a bench."""
-        self._bench = bench
-        self._probes = probes
+        self._bench, self._probes = bench, probes
 
     def samples(self, probe: int, chunk: Chunk) -> AdversarialBatch | None:
         """A chunk's adversarial samples."""
@@ -44,9 +41,9 @@ class Examiner:
         answer = self._probes[probe].examine(self._bench, chunk, made)
         return replace(answer, examining=time.perf_counter() - started)
 
-    def write(self, uri: str, number: int, made: AdversarialBatch) -> Written:
-        """Write a chunk's samples to a set's folder; a chunk written twice is the same file."""
-        return write_chunk(Storage.at(uri), number, made)
+    def write(self, uri: str, number: int, made: AdversarialBatch) -> tuple[dict[str, Any], AdversarialBatch]:
+        """Write a chunk's samples to a set's folder: what meta.json says of the file, and the batch without them."""
+        return write_chunk(Storage.at(uri), number, made), replace(made, x=made.x[:0].copy())
 
 
 @dataclass(frozen=True)
@@ -67,13 +64,7 @@ class Staff:
 
 
 def work(bench: Bench, probes: Sequence[Probe], calls: Sequence[Call], staff: Staff) -> Iterator[tuple[Call, Any]]:
-    """Every call with its answer, as they come.
-
-    Args:
-        bench: what the workers have a copy of.
-        probes: likewise; an attack may be of a class that only the caller's script knows.
-        calls: of an Examiner's verbs.
-        staff: who does it.
+    """Every call of an Examiner's verbs with its answer, as they come.
 
     Raises:
         UserError: one that a call raised.

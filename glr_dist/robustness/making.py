@@ -1,8 +1,14 @@
-"""Making a set of adversarial samples on a surrogate, for other networks to be evaluated on."""
+"""Making a set of adversarial samples on a surrogate, for other networks to be evaluated on.
+
+What is in the files is told in `sample_set`. meta.json is written last, so a folder without it is an attack that was
+interrupted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
@@ -16,11 +22,10 @@ from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.robustness.bench import Bench
 from glr_dist.robustness.jobs import Show, Staff, work
-from glr_dist.robustness.refusals import attackable
+from glr_dist.robustness.probes import Transferred
+from glr_dist.robustness.sample_set import FILE, FORMAT, META, AdversarialBatch, read_meta
 from glr_dist.robustness.selection import Selection, chunks
 from glr_dist.robustness.subjects import Subject
-from glr_dist.robustness.transfer import Transferred
-from glr_dist.robustness.writing import Written, finish, whole_set
 from glr_dist.store.storage import Storage
 from glr_dist.workers.pool import Call, PoolPolicy
 
@@ -64,23 +69,24 @@ def attack_set(
     indices = selection.of(data)
     folder = Storage.at(out)
     request = _request(surrogate, data, attack, selection, seed, len(indices))
-    meta = whole_set(folder, request)
+    meta = _whole_set(folder, request)
     if meta is not None:
         say(f"note: {folder} holds these samples already, all of them; nothing to do")
         return meta
-    attackable(attack, [surrogate], data, selection.split, indices, say)
     bench = Bench(surrogates=[surrogate], data=data, split=selection.split, seed=seed)
+    bench.attackable(attack, [surrogate], indices, say)
     probe = Transferred(0, attack)
     calls = [
         Call(chunk.number, "write", (folder.uri, chunk.number), source=Call(chunk.number, "samples", (0, chunk)))
         for chunk in chunks(indices, probe.chunk)
     ]
     staff = Staff(workers, min(workers, 1), policy, cpus=(1, 0))
-    written: dict[Any, Written] = {}
+    written: dict[Any, tuple[dict[str, Any], AdversarialBatch]] = {}
     for done, (call, answer) in enumerate(work(bench, [probe], calls, staff), 1):
         written[call.key] = answer
         show(done, len(calls), probe.words)
-    meta = finish(folder, request | _result([written[call.key] for call in calls]))
+    meta = {"format": FORMAT, **request, **_result(written[call.key] for call in calls)}
+    _finish(folder, meta)
     if meta["without_gradient"]:
         say(f"warning: {meta['without_gradient']} of {len(indices)} samples had no gradient, and stay as they were")
     return meta
@@ -114,11 +120,47 @@ def _request(
     }
 
 
-def _result(written: Sequence[Written]) -> dict[str, Any]:
+def _result(written: Iterable[tuple[dict[str, Any], AdversarialBatch]]) -> dict[str, Any]:
     """What came of it."""
-    counts = ("right_before", "right_after", "fooled", "without_gradient")
+    files, batches = zip(*written, strict=True)
+    labels, before, after = (
+        np.concatenate([getattr(batch, column) for batch in batches]) for column in ("labels", "before", "after")
+    )
+    right, still = before == labels, after == labels
     return {
-        **{name: sum(getattr(part, name) for part in written) for name in counts},
-        "queries": sum(part.queries for part in written) / sum(part.file["rows"] for part in written),
-        "files": [part.file for part in written],
+        "right_before": int(right.sum()),
+        "right_after": int(still.sum()),
+        "fooled": int((right & ~still).sum()),
+        "without_gradient": sum(batch.without_gradient for batch in batches),
+        "queries": sum(batch.queries * len(batch.labels) for batch in batches) / len(labels),
+        "files": list(files),
     }
+
+
+def _whole_set(folder: Storage, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The meta.json of the requested set if it is there already, whole; refuses a folder that holds anything else.
+
+    What an interrupted attack left is nothing else.
+    """
+    if not folder.exists(META):
+        others = [name for name in folder.list() if not FILE.fullmatch(name)]
+        if others:
+            raise UserError(f"--out {folder}: is not empty (it holds {others[0]}); choose a new folder")
+        return None
+    meta = read_meta(folder)
+    if any(meta.get(key) != value for key, value in json.loads(json.dumps(dict(request))).items()):
+        raise UserError(f"--out {folder}: holds another set of samples; choose a new folder")
+    sound = all(
+        folder.exists(file["name"]) and hashlib.sha256(folder.read(file["name"])).hexdigest() == file["sha256"]
+        for file in meta["files"]
+    )
+    return meta if sound else None
+
+
+def _finish(folder: Storage, meta: Mapping[str, Any]) -> None:
+    """Write meta.json, which makes the files a set, and drop files that are none of its own."""
+    own = {file["name"] for file in meta["files"]}
+    for name in folder.list():
+        if FILE.fullmatch(name) and name not in own:
+            folder.delete(name)
+    folder.write(META, (json.dumps(meta, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())

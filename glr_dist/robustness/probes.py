@@ -1,35 +1,37 @@
-"""What networks are put to: each kind of probe makes its samples, has them looked at, and tells what was found.
+"""What networks are put to: each kind of probe makes its samples, or has them made, and has networks look at them.
 
     Clean         the samples as they are
     Direct        an attack on one network itself, or a proof about it
+    Transferred   an attack on a surrogate, whose samples are seen by all
+    Stored        the same, made before and read from a set
     Corrupted     one corruption in all severities
 
-Those whose samples are made on a surrogate are in `transfer`. A probe works on one chunk at a time: a function of (bench,
-chunk) alone, so it may run twice or elsewhere.
+A probe works on one chunk at a time: a function of (bench, chunk) alone, so it may run twice or elsewhere.
 
 B samples of a chunk, n of all chunks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from glr_dist.attacks.attack import Attack
 from glr_dist.corruptions.corruption import SEVERITIES, corrupt
 from glr_dist.robustness.bench import Answer, Bench
-from glr_dist.robustness.findings import AttackOutcome, CorruptionOutcome
 from glr_dist.robustness.sample_set import AdversarialBatch
 from glr_dist.robustness.selection import CHUNK, Chunk, chunk_seed
-from glr_dist.robustness.subjects import logits_of
+from glr_dist.robustness.subjects import logits_of, predict
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One thing that networks are put to; this one makes no samples and finds nothing.
+    """One thing that networks are put to.
 
     Attributes:
         apart: whether other workers make its samples.
@@ -47,79 +49,85 @@ class Probe:
         """What it is, in a word or two, for a progress display."""
         return type(self).__name__.lower()
 
+    def attack_of(self, bench: Bench) -> Attack | None:
+        """The attack that makes its samples, if one does."""
+        return None
+
     def maker(self, bench: Bench) -> dict[str, Any] | None:
         """Who the network is that its samples are made on, if it is a surrogate."""
         return None
+
+    def models(self, bench: Bench) -> Sequence[int]:
+        """The networks under test that it is about, by their numbers: the rows of its answers."""
+        return range(len(bench.subjects))
 
     def samples(self, bench: Bench, chunk: Chunk) -> AdversarialBatch | None:
         """Adversarial samples, if they are made before anybody looks at them."""
         return None
 
     def examine(self, bench: Bench, chunk: Chunk, made: AdversarialBatch | None) -> Answer:
-        """Have networks look at a chunk.
-
-        Args:
-            bench: the networks.
-            chunk: which samples.
-            made: what `samples` made of them.
-        """
-        raise NotImplementedError
+        """Have networks look at a chunk: at ``made``, what `samples` made of it, or at the samples as they are."""
+        if made is None:
+            x, truth = bench.rows(chunk)
+            labels = truth.numpy()
+            about: dict[str, Any] = {}
+        else:
+            x, labels = torch.from_numpy(made.x.copy()), made.labels  # arrays from the object store are read-only
+            about = {
+                "right_before": made.before == labels,
+                "right_after": made.after == labels,
+                "without_gradient": made.without_gradient,
+                "queries": made.queries,
+                "generating": made.seconds,
+                "seen": bench.seen(x, chunk),
+            }
+        classes = bench.told_by_all(x, chunk)
+        return Answer(labels=labels, classes=classes, right=classes == labels, **about)
 
     def recalled(self, bench: Bench, answer: Answer) -> Answer:
         """An answer to all chunks with what was counted when their samples were made, long before."""
         return answer
-
-    def outcomes(self, bench: Bench, answer: Answer, number: Mapping[str, int]) -> Iterator[AttackOutcome]:
-        """What an attack did to networks under test, in the order of the answer's rows.
-
-        Args:
-            bench: the networks.
-            answer: to all chunks.
-            number: of each surrogate in the findings, by the SHA-256 of its parameters.
-        """
-        yield from ()
-
-    def on_surrogate(self, bench: Bench, answer: Answer, number: Mapping[str, int]) -> Iterator[AttackOutcome]:
-        """And what to the surrogate that it was made on."""
-        yield from ()
-
-    def corrupted(self, bench: Bench, answer: Answer) -> Iterator[CorruptionOutcome]:
-        """And what a corruption did."""
-        yield from ()
 
 
 @dataclass(frozen=True)
 class Clean(Probe):
     """The samples as they are."""
 
-    def examine(self, bench: Bench, chunk: Chunk, made: AdversarialBatch | None) -> Answer:
-        """Each network's classes."""
-        x, labels = bench.rows(chunk)
-        classes = bench.told_by_all(x, chunk)
-        return Answer(labels=labels.numpy(), classes=classes, right=classes == labels.numpy())
-
 
 @dataclass(frozen=True)
-class Direct(Probe):
-    """An attack on one network itself, by its number, or a proof about it."""
+class _Attacking(Probe):
+    """An attack that is made on the way."""
 
-    subject: int
+    number: int  # of the network that it is made on
     attack: Attack
-
-    @property
-    def chunk(self) -> int:
-        """Samples of a chunk."""
-        return self.attack.chunk
 
     @property
     def words(self) -> str:
         """The attack."""
         return self.attack.title
 
+    def attack_of(self, bench: Bench) -> Attack:
+        """The attack."""
+        return self.attack
+
+
+@dataclass(frozen=True)
+class Direct(_Attacking):
+    """An attack on one network itself, by its number, or a proof about it."""
+
+    @property
+    def chunk(self) -> int:
+        """Samples of a chunk."""
+        return self.attack.chunk
+
+    def models(self, bench: Bench) -> Sequence[int]:
+        """The one network."""
+        return [self.number]
+
     def examine(self, bench: Bench, chunk: Chunk, made: AdversarialBatch | None) -> Answer:
         """Attack the network, and ask it for its class; where there are proofs, right is what is proved."""
         x, labels = bench.rows(chunk)
-        subject = bench.subjects[self.subject]
+        subject = bench.subjects[self.number]
         attack_seed, noise_seed = chunk_seed(bench.seed, self.attack.seed_text(), chunk).spawn(2)
         votes = min(bench.votes, 1) if self.attack.noise == "single" else bench.votes
         found = self.attack.run(logits_of(subject, votes=votes, seed=noise_seed), x, labels, attack_seed)
@@ -134,20 +142,73 @@ class Direct(Probe):
             seen=bench.seen(found.x, chunk),
         )
 
-    def outcomes(self, bench: Bench, answer: Answer, number: Mapping[str, int]) -> Iterator[AttackOutcome]:
-        """That of the one network."""
-        yield from outcomes_of(bench, answer, self.attack, [self.subject], None, number)
+
+@dataclass(frozen=True)
+class Transferred(_Attacking):
+    """An attack on a surrogate, by its number."""
+
+    apart = True
+
+    def maker(self, bench: Bench) -> dict[str, Any]:
+        """The surrogate."""
+        return bench.surrogates[self.number].about
+
+    def samples(self, bench: Bench, chunk: Chunk) -> AdversarialBatch:
+        """Attack the surrogate, and ask it for its classes before and after."""
+        started = time.perf_counter()
+        x, labels = bench.rows(chunk)
+        surrogate = bench.surrogates[self.number]
+        found = self.attack.run(surrogate.model, x, labels, chunk_seed(bench.seed, self.attack.seed_text(), chunk))
+        before, after = (
+            predict(surrogate, images, votes=0, seed=bench.seed, indices=chunk.indices) for images in (x, found.x)
+        )
+        return AdversarialBatch(
+            x=found.x.numpy(),
+            indices=chunk.indices,
+            labels=labels.numpy(),
+            before=before,
+            after=after,
+            without_gradient=found.without_gradient,
+            queries=found.queries,
+            seconds=time.perf_counter() - started,
+        )
+
+
+@dataclass(frozen=True)
+class Stored(Probe):
+    """The samples of a stored set, by its number."""
+
+    number: int
+
+    def attack_of(self, bench: Bench) -> Attack:
+        """The attack that made the set."""
+        return bench.sets[self.number].attack
+
+    def maker(self, bench: Bench) -> dict[str, Any]:
+        """The network that the set was made on."""
+        about: dict[str, Any] = bench.sets[self.number].meta["surrogate"]
+        return about
+
+    def samples(self, bench: Bench, chunk: Chunk) -> AdversarialBatch:
+        """Read them."""
+        return bench.sets[self.number].batch(chunk.indices)
+
+    def recalled(self, bench: Bench, answer: Answer) -> Answer:
+        """Of a part of a set, no fewer samples without a gradient than there are."""
+        meta = bench.sets[self.number].meta
+        dead = min(meta["without_gradient"], len(answer.labels))
+        return replace(answer, without_gradient=dead, queries=meta["queries"])
 
 
 @dataclass(frozen=True)
 class Corrupted(Probe):
-    """One corruption, in all severities."""
+    """One corruption, in all severities: the rows of an answer are severities x networks."""
 
     name: str
 
     @property
     def words(self) -> str:
-        """What it is, in a word or two."""
+        """The corruption."""
         return self.name
 
     def examine(self, bench: Bench, chunk: Chunk, made: AdversarialBatch | None) -> Answer:
@@ -156,45 +217,3 @@ class Corrupted(Probe):
         moved = (corrupt(self.name, x, severity, seed=bench.seed, indices=chunk.indices) for severity in SEVERITIES)
         classes = np.concatenate([bench.told_by_all(images, chunk) for images in moved])
         return Answer(labels=labels.numpy(), classes=classes, right=classes == labels.numpy())
-
-    def corrupted(self, bench: Bench, answer: Answer) -> Iterator[CorruptionOutcome]:
-        """Those of all networks in all severities."""
-        models = len(bench.subjects)
-        for row, right in enumerate(answer.right):
-            severity, model = SEVERITIES[row // models], row % models
-            yield CorruptionOutcome(model=model, corruption=self.name, severity=severity, right=right)
-
-
-def outcomes_of(
-    bench: Bench,
-    answer: Answer,
-    attack: Attack,
-    models: Sequence[int],
-    maker: Mapping[str, Any] | None,
-    number: Mapping[str, int],
-) -> Iterator[AttackOutcome]:
-    """What one attack did, network by network.
-
-    Args:
-        bench: the networks.
-        answer: to all chunks, a row for each of the networks.
-        attack: the attack.
-        models: the networks, by their numbers.
-        maker: who the surrogate is, if there was one.
-        number: of each surrogate in the findings, by the SHA-256 of its parameters.
-    """
-    for model, right in zip(models, answer.right, strict=True):
-        another = maker is not None and maker["sha256"] != bench.subjects[model].sha256
-        knowledge = attack.knows(of_another=another)
-        yield AttackOutcome(
-            model=model,
-            attack=attack.seen_by_another() if another else attack,
-            knowledge=knowledge,
-            surrogate=number[maker["sha256"]] if maker is not None and knowledge == "transfer" else None,
-            library=attack.library,
-            right=right,
-            undecided=answer.undecided,
-            without_gradient=answer.without_gradient,
-            queries=answer.queries,
-            seconds=answer.generating + answer.examining / len(models),
-        )

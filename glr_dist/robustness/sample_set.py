@@ -32,7 +32,7 @@ META = "meta.json"
 FORMAT = 1
 
 FILE = re.compile(r"samples-\d{5,}\.parquet")
-INTEGERS = ("index", "label", "before", "after")
+_INTEGERS = ("index", "label", "before", "after")
 _COLUMNS = ("x", "indices", "labels", "before", "after")  # of a batch, sample by sample
 _SLACK = 1e-6  # of the ball's size, for float32
 
@@ -168,7 +168,7 @@ def _decoded(folder: Storage, name: str, shape: Sequence[int], stored: bytes | N
         table = pq.read_table(pa.BufferReader(folder.read(name) if stored is None else stored))
     except pa.ArrowException as error:
         raise UserError(f"{what} is no Parquet file; make the set again") from error
-    wanted = {"x_adv": pa.list_(pa.float32(), int(np.prod(shape))), **dict.fromkeys(INTEGERS, pa.int64())}
+    wanted = {"x_adv": pa.list_(pa.float32(), int(np.prod(shape))), **dict.fromkeys(_INTEGERS, pa.int64())}
     for column, kind in wanted.items():
         found = table.schema.field(column).type if column in table.column_names else "missing"
         if not _alike(found, kind):
@@ -176,7 +176,7 @@ def _decoded(folder: Storage, name: str, shape: Sequence[int], stored: bytes | N
         if table[column].null_count:
             raise UserError(f"{what}: column {column} has empty cells; make the set again")
     flat = table["x_adv"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    integers = [table[column].to_numpy() for column in INTEGERS]
+    integers = [table[column].to_numpy() for column in _INTEGERS]
     return AdversarialBatch(
         x=flat.reshape(-1, *shape), indices=integers[0], labels=integers[1], before=integers[2], after=integers[3]
     )
@@ -211,3 +211,17 @@ def _check(batch: AdversarialBatch, data: DataSource, split: str, epsilon: float
         raise UserError(
             f"{what}: a value lies {moved:g} from the clean one, more than eps = {epsilon:g}; make the set again"
         )
+
+
+def write_chunk(folder: Storage, number: int, made: AdversarialBatch) -> dict[str, Any]:
+    """Write a chunk's file, the same bytes whenever it is the same chunk: its ``name``, ``rows`` and ``sha256``."""
+    flat = np.ascontiguousarray(made.x, dtype=np.float32).reshape(len(made.x), -1)
+    columns = {"x_adv": pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel(), pa.float32()), flat.shape[1])}
+    values = dict(zip(_INTEGERS, (made.indices, made.labels, made.before, made.after), strict=True))
+    columns |= {name: pa.array(column, pa.int64()) for name, column in values.items()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd", use_dictionary=False, write_statistics=False)
+    data = sink.getvalue().to_pybytes()
+    name = f"samples-{number:05d}.parquet"
+    folder.write(name, data)
+    return {"name": name, "rows": len(flat), "sha256": hashlib.sha256(data).hexdigest()}

@@ -19,10 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from glr_dist.attacks.ball import Logits
-from glr_dist.core.config import NoiseConfig
 from glr_dist.core.prediction import Voter, mean_probability
 from glr_dist.core.probing import find_sites
-from glr_dist.core.sites import Site
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.methods.method import named_method
@@ -36,26 +34,17 @@ class Subject(Identity):
     """A network that can be asked.
 
     Attributes:
-        noise: of its training; None: none.
         model: the network, in eval mode, on the CPU.
-        sites: where noise goes in, for votes.
+        voter: the same as one that predicts by votes; None: it was not trained with noise in its neurons.
     """
 
-    noise: NoiseConfig | None
     model: nn.Module = field(repr=False)
-    sites: tuple[Site, ...] = ()
+    voter: Voter | None = None
 
     @property
     def about(self) -> dict[str, Any]:
-        """All that a ModelCard says but what was measured, as JSON values."""
-        who = {each.name: getattr(self, each.name) for each in dataclasses.fields(Identity)}
-        return who | {"noise": f"{self.noise.family} {self.noise.scale:g}" if self.noise else ""}
-
-    @property
-    def voter(self) -> Voter:
-        """As one that predicts by votes; `refuse_votes` says whether it may."""
-        assert self.noise is not None
-        return Voter(model=self.model, sites=self.sites, noise=self.noise)
+        """Who it is, as JSON values."""
+        return {each.name: getattr(self, each.name) for each in dataclasses.fields(Identity)}
 
     def card(self, right: Mask, votes: int = 0) -> ModelCard:
         """Who it is, with the samples [n] that it gets right when nobody attacks."""
@@ -70,10 +59,10 @@ def open_subject(
     trust_model: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Subject:
-    """A checkpoint's network.
+    """The network of a checkpoint, or of a run's newest one.
 
     Args:
-        place: a checkpoint's folder, or a run's, which means its newest one.
+        place: its folder.
         data: what it will see.
         name: of its group; "": method, activation, loss and architecture.
         trust_model: whether code that the checkpoint names may be imported.
@@ -89,6 +78,9 @@ def open_subject(
     activation = card.model.activation if card.model.kind != "factory" else "own"
     architecture = _architecture(card.model, card.shape, len(card.classes))
     noises = named_method(card.method).noises
+    voter = None
+    if noises == "neurons":
+        voter = Voter(model=model, sites=find_sites(model, data.shape, card.estimator.sites), noise=card.noise)
     return Subject(
         name=name or f"{card.method} {activation} {loss} {architecture}",
         checkpoint=network.place,
@@ -98,9 +90,9 @@ def open_subject(
         activation=activation,
         architecture=architecture,
         seed=card.seed,
-        noise=card.noise if noises != "nothing" else None,
+        noise=f"{card.noise.family} {card.noise.scale:g}" if noises != "nothing" else "",
         model=model,
-        sites=tuple(find_sites(model, data.shape, card.estimator.sites)) if noises == "neurons" else (),
+        voter=voter,
     )
 
 
@@ -111,15 +103,9 @@ def open_subjects(
     trust_model: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Subject]:
-    """The networks under test, each with the name of its group.
+    """The networks under test, each with the name of its group: checkpoints' folders, or pairs of a name and a folder.
 
     Networks without a name of their own that differ in more than their seeds get names apart.
-
-    Args:
-        places: checkpoints' folders, or pairs of a name and a folder.
-        data: what they will see.
-        trust_model: whether code that the checkpoints name may be imported.
-        say: told which were trained on other data.
 
     Raises:
         UserError: as `open_subject`, and when a network is given twice.
@@ -139,21 +125,18 @@ def open_subjects(
 
 
 def predict(subject: Subject, x: Tensor, *, votes: int, seed: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The classes that a network tells.
+    """The classes that a network tells for [B, ...]: [B]; of equal logits the first.
 
     Args:
         subject: the network.
         x: [B, ...].
         votes: noisy passes; 0: one clean pass.
         seed: of the evaluation, for the noise.
-        indices: [B] the samples' positions in their split.
-
-    Returns:
-        [B]; of equal logits the first.
+        indices: [B] the samples' positions in their split, likewise.
     """
     with torch.no_grad():
         if votes:
-            voter = subject.voter
+            voter = _voter(subject)
             logits = mean_probability(voter.passes(x, voter.noise_of(indices, votes, seed)))
         else:
             logits = subject.model(x)
@@ -162,16 +145,10 @@ def predict(subject: Subject, x: Tensor, *, votes: int, seed: int, indices: NDAr
 
 
 def logits_of(subject: Subject, *, votes: int, seed: np.random.SeedSequence) -> Logits:
-    """The network as an attack on it sees it.
-
-    Args:
-        subject: the network.
-        votes: noisy passes of each prediction, with fresh noise at each call; 0: no noise.
-        seed: of that noise.
-    """
+    """The network as an attack on it sees it: by the vote of noisy passes with fresh noise at each call; 0: no noise."""
     if not votes:
         return subject.model
-    voter = subject.voter
+    voter = _voter(subject)
 
     def noisy(x: Tensor) -> Tensor:
         return mean_probability(voter.passes(x, voter.fresh_noise(seed.spawn(1)[0], votes, len(x))))
@@ -180,19 +157,16 @@ def logits_of(subject: Subject, *, votes: int, seed: np.random.SeedSequence) -> 
 
 
 def refuse_votes(method: str, place: str) -> None:
-    """Refuse votes of a network that was trained without noise in its neurons.
-
-    Args:
-        method: how it was trained.
-        place: its checkpoint.
-
-    Raises:
-        UserError: naming both.
-    """
+    """Raise UserError for votes of a network whose method put no noise in its neurons; ``place``: its checkpoint."""
     noises = named_method(method).noises
     if noises != "neurons":
         what = "without noise" if noises == "nothing" else f"with noise in its {noises}, and votes draw it in neurons"
         raise UserError(f"--votes: {place} was trained {what} ({method}); leave it out")
+
+
+def _voter(subject: Subject) -> Voter:
+    assert subject.voter is not None  # `refuse_votes` came first
+    return subject.voter
 
 
 def _architecture(config: ModelConfig, shape: Sequence[int], classes: int) -> str:
@@ -215,20 +189,13 @@ def _seeds_alone(subjects: Sequence[Subject], name: str) -> bool:
 def _kind(origin: Origin) -> str:
     """All that defines a network's training but the seed and who did the work."""
     if origin.config is not None:
-        free = {
-            "seed": 0,
-            "engine": None,
-            "journal": "",
-            "tensorboard": False,
-            "validate_every": 0,
-            "evaluate_every": 0,
-        }
-        settings = dataclasses.asdict(origin.config) | free | {"checkpoint_every": 0, "step": origin.step}
+        free = ("seed", "engine", "journal", "tensorboard", "validate_every", "evaluate_every", "checkpoint_every")
+        settings = dataclasses.asdict(origin.config) | dict.fromkeys(free)
         settings["data"] |= {"root": "", "cache": ""}
     else:
         said = origin.card.as_json()
-        settings = {key: said[key] for key in ("method", "loss", "model", "noise", "estimator")} | {"step": origin.step}
-    return json.dumps(settings, sort_keys=True)
+        settings = {key: said[key] for key in ("method", "loss", "model", "noise", "estimator")}
+    return json.dumps(settings | {"step": origin.step}, sort_keys=True)
 
 
 def _apart(subject: Subject) -> str:

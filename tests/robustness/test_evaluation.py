@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_nets import digits, network
+from small_nets import digits, network, voter
 from torch.nn.functional import cross_entropy
 
 from glr_dist.attacks.ascent import Fgsm
@@ -183,7 +183,8 @@ def test_corruptions_are_those_of_the_library_by_network_and_severity() -> None:
 
 def test_votes_of_vanishing_noise_change_nothing_and_of_strong_noise_much() -> None:
     def right(scale: float, votes: int) -> np.ndarray:
-        subject = dataclasses.replace(network("heaviside"), noise=NoiseConfig(scale=scale))
+        subject = network("heaviside")
+        subject = dataclasses.replace(subject, voter=voter(subject.model, NoiseConfig(scale=scale)))
         findings = evaluated(subject, attacks=[FGSM], surrogates=[network("relu")], votes=votes)
         assert findings.models[0].votes == votes
         return np.concatenate([findings.models[0].right, findings.attacks[0].right])

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small_nets import digits, network
+from small_nets import digits, network, voter
 
 from glr_dist.core.config import NoiseConfig
 from glr_dist.errors import UserError
@@ -28,7 +28,8 @@ def test_a_clean_prediction_is_the_largest_output_of_the_network_in_numpy() -> N
 
 @pytest.mark.parametrize("family", ["gaussian", "laplace"])
 def test_a_samples_vote_does_not_depend_on_its_neighbours(family: str) -> None:
-    subject = dataclasses.replace(network("heaviside"), noise=NoiseConfig(family=family, scale=3.0))
+    subject = network("heaviside")
+    subject = dataclasses.replace(subject, voter=voter(subject.model, NoiseConfig(family=family, scale=3.0)))
     x, _ = rows_at(digits(), "test", INDICES)
     whole = predict(subject, x, votes=3, seed=1, indices=INDICES)
     backwards = predict(subject, x.flip(0), votes=3, seed=1, indices=INDICES[::-1].copy())

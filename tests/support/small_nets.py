@@ -7,10 +7,12 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from glr_dist.core.activations import straight_through
 from glr_dist.core.config import NoiseConfig
+from glr_dist.core.prediction import Voter
 from glr_dist.core.probing import find_sites
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.builtin import load
@@ -51,10 +53,15 @@ def network(unit: str = "relu", seed: int = 0, hidden: int = 12) -> Subject:
         activation=unit,
         architecture=f"mlp 64-{hidden}-10",
         seed=seed,
-        noise=NoiseConfig(scale=0.5) if unit == "heaviside" else None,
+        noise="gaussian 0.5" if unit == "heaviside" else "",
         model=model,
-        sites=tuple(find_sites(model, data.shape, ())),
+        voter=voter(model, NoiseConfig(scale=0.5)) if unit == "heaviside" else None,
     )
+
+
+def voter(model: nn.Module, noise: NoiseConfig) -> Voter:
+    """A network for digits as one that predicts by votes."""
+    return Voter(model=model, sites=find_sites(model, digits().shape, ()), noise=noise)
 
 
 def timeless(findings: Findings) -> str:
