@@ -44,14 +44,9 @@ def clean_accuracy(model: nn.Module, loss: Loss, batches: Batches) -> Accuracy:
 
 
 def voted_accuracy(voter: Voter, votes: int, loss: Loss, batches: Batches, seed: int) -> Accuracy:
-    """Accuracy by votes, and the loss's mean over the noisy passes.
+    """Accuracy by votes, and the loss's mean over the noisy passes; the seed is the noise's.
 
-    Args:
-        voter: the network.
-        votes: noisy passes per example.
-        loss: per-example loss.
-        batches: all examples of a split in their stored order, (inputs [B, ...], labels [B]).
-        seed: of the noise.
+    The batches (inputs [B, ...], labels [B]) hold all examples of a split in their stored order.
     """
 
     def passes(x: Tensor, first: int) -> Tensor:

@@ -22,19 +22,12 @@ OnOutput = Callable[[int, Tensor], Tensor | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """One noise site.
+    """One noise site."""
 
-    Attributes:
-        module: the module's name in the model ("" for the model itself).
-        call: which of the module's calls in one forward pass this is, from 0.
-        shape: the shape of the site's output for one example.
-        binary: whether Heaviside units are all that ever reads the output.
-    """
-
-    module: str
-    call: int
-    shape: tuple[int, ...]
-    binary: bool
+    module: str  # its name in the model ("" for the model itself)
+    call: int  # which of the module's calls in one forward pass this is, from 0
+    shape: tuple[int, ...]  # of the output for one example
+    binary: bool  # whether Heaviside units are all that ever reads the output
 
     @property
     def size(self) -> int:

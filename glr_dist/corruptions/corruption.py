@@ -31,18 +31,12 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 @dataclass(frozen=True, kw_only=True)
 class Corruption:
-    """One way of corrupting images.
+    """One way of corrupting images."""
 
-    Attributes:
-        number: its place in the seeds; never to be changed or given to another.
-        apply: (images [B, C, H, W] in [0, 1], severity, one generator per image) -> the same shape; may leave [0, 1],
-            and doesn't change its argument.
-        needs: a module of scikit-image, for those that call it.
-    """
-
-    number: int
+    number: int  # its place in the seeds; never to be changed or given to another
+    # (images [B, C, H, W] in [0, 1], severity, a generator per image) -> new images, perhaps beyond [0, 1]
     apply: Callable[[Images, int, Iterable[Generator]], Images]
-    needs: str | None = None
+    needs: str | None = None  # a module of scikit-image, for those that call it
 
 
 def known_corruption(name: str) -> Corruption:

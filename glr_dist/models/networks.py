@@ -45,14 +45,9 @@ class Standardize(nn.Module):
 
 
 class MLP(nn.Sequential):
-    """Flatten, then Linear layers with the activation between them: [B, ...] -> [B, classes].
+    """Flatten, then Linear layers with the activation of that name between them: [B, ...] -> [B, classes].
 
-    Args:
-        inputs: features per example.
-        hidden: widths of the hidden layers.
-        classes: outputs.
-        unit: the activation's name.
-        first: modules without parameters that see the input before all else.
+    The modules ``first``, without parameters, see the input before all else.
     """
 
     def __init__(
@@ -68,12 +63,7 @@ class MLP(nn.Sequential):
 class ConvNet(nn.Module):
     """Convolutions with the activation after each, then a linear read-out: [B, C, H, W] -> [B, classes].
 
-    Args:
-        shape: [C, H, W] of one example.
-        channels: maps of each convolution.
-        kernel: side of the square kernels, in pixels.
-        stride: step of the kernels, in pixels.
-        classes, unit, first: as for `MLP`.
+    An example's shape is [C, H, W]; the square kernels' side and their stride are in pixels; the rest is as for `MLP`.
 
     Raises:
         UserError: when the images are too small for that many convolutions.

@@ -18,33 +18,19 @@ from glr_dist.runs.network import Network, open_network
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What was measured; the keys of ``glr-dist evaluate --json``.
+    """What was measured; the keys of ``glr-dist evaluate --json``."""
 
-    Attributes:
-        checkpoint: its folder.
-        dataset: the data set's name.
-        split: test, validation or train.
-        n: examples.
-        accuracy: share of right classes without noise, in [0, 1].
-        loss: mean loss without noise.
-        loss_name: which loss that is.
-        params_sha256: of the parameters.
-        votes: noisy passes per example; this and what follows is None when there were none.
-        noisy_accuracy: share of right classes by the mean probability of the noisy passes.
-        noisy_loss: mean loss over the noisy passes.
-    """
-
-    checkpoint: str
+    checkpoint: str  # its folder
     dataset: str
     split: str
-    n: int
-    accuracy: float
-    loss: float
+    n: int  # examples
+    accuracy: float  # share of right classes without noise, in [0, 1]
+    loss: float  # mean, without noise
     loss_name: str
     params_sha256: str
-    votes: int | None = None
-    noisy_accuracy: float | None = None
-    noisy_loss: float | None = None
+    votes: int | None = None  # noisy passes per example; this and what follows is None when there were none
+    noisy_accuracy: float | None = None  # share of right classes by the mean probability of the noisy passes
+    noisy_loss: float | None = None  # mean over the noisy passes
 
 
 def evaluate(

@@ -80,12 +80,7 @@ class SampleSet:
 
 
 def open_set(place: str, data: DataSource, split: str) -> SampleSet:
-    """Open a stored set after checking all of it against the clean samples that it was made of.
-
-    Args:
-        place: its folder.
-        data: the data that it shall be evaluated on.
-        split: and their split.
+    """Open the stored set in a folder, after checking all of it against the clean samples that it shall be of.
 
     Raises:
         UserError: for a folder without a set, a file that is missing or not as it was written, samples of another type or

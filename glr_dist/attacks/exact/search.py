@@ -30,19 +30,16 @@ _ROUNDS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What is known of one input.
+    """What is known of one input."""
 
-    Attributes:
-        status: robust, broken or undecided (out of time, or nothing but bits within the margin to tell).
-        adversary: float32, of the input's shape, where broken; the input itself where it is wrong as it is.
-        bound: proved: nowhere in the ball does a wrong class's logit exceed the label's by more; below 0 where robust.
-        seconds: spent.
-    """
-
-    status: str
-    adversary: NDArray[np.float32] | None
-    bound: float
-    seconds: float
+    status: str  # robust, broken or undecided (out of time, or nothing but bits within the margin to tell)
+    adversary: (
+        NDArray[np.float32] | None
+    )  # of the input's shape, where broken; the input itself where it is wrong as it is
+    bound: (
+        float  # proved: nowhere in the ball does a wrong class's logit exceed the label's by more; below 0 where robust
+    )
+    seconds: float  # spent
 
 
 def verify(

@@ -75,7 +75,7 @@ def _used_surrogate(findings: Findings, outcome: AttackOutcome) -> dict[str, Any
         for own in findings.surrogate_attacks
         if own.model == index
         and own.attack.epsilon == outcome.attack.epsilon
-        and (source(own).attack, source(own).settings) == (source(outcome).attack, source(outcome).settings)
+        and source(own)[:2] == source(outcome)[:2]  # the attack and its settings
     ]
     card = findings.surrogates[index]
     return {

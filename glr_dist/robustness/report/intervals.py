@@ -36,14 +36,9 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
 
 
 def accuracy(masks: Sequence[Mask], among: Mask | None = None) -> dict[str, Any] | None:
-    """The share of samples that are right, averaged over the seeds, with its 95% interval.
+    """The share of samples that are right, averaged over the seeds, with its 95% interval; None without samples.
 
-    Args:
-        masks: [n] right, one mask a seed.
-        among: [n] the samples that count; None: all.
-
-    Returns:
-        ``samples``, ``seeds``, ``mean``, ``sd``, ``low``, ``high`` and which ``interval`` it is; None without samples.
+    There is a mask [n] of those that are right for each seed; ``among`` [n] says which samples count, if not all.
     """
     counted = [mask if among is None else mask[among] for mask in masks]
     if not counted or counted[0].size == 0:

@@ -9,7 +9,6 @@ n: samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from glr_dist.attacks.attack import ATTACKS
@@ -19,24 +18,9 @@ Thing = TypeVar("Thing")
 Key = TypeVar("Key", bound=Hashable)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Where adversaries come from."""
-
-    attack: str
-    settings: tuple[tuple[str, Any], ...]  # its own, by name
-    knowledge: str  # of the network under test
-    surrogate: int | None  # index in Findings.surrogates, for transfer
-
-
-def source(outcome: AttackOutcome) -> Source:
-    """The source of one outcome's adversaries."""
-    return Source(
-        attack=outcome.attack.name,
-        settings=tuple(outcome.attack.settings().items()),
-        knowledge=outcome.knowledge,
-        surrogate=outcome.surrogate,
-    )
+def source(outcome: AttackOutcome) -> tuple[str, tuple[tuple[str, Any], ...], str, int | None]:
+    """The source of an outcome's adversaries: attack, its own settings, knowledge, and surrogate's index for transfer."""
+    return outcome.attack.name, tuple(outcome.attack.settings().items()), outcome.knowledge, outcome.surrogate
 
 
 def sorted_by_key(things: Iterable[Thing], key: Callable[[Thing], Key]) -> dict[Key, list[Thing]]:
@@ -57,9 +41,8 @@ def in_order(outcomes: Iterable[AttackOutcome]) -> list[AttackOutcome]:
     attacks = list(ATTACKS)
 
     def place(outcome: AttackOutcome) -> tuple[Any, ...]:
-        origin = source(outcome)
-        surrogate = -1 if origin.surrogate is None else origin.surrogate
-        where = (attacks.index(origin.attack), origin.knowledge, surrogate, origin.settings)
+        attack, settings, knowledge, surrogate = source(outcome)
+        where = (attacks.index(attack), knowledge, -1 if surrogate is None else surrogate, settings)
         return (*where, outcome.attack.epsilon, outcome.model)
 
     return sorted(outcomes, key=place)
