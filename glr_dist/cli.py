@@ -35,10 +35,10 @@ class _Commands(click.Group):
         except click.UsageError as error:
             code = error.exit_code
             message = error.format_message()
-            click.echo(message if message.startswith("Usage:") else f"Error: {_one_line(message)}", err=True)
+            click.echo(message if message.startswith("Usage:") else _told(message), err=True)
         except UserError as error:
             code = 2
-            click.echo(f"Error: {_one_line(str(error))}", err=True)
+            click.echo(_told(str(error)), err=True)
         except click.Abort:  # Ctrl-C where no command expects it
             code = INTERRUPTED
         sys.exit(code if isinstance(code, int) else 0)
@@ -54,8 +54,8 @@ for _command in (train, evaluate, attack, data, presets, replay, verify, submit,
     main.add_command(_command)
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split("\n"))
+def _told(message: str) -> str:
+    return "Error: " + message.replace("\n", " ")
 
 
 if __name__ == "__main__":

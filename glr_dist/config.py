@@ -17,7 +17,7 @@ from typing import Any
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.data.config import DataConfig
 from glr_dist.engine.config import AugmentConfig, EngineConfig, OptimizerConfig, ScheduleConfig, UnitsConfig
-from glr_dist.errors import UserError, nearest
+from glr_dist.errors import UserError, check_known, nearest
 from glr_dist.models.config import ModelConfig
 from glr_dist.settings import build, put
 
@@ -73,17 +73,9 @@ class Config:
 
     def check(self) -> None:
         """Raise UserError naming the first key whose value can't be."""
-        if self.journal not in JOURNAL_CHOICES:
-            raise UserError(f"journal = {self.journal!r}: unknown; {nearest(self.journal, JOURNAL_CHOICES)}")
-        for name, least in (
-            ("steps", 1),
-            ("batch", 1),
-            ("seed", 0),
-            ("validate_every", 0),
-            ("checkpoint_every", 0),
-            ("evaluate_every", 0),
-        ):
-            if getattr(self, name) < least:
+        check_known("journal", self.journal, JOURNAL_CHOICES)
+        for name in ("steps", "batch", "seed", "validate_every", "checkpoint_every", "evaluate_every"):
+            if getattr(self, name) < (least := 1 if name in ("steps", "batch") else 0):
                 raise UserError(f"{name} = {getattr(self, name)}: must be at least {least}")
         if self.seed >= 2**63:
             raise UserError(f"seed = {self.seed}: must be below 2^63")
@@ -121,10 +113,10 @@ def preset_text(name: str) -> str:
 
 
 def load_config(preset_or_file: str, overrides: Mapping[str, Any] | None = None) -> Config:
-    """A checked config from a preset's name or a TOML file, with some keys replaced.
+    """A checked config from a preset's name or a path that ends in ``.toml``, with some keys replaced.
 
     Args:
-        preset_or_file: a preset's name, or a path that ends in ``.toml``.
+        preset_or_file: the name or the path.
         overrides: dotted key -> value; strings are read as the key's type demands.
 
     Raises:
@@ -133,9 +125,8 @@ def load_config(preset_or_file: str, overrides: Mapping[str, Any] | None = None)
     if preset_or_file.endswith(".toml"):
         path = Path(preset_or_file)
         if not path.is_file():
-            raise UserError(
-                f"{preset_or_file}: no such file; give a preset ({', '.join(preset_names())}) or a TOML file"
-            )
+            presets = ", ".join(preset_names())
+            raise UserError(f"{preset_or_file}: no such file; give a preset ({presets}) or a TOML file")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -18,11 +18,7 @@ from glr_dist.errors import UserError, nearest
 
 
 def override(setting: str) -> tuple[str, str]:
-    """The two halves of one ``--set KEY=VALUE``.
-
-    Raises:
-        UserError: when there is no ``=``.
-    """
+    """The two halves of one ``--set KEY=VALUE``; raises UserError when it is none."""
     key, equals, value = setting.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {setting!r}: write it as KEY=VALUE, for example --set noise.scale=2.0")

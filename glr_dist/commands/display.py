@@ -21,13 +21,7 @@ _LINE_SECONDS = 5.0  # between lines where there is no terminal
 
 
 def show_table(title: str, rows: Mapping[str, Any], *, to_stderr: bool = False) -> None:
-    """Print a table of names and values.
-
-    Args:
-        title: what stands above it.
-        rows: its lines.
-        to_stderr: print to standard error, where standard output is for a program to read.
-    """
+    """Print a table of names and values; to standard error, where standard output is for a program to read."""
     table = Table(title=title, title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")

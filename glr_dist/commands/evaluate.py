@@ -69,7 +69,8 @@ def evaluate(checkpoints: Sequence[str], as_json: bool, **options: Any) -> None:
     there is a report; checkpoints with the same NAME= are seeds of one network.
     """
     import_from_here()
-    attacks = _attacks(options)
+    sizes = {name: options[name] for name in ("steps", "step_size", "restarts", "draws", "queries", "seconds")}
+    attacks = attacks_of(options["attacks"], options["epsilons"], sizes)
     plain = _plain(checkpoints, options)
     _refuse_idle(options, plain)
     if plain:
@@ -85,14 +86,7 @@ def evaluate(checkpoints: Sequence[str], as_json: bool, **options: Any) -> None:
 
 
 def name_and_place(checkpoint: str) -> tuple[str, str]:
-    """The two halves of ``NAME=CHECKPOINT``.
-
-    Args:
-        checkpoint: as typed; a name has no slash, the query of a URI comes after one.
-
-    Returns:
-        The name, "" where there is none, and the place.
-    """
+    """The two halves of ``[NAME=]CHECKPOINT``, "" for no name; a name has no slash, the query of a URI comes after one."""
     match = re.fullmatch(r"([^=/]+)=(.+)", checkpoint)
     return (match[1], match[2]) if match and not Path(checkpoint).exists() else ("", checkpoint)
 
@@ -105,11 +99,7 @@ def _plain(checkpoints: Sequence[str], options: Mapping[str, Any]) -> bool:
 
 
 def _refuse_idle(options: Mapping[str, Any], plain: bool) -> None:
-    """Refuse options that would change nothing.
-
-    Raises:
-        UserError: naming the first.
-    """
+    """Refuse options that would change nothing."""
     given = click.get_current_context().get_parameter_source
     for option, idle, why in (
         ("seed", plain and not options["votes"], "nothing is drawn without --votes, --count or a report"),
@@ -146,11 +136,6 @@ def _rows(result: Evaluation) -> dict[str, Any]:
         rows[f"accuracy, {result.votes} noisy votes"] = percent(result.noisy_accuracy)
         rows["loss, noisy"] = f"{result.noisy_loss:.4f}"
     return rows | {"params_sha256": f"{result.params_sha256[:12]}..."}
-
-
-def _attacks(options: Mapping[str, Any]) -> list[Attack]:
-    sizes = {name: options[name] for name in ("steps", "step_size", "restarts", "draws", "queries", "seconds")}
-    return attacks_of(options["attacks"], options["epsilons"], sizes)
 
 
 def _findings(checkpoints: Sequence[str], attacks: Sequence[Attack], options: Mapping[str, Any]) -> Findings:

@@ -21,7 +21,7 @@ DEFAULT_PRESET = "digits-threshold"
 _DEFAULT_EPSILON = 0.1
 _FLAGS = {"seconds": "seconds-per-sample"}  # that are not their setting's name
 _START_SECONDS = 10.0  # for CPUs that are just coming free
-_KEYS = {  # option -> config key
+_KEYS = {  # of the options that are not called like their config key
     "data_root": "data.root",
     "workers": "engine.workers",
     "reconstructors": "engine.reconstructors",
@@ -31,14 +31,21 @@ _KEYS = {  # option -> config key
     "augment_share": "augment.share",
     "augment_epsilon": "augment.epsilon",
     "surrogate": "augment.surrogate",
-    "method": "method",
-    "loss": "loss",
-    "seed": "seed",
-    "steps": "steps",
-    "evaluate_every": "evaluate_every",
-    "journal": "journal",
-    "tensorboard": "tensorboard",
 }
+
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
+
+
+def _all_of(*options: Decorator) -> Decorator:
+    """Several options as one, in the order in which ``--help`` lists them."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="End standard output with one JSON object.")
 data_root_option = click.option(
@@ -57,33 +64,59 @@ def _place_set(setting: str) -> str:
     return value.strip() if key.strip() in PLACES else ""
 
 
+_set = Place(_place_set, kept=True)
 settings_option = click.option(
-    "--set",
-    "settings",
-    type=Place(_place_set, kept=True),
-    metavar="KEY=VALUE",
-    multiple=True,
-    help="Any config key; repeatable.",
+    "--set", "settings", type=_set, metavar="KEY=VALUE", multiple=True, help="Any config key; repeatable."
 )
-
-
-def run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the preset, and the options that say where the data is and who does the work."""
-    for option in (
-        click.option("--gpus-per-worker", type=float, help="GPUs of each worker; may be a fraction."),
-        click.option("--generators", type=int, help="Actors for adversarial rows; 0: made where they are needed."),
-        click.option("--reconstructors", type=int, help="Reconstructor actors; 0: reconstruct in the driver."),
-        click.option("--workers", type=int, help="Evaluators; 0: in this process, without Ray; -1: all CPUs."),
-        click.option(
-            "--data-root",
-            type=KEPT_PLACE,
-            metavar="DIR",
-            help="Folder of the data, as every node sees it; downloaded when left out.",
-        ),
-        click.argument("preset", type=Config(), metavar="[PRESET|FILE.toml]", required=False),
-    ):
-        command = option(command)
-    return command
+run_options = _all_of(  # the preset, and the options that say where the data is and who does the work
+    click.argument("preset", type=Config(), metavar="[PRESET|FILE.toml]", required=False),
+    click.option(
+        "--data-root",
+        type=KEPT_PLACE,
+        metavar="DIR",
+        help="Folder of the data, as every node sees it; downloaded when left out.",
+    ),
+    click.option("--workers", type=int, help="Evaluators; 0: in this process, without Ray; -1: all CPUs."),
+    click.option("--reconstructors", type=int, help="Reconstructor actors; 0: reconstruct in the driver."),
+    click.option("--generators", type=int, help="Actors for adversarial rows; 0: made where they are needed."),
+    click.option("--gpus-per-worker", type=float, help="GPUs of each worker; may be a fraction."),
+)
+journal_options = _all_of(  # the run whose journal a command reads, and where what belongs to it lies now
+    click.argument("run", type=PLACE),
+    data_root_option,
+    click.option(
+        "--surrogate",
+        type=KEPT_PLACE,
+        metavar="CHECKPOINT",
+        help="Where its surrogate lies now, if it had one that moved.",
+    ),
+    click.option("--trust-model", is_flag=True, help="Import and run the model.factory that the run names."),
+    json_option,
+)
+data_options = _all_of(  # which samples
+    click.option(
+        "--dataset", metavar="NAME", help="digits, mnist, fashion-mnist, cifar10, parquet.  [default: the run's]"
+    ),
+    data_root_option,
+    click.option("--split", type=click.Choice(["test", "validation", "train"]), default="test", show_default=True),
+    click.option("--count", type=int, help="So many samples, chosen by the seed.  [default: all]"),
+    click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."),
+    click.option("--trust-model", is_flag=True, help="Import and run the model.factory that a checkpoint names."),
+)
+attack_options = _all_of(  # what sizes an attack
+    click.option(
+        "--epsilon",
+        "epsilons",
+        type=float,
+        multiple=True,
+        help="Size of the L-infinity ball, pixels being in [0, 1]; repeatable.  [default: 0.1]",
+    ),
+    click.option("--steps", type=int, help="Of the iterative attacks.  [default: 40]"),
+    click.option("--step-size", type=float, help="Of each step, in input units.  [default: 2.5 epsilon / steps]"),
+    click.option("--restarts", type=int, help="Random starts of the iterative attacks.  [default: 1, stand-ins 3]"),
+    click.option("--draws", type=int, help="random-signs: draws per sample; eot-pgd: noise draws per gradient."),
+    click.option("--queries", type=int, help="hopskipjump, square: most forward passes per sample."),
+)
 
 
 def new_run(preset: str | None) -> str:
@@ -92,21 +125,14 @@ def new_run(preset: str | None) -> str:
 
 
 def config_overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Config keys and values, from named options and from ``--set``.
-
-    Args:
-        options: by the name of their parameter; None where the option was left out.
-        settings: each "KEY=VALUE".
-
-    Returns:
-        Values by dotted key.
+    """Config values by dotted key, from named options (None: left out) and from ``--set KEY=VALUE``.
 
     Raises:
         UserError: a setting is no KEY=VALUE, or its key is given twice.
     """
     from glr_dist.settings import override
 
-    found = {_KEYS[option]: value for option, value in options.items() if value is not None}
+    found = {_KEYS.get(option, option): value for option, value in options.items() if value is not None}
     for setting in settings:
         key, value = override(setting)
         if key in found:
@@ -115,67 +141,8 @@ def config_overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dic
     return found
 
 
-def journal_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the run whose journal it reads, and where what belongs to it lies now."""
-    for option in (
-        json_option,
-        click.option("--trust-model", is_flag=True, help="Import and run the model.factory that the run names."),
-        click.option(
-            "--surrogate",
-            type=KEPT_PLACE,
-            metavar="CHECKPOINT",
-            help="Where its surrogate lies now, if it had one that moved.",
-        ),
-        data_root_option,
-        click.argument("run", type=PLACE),
-    ):
-        command = option(command)
-    return command
-
-
-def data_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that say which samples."""
-    for option in (
-        click.option("--trust-model", is_flag=True, help="Import and run the model.factory that a checkpoint names."),
-        click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."),
-        click.option("--count", type=int, help="So many samples, chosen by the seed.  [default: all]"),
-        click.option("--split", type=click.Choice(["test", "validation", "train"]), default="test", show_default=True),
-        data_root_option,
-        click.option(
-            "--dataset", metavar="NAME", help="digits, mnist, fashion-mnist, cifar10, parquet.  [default: the run's]"
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def attack_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that size an attack."""
-    for option in (
-        click.option("--queries", type=int, help="hopskipjump, square: most forward passes per sample."),
-        click.option("--draws", type=int, help="random-signs: draws per sample; eot-pgd: noise draws per gradient."),
-        click.option("--restarts", type=int, help="Random starts of the iterative attacks.  [default: 1, stand-ins 3]"),
-        click.option("--step-size", type=float, help="Of each step, in input units.  [default: 2.5 epsilon / steps]"),
-        click.option("--steps", type=int, help="Of the iterative attacks.  [default: 40]"),
-        click.option(
-            "--epsilon",
-            "epsilons",
-            type=float,
-            multiple=True,
-            help="Size of the L-infinity ball, pixels being in [0, 1]; repeatable.  [default: 0.1]",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 def attacks_of(names: Sequence[str], epsilons: Sequence[float], settings: Mapping[str, Any]) -> list[Attack]:
-    """Every attack in every size.
-
-    Args:
-        names: of the attacks.
-        epsilons: sizes; none: 0.1.
-        settings: of the attacks; None where the option was left out.
+    """Every attack in every size (by default 0.1) with the given settings (None: left out).
 
     Raises:
         UserError: for an unknown name, a value out of range, or an option that none of these attacks has.
@@ -199,13 +166,10 @@ def attacks_of(names: Sequence[str], epsilons: Sequence[float], settings: Mappin
 
 @contextmanager
 def actors(workers: int) -> Iterator[int]:
-    """Within: Ray is up, if actors are wanted.
-
-    Args:
-        workers: as asked for; 0: none, -1: as many as there is room for.
+    """Within: Ray is up, if actors are wanted. 0 workers: none; -1: as many as there is room for, which may be none.
 
     Yields:
-        The number of actors to start, one CPU each; 0 also where there is no room and none was insisted on.
+        The number of actors to start, one CPU each.
 
     Raises:
         UserError: when there is no room for as many as were asked for.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from typing import Any
 
 import click
 
@@ -15,32 +16,21 @@ from glr_dist.commands.terminal import say
 @click.command(short_help="Rebuild a step's parameters from the journal.")
 @click.option("--to", type=int, metavar="STEP", help="Steps to do.  [default: all that the journal holds]")
 @journal_options
-def replay(
-    run: str, to: int | None, data_root: str | None, surrogate: str | None, trust_model: bool, as_json: bool
-) -> None:
+def replay(run: str, to: int | None, as_json: bool, **moved: Any) -> None:
     """Rebuild the parameters of RUN from its initial ones and its journal, and compare the checkpoints on the way."""
     from glr_dist.commands.display import progress_display, show_table
     from glr_dist.engine.replay import replay as run_replay
 
     with progress_display() as show:
-        result = run_replay(
-            run,
-            to,
-            data_root=data_root,
-            surrogate=surrogate,
-            trust_model=trust_model,
-            show=show,
-            say=say,
-        )
+        result = run_replay(run, to, **moved, show=show, say=say)
     compared = ", ".join(map(str, result.compared))
+    equal = {None: "none to compare with", True: f"equal: {compared}", False: f"differ: of {compared}"}
     rows = {
         "run": result.run,
         "step": f"{result.step:,}",
         "losses evaluated": "none",
         "seconds": _against(result.seconds, result.training_seconds),
-        "checkpoints": {None: "none to compare with", True: f"equal: {compared}", False: f"differ: of {compared}"}[
-            result.equal
-        ],
+        "checkpoints": equal[result.equal],
         "params_sha256": f"{result.params_sha256[:12]}...",
     }
     show_table("Replayed", rows, to_stderr=as_json)

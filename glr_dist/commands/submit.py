@@ -16,10 +16,7 @@ from glr_dist.errors import UserError
 from glr_dist.store.places import without_password
 
 
-@click.command(
-    short_help="Run a command as a job on a cluster.",
-    context_settings={"allow_interspersed_args": False},
-)
+@click.command(short_help="Run a command as a job on a cluster.", context_settings={"allow_interspersed_args": False})
 @address_option
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Print the job's log until it ends.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave these files behind; repeatable.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,19 +71,23 @@ def train(
     if resumed is not None:
         for name, value in (("PRESET", preset), ("--run-dir", run_dir)):
             if value is not None:
-                raise UserError(
-                    f"{name} {value}: --resume takes the config and the folder of the run; leave {name} out"
-                )
+                why = "--resume takes the config and the folder of the run"
+                raise UserError(f"{name} {value}: {why}; leave {name} out")
     import_from_here()
     from glr_dist.commands.display import progress_display, show_table
 
     run = resumed or run_dir or new_run(preset)
     try:
+        config = _checked(preset or DEFAULT_PRESET, overrides) if resumed is None else None
+        from glr_dist.engine.session import resume
+        from glr_dist.engine.session import train as start
+
         with progress_display() as show:
-            if resumed is None:
-                result = _start(preset or DEFAULT_PRESET, overrides, run, seconds, show)
+            how: dict[str, Any] = {"seconds": seconds, "show": show, "say": say, "preflight": _preflight}
+            if config is not None:
+                result = start(config=config, run_dir=run, **how)
             else:
-                result = _continue(resumed, overrides, trust_model, seconds, show)
+                result = resume(run, overrides=overrides, trust_model=trust_model, **how)
     except KeyboardInterrupt:
         from glr_dist.runs.run import resume_line
 
@@ -115,20 +119,11 @@ def _rows(result: TrainResult) -> dict[str, Any]:
     }
 
 
-def _start(
-    preset: str, overrides: Mapping[str, Any], run: str, seconds: float | None, show: Callable[[Any], None]
-) -> TrainResult:
+def _checked(preset: str, overrides: Mapping[str, Any]) -> Config:
+    """The config; whoever says how rows are attacked, and not that they are, has forgotten something."""
     from glr_dist.config import load_config
 
     config = load_config(preset, overrides)
-    _refuse_idle(overrides, config)
-    from glr_dist.engine.session import train as run_training
-
-    return run_training(config=config, run_dir=run, seconds=seconds, show=show, say=say, preflight=_preflight)
-
-
-def _refuse_idle(overrides: Mapping[str, Any], config: Config) -> None:
-    """Whoever says how rows are attacked, and not that they are, has forgotten something."""
     attack = config.augment.attack
     idle = [] if attack else ["share"]
     idle += [] if attack or config.evaluate_every else ["epsilon"]  # --evaluate-every attacks with it, too
@@ -139,16 +134,7 @@ def _refuse_idle(overrides: Mapping[str, Any], config: Config) -> None:
             raise UserError(
                 f"{key} = {overrides[key]}: changes nothing without --augment {needed}; add it, or leave it out"
             )
-
-
-def _continue(
-    run: str, overrides: Mapping[str, Any], trust_model: bool, seconds: float | None, show: Callable[[Any], None]
-) -> TrainResult:
-    from glr_dist.engine.session import resume
-
-    return resume(
-        run, overrides=overrides, trust_model=trust_model, seconds=seconds, show=show, say=say, preflight=_preflight
-    )
+    return config
 
 
 def _preflight(config: Config, place: str, data: DataSource) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from typing import Any
 
 import click
 
@@ -18,29 +19,13 @@ _SHOWN = 10  # differences told one by one
 @click.option("--share", type=float, default=0.05, show_default=True, help="Of the units, in (0, 1].")
 @click.option("--seed", type=int, help="Of the choice of units.  [default: one that nobody can foresee]")
 @journal_options
-def verify(
-    run: str,
-    share: float,
-    seed: int | None,
-    data_root: str | None,
-    surrogate: str | None,
-    trust_model: bool,
-    as_json: bool,
-) -> None:
+def verify(run: str, share: float, seed: int | None, as_json: bool, **moved: Any) -> None:
     """Evaluate a random share of the units in RUN's journal again and report every loss that differs."""
     from glr_dist.commands.display import progress_display, show_table
     from glr_dist.engine.verify import verify as run_verify
 
     with progress_display() as show:
-        result = run_verify(
-            run,
-            share,
-            seed=seed,
-            data_root=data_root,
-            surrogate=surrogate,
-            trust_model=trust_model,
-            show=show,
-        )
+        result = run_verify(run, share, seed=seed, **moved, show=show)
     rows = {
         "run": result.run,
         "steps": f"{result.steps:,}",
