@@ -71,7 +71,8 @@ def attack(
         sys.exit(INTERRUPTED)
     for made in sets:
         show_table("Attacked", _rows(made), to_stderr=as_json)
-    click.echo(f"evaluate others on them: {_how_to_evaluate([made['out'] for made in sets])}", err=as_json)
+    samples = " ".join(f"--samples {shlex.quote(made['out'])}" for made in sets)
+    click.echo(f"evaluate others on them: glr-dist evaluate CHECKPOINT {samples}", err=as_json)
     if as_json:
         click.echo(json.dumps({"sets": [{k: v for k, v in made.items() if k != "files"} for made in sets]}))
 
@@ -97,7 +98,3 @@ def _rows(made: dict[str, Any]) -> dict[str, Any]:
         "its accuracy": f"{100 * made['right_before'] / count:.2f}% -> {100 * made['right_after'] / count:.2f}%",
         "without a gradient": made["without_gradient"],
     }
-
-
-def _how_to_evaluate(places: Sequence[str]) -> str:
-    return "glr-dist evaluate CHECKPOINT " + " ".join(f"--samples {shlex.quote(place)}" for place in places)

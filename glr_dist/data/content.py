@@ -29,15 +29,13 @@ def check_splits(splits: Splits, classes: Sequence[str]) -> None:
     shape = splits["train"][0].shape[1:]
     for split, (features, labels) in splits.items():
         if len(features) != len(labels):
-            raise UserError(
-                f"{split} has {len(features)} rows of features and {len(labels)} labels: give one label a row"
-            )
+            found = f"{len(features)} rows of features and {len(labels)} labels"
+            raise UserError(f"{split} has {found}: give one label a row")
         if len(features) == 0:
             raise UserError(f"{split} has no rows: give at least one")
         if features.shape[1:] != shape:
-            raise UserError(
-                f"{split} rows have shape {list(features.shape[1:])} and train rows {list(shape)}: make them equal"
-            )
+            own = list(features.shape[1:])
+            raise UserError(f"{split} rows have shape {own} and train rows {list(shape)}: make them equal")
         check_labels(labels, classes, split)
         check_finite(features, split)
 
@@ -73,15 +71,10 @@ def fingerprint(splits: Splits, classes: Sequence[str]) -> str:
 
 
 def take(features: Features, labels: Labels, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Copy rows into fresh tensors of torch's own memory (the bits of a matrix product depend on alignment).
-
-    Args:
-        features: [n, ...], uint8 (0..255, divided by 255) or float32 (as it is).
-        labels: [n].
-        index: [B] row numbers, each in 0..n-1.
+    """Copy the rows `index` [B] into fresh tensors of torch's own memory (the bits of a matrix product depend on alignment).
 
     Returns:
-        float32 [B, ...] and int64 [B], contiguous.
+        float32 [B, ...], uint8 features being divided by 255, and int64 [B], contiguous.
     """
     import torch
 

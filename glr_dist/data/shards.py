@@ -45,10 +45,10 @@ def write_shards(
     accepted, so that two processes may prepare at once.
 
     Args:
-        folder: where the shards go; must not exist, be empty, or hold the same.
+        folder: must not exist, be empty, or hold the same.
         splits: "train" and perhaps "test": images uint8 [n, C, H, W], labels int64 [n].
-        name: what the data set is called.
-        classes: the class names.
+        name: of the data set.
+        classes: their names.
         shards: number of training shards; other splits get theirs in proportion.
 
     Raises:
@@ -171,11 +171,10 @@ def _list_files(path: Path) -> dict[str, list[Path]]:
 def _check_file(path: Path, header: Header, first: Path) -> int:
     """Refuse a shard unlike the first or with labels out of range; returns its number of rows."""
     own, rows = read_footer(path)
-    for field, value in own._asdict().items():
-        if value != header._asdict()[field]:
+    for field, value, wanted in zip(Header._fields, own, header, strict=True):
+        if value != wanted:
             raise UserError(
-                f"{path} has {field} {value}, but {first.name} has {header._asdict()[field]}: "
-                "keep the shards of one data set in a folder"
+                f"{path} has {field} {value}, but {first.name} has {wanted}: keep the shards of one data set in a folder"
             )
     check_labels(read_labels(path), header.classes, str(path))
     return rows

@@ -88,12 +88,7 @@ def spread(rows: int, shards: int) -> list[NDArray[np.int64]]:
 
 
 def hold_out(rows: int, share: float, shard: int) -> dict[str, NDArray[np.int64]]:
-    """Cut the rows of one training shard, given by its number; the same for every run.
-
-    Args:
-        rows: rows of the shard.
-        share: the part held out, in [0, 1).
-        shard: the shard's number.
+    """Cut a training shard (its number) of so many rows; `share`, in [0, 1), of them is held out, alike for every run.
 
     Returns:
         "train" and "validation": the sorted row numbers of each; together they are all rows once.
@@ -104,13 +99,7 @@ def hold_out(rows: int, share: float, shard: int) -> dict[str, NDArray[np.int64]
 
 
 def split_sizes(counts: dict[str, tuple[int, ...]], share: float, split: str) -> tuple[int, ...]:
-    """The rows of each shard for a split; () when there is no such split.
-
-    Args:
-        counts: rows of each stored shard, by "train" and perhaps "test".
-        share: the part of each training shard held out.
-        split: train, validation or test.
-    """
+    """`DataSource.sizes`, from the rows of each stored shard and the part of each training shard held out."""
     check_split(split)
     if split == "test":
         return counts.get("test", ())

@@ -61,9 +61,8 @@ def job_client(address: str | None) -> JobSubmissionClient:
     except AuthenticationError as error:
         raise UserError(_token_advice(without_password(url))) from error
     except (OSError, RuntimeError, ValueError, KeyError) as error:  # requests' errors are OSErrors
-        raise UserError(
-            f"{without_password(url)}: answers, but not as a Ray dashboard that takes jobs ({first_line(error)})"
-        ) from error
+        why = f"answers, but not as a Ray dashboard that takes jobs ({first_line(error)})"
+        raise UserError(f"{without_password(url)}: {why}") from error
 
 
 def _knock_at(url: str) -> None:

@@ -47,9 +47,8 @@ def pack_folder(
         files = sorted(islice(found, _MOST_FILES + 1))
         _refuse_large(folder, {name: (folder / name).stat().st_size for name in files}, limit)
     except OSError as error:
-        raise UserError(
-            f"the folder {folder} cannot travel with a job: {error}; leave that out with --exclude"
-        ) from error
+        why = f"{error}; leave that out with --exclude"
+        raise UserError(f"the folder {folder} cannot travel with a job: {why}") from error
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as out:
         for name in files:
             out.write(folder / name, name)

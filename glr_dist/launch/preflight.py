@@ -61,11 +61,8 @@ def preflight(
 ) -> list[NodeReport]:
     """Ask every node of the connected cluster, and wait so many seconds; returns their reports, the driver's first.
 
-    Args:
-        config: of the run.
-        run: the run's folder or URI; None to leave storage alone.
-        data: the run's data; what ``config.data`` describes when None. Data that are no files travel with the run.
-        seconds: to wait for answers.
+    Without a run's folder or URI, storage is left alone. The data are what ``config.data`` describes, if not given; data
+    that are no files travel with the run.
 
     Raises:
         UserError: when the driver itself has no data.

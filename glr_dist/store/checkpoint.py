@@ -83,17 +83,9 @@ def checkpoint_steps(run: Storage) -> list[int]:
 def save_checkpoint(
     run: Storage, *, step: int, weights: Mapping[str, Tensor], training: Mapping[str, Any], meta: Mapping[str, Any]
 ) -> str:
-    """Write a checkpoint, whole or not at all; the same one twice is written once.
+    """Write a `Checkpoint`, whole or not at all; the same one twice is written once. Returns its path or URI.
 
-    Args:
-        run: the run's folder.
-        step: optimizer steps done.
-        weights: the model's state_dict.
-        training: optimizer and schedule state_dicts: tensors, numbers, strings, lists, dicts.
-        meta: what else to keep, as JSON.
-
-    Returns:
-        The checkpoint's path or URI.
+    `training` holds tensors, numbers, strings, lists, dicts; `meta` is what else to keep, as JSON.
 
     Raises:
         TypeError: `training` holds something that `torch.load(weights_only=True)` would refuse.
@@ -124,10 +116,7 @@ def drop_checkpoints(run: Storage, after: int) -> None:
 
 
 def load_checkpoint(place: str | Path | Storage) -> Checkpoint:
-    """Read a checkpoint after verifying every file's SHA-256.
-
-    Args:
-        place: a checkpoint's folder, or a run's, which means its newest complete checkpoint.
+    """Read a checkpoint, in a run's folder the newest complete one, after verifying every file's SHA-256.
 
     Raises:
         CheckpointError: there is none, it is cut short or damaged (the message names the file and the newest

@@ -42,10 +42,7 @@ class Storage:
 
     @classmethod
     def at(cls, place: str | Path) -> Storage:
-        """Open a folder, which need not exist yet.
-
-        Args:
-            place: a local path, or a URI such as `s3://bucket/runs/x?region=eu-west-1`.
+        """Open a folder, which need not exist yet: a local path, or a URI such as `s3://bucket/runs/x?region=eu-west-1`.
 
         Raises:
             UserError: no file system answers to that URI.
