@@ -14,20 +14,20 @@ from statistics import median
 from typing import Any
 
 from glr_dist.engine.crew import Crew
-from glr_dist.workers.pool import Member, Pool
+from glr_dist.workers.pool import Pool, Worker
 
 _POLL_SECONDS = 0.005
 _ANSWER_SECONDS = 60.0  # for a word with a worker on a busy machine
 
 
-def kill(member: Member) -> None:
+def kill(member: Worker) -> None:
     """SIGKILL a worker that has started."""
     assert member.pid is not None
     with suppress(ProcessLookupError):
         os.kill(member.pid, signal.SIGKILL)
 
 
-def afflict(member: Member, change: Callable[[Any], Any], *, delay: float = 0.0) -> None:
+def afflict(member: Worker, change: Callable[[Any], Any], *, delay: float = 0.0) -> None:
     """From now on every answer of a worker comes ``delay`` seconds later and is ``change`` of what it should be."""
     import ray
 
@@ -53,7 +53,7 @@ class Death:
     """A kill: who, when, and when another worker took calls in its place (seconds of the monotonic clock)."""
 
     pool: Pool
-    victim: Member
+    victim: Worker
     role: str
     killed: float = 0.0
     recovered: float = 0.0
@@ -136,7 +136,7 @@ class Killer:
             "recovery_seconds_max": round(max(seconds), 3) if seconds else None,
         }
 
-    def _pick(self, pool: Pool, spared: Sequence[int]) -> Member | None:
+    def _pick(self, pool: Pool, spared: Sequence[int]) -> Worker | None:
         out = {death.victim.pid for death in self.deaths} | self._stopped
         well = [m for m in pool.members() if m.ready and m.pid not in out and m.number not in spared]
         return self._random.choice(well) if well else None

@@ -181,12 +181,13 @@ def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: n
     def room(size: int) -> int:
         return max(0, min(spare_room(threads=threads, gpus=gpus), most - size))
 
+    started: list[RayPool] = []
     with ExitStack() as undo:
 
         def start(size: int, starter: Callable[[], Any], **options: Any) -> RayPool:
-            pool = RayPool(starter, size, policy, **options)
-            undo.callback(pool.close)
-            return pool
+            started.append(RayPool(starter, size, policy, **options))
+            undo.callback(started[-1].close)
+            return started[-1]
 
         if workers:
             starter = actor_starter(Evaluator, shared, gpus=gpus, threads=threads)
@@ -201,7 +202,7 @@ def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: n
         if engine.generators:
             starter = actor_starter(RowSupply, shared[:1], threads=threads, keeps=True)
             crew.generators = start(engine.generators, starter)
-        for pool in crew.pools:
+        for pool in started:
             pool.wait_ready()
         undo.pop_all()
 

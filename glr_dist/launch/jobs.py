@@ -1,7 +1,7 @@
 """Jobs on a cluster: sent with a small working folder, followed line by line, ended with the exit code of their command.
 
-The job's runtime environment (folder and variables) is all there is: inside it, `glr_dist.workers.cluster.connect` joins the
-cluster of ``RAY_ADDRESS`` without an environment of its own, so the two can't clash.
+The job's runtime environment (folder and variables) is all there is: inside it, `glr_dist.workers.cluster.connected` joins
+the cluster of ``RAY_ADDRESS`` without an environment of its own, so the two can't clash.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from glr_dist.workers.parcels import Lost, Stored, unpacked
+from glr_dist.workers.parcels import Lost, Stored, answered, unpacked
 
 
 class Actor:
@@ -24,19 +24,16 @@ class Actor:
         self.role = make(*arguments)
         self._keeps = keeps
 
-    def ping(self) -> tuple[int, str]:
-        """Its process and its node's id, when the role is built."""
+    def ping(self) -> tuple[str, int]:
+        """Its node's id and its process, when the role is built."""
         import ray
 
-        return os.getpid(), ray.get_runtime_context().get_node_id()
+        return ray.get_runtime_context().get_node_id(), os.getpid()
 
     def work(self, verb: str, needed: bool, written: bytes, *extras: Any) -> Any:
         """One call, with its arguments as `glr_dist.workers.parcels.packed` wrote them; or `Lost`."""
-        arguments = unpacked(written, extras, needed=needed)
-        if isinstance(arguments, Lost):
-            return arguments
-        answer = getattr(self.role, verb)(*arguments)
-        return Stored(answer) if self._keeps else answer
+        answer = answered(self.role, verb, unpacked(written, extras), needed=needed)
+        return Stored(answer) if self._keeps and not isinstance(answer, Lost) else answer
 
 
 def actor_starter(
@@ -53,9 +50,9 @@ def actor_starter(
     Args:
         make: makes the role from the arguments, in the actor's process: a class, or any function that can be pickled.
         arguments: of ``make``; object references (``ray.put``) to those that are large, which arrive as what they refer to.
-        gpus: GPUs of the actor. An actor without GPUs may still see some: ``make`` must be told the device.
+        gpus: of the actor. One without GPUs may still see some: ``make`` must be told the device.
         threads: torch threads; None: the role does without torch, and starts without waiting for it.
-        cpus: CPUs reserved; None: one for each thread. Those who mostly wait for others need none.
+        cpus: reserved; None: one for each thread. Those who mostly wait for others need none.
         keeps: answers stay in the object store of the actor's node, and the caller gets `Stored` in their place.
     """
     import ray

@@ -14,11 +14,9 @@ from glr_dist.errors import UserError
 _WAIT_SECONDS = 10.0  # for nodes of a cluster that is just starting
 
 
-def connect() -> bool:
-    """Connect to the cluster of this job, of ``RAY_ADDRESS``, or to a local one started here.
-
-    Returns:
-        Whether it was connected here, so that ``ray.shutdown()`` is due in the end.
+@contextmanager
+def connected() -> Iterator[None]:
+    """Within: connected to the cluster of this job, of ``RAY_ADDRESS``, or to a local one started here.
 
     Raises:
         UserError: when no cluster answers at ``RAY_ADDRESS``.
@@ -26,11 +24,21 @@ def connect() -> bool:
     import ray
 
     if ray.is_initialized():
-        return False
-    address = os.environ.get("RAY_ADDRESS", "")
+        yield
+        return
+    _connect(os.environ.get("RAY_ADDRESS", ""))
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    import ray
+
     if not address:
         ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-        return True
+        return
     # Ray itself takes minutes to say that nobody listens, and doesn't say what it is refused
     host, colon, port = address.rpartition(":")
     plain = bool(colon) and port.isdecimal() and "/" not in host
@@ -43,20 +51,6 @@ def connect() -> bool:
         raise UserError(
             f"RAY_ADDRESS = {address}: can't connect ({error}); {hint if plain else 'mend it, or unset it'}"
         ) from error
-    return True
-
-
-@contextmanager
-def connected() -> Iterator[None]:
-    """Within: connected as `connect` does it."""
-    import ray
-
-    here = connect()
-    try:
-        yield
-    finally:
-        if here:
-            ray.shutdown()
 
 
 def knock(host: str, port: int) -> str:
@@ -71,18 +65,15 @@ def knock(host: str, port: int) -> str:
 def workers_available(
     workers: int, reconstructors: int, *, threads: int, gpus: float, most: int, generators: int = 0
 ) -> int:
-    """Check the cluster against what was asked for.
+    """Check the cluster against what was asked for; how many evaluators to start.
 
     Args:
         workers: evaluators, -1 for as many as the cluster has room for, 0 for none.
-        reconstructors: reconstructor actors.
+        reconstructors: as asked for.
         threads: CPUs of each actor.
-        gpus: GPUs of each evaluator and reconstructor.
+        gpus: of each evaluator and reconstructor.
         most: evaluators that could find work in one step.
-        generators: generator actors, which have CPUs alone.
-
-    Returns:
-        The number of evaluators to start.
+        generators: as asked for; they have CPUs alone.
 
     Raises:
         UserError: when the cluster is too small after a short wait; says what it has.
@@ -109,12 +100,7 @@ def workers_available(
 
 
 def spare_room(*, threads: int, gpus: float) -> int:
-    """How many actors of that size the cluster could hold now; an actor can't be spread over nodes.
-
-    Args:
-        threads: CPUs of each.
-        gpus: GPUs of each.
-    """
+    """How many actors of so many CPUs and GPUs the cluster could hold now; an actor can't be spread over nodes."""
     return _room_beside(0, _available(), threads, gpus)
 
 

@@ -1,127 +1,101 @@
-"""Who has which call: the queue of a pool, its open calls, and what every worker has in hand."""
+"""Who has which call, and how long one takes: what a pool of actors knows of its workers."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from statistics import median
 from typing import Any
 
-from glr_dist.workers.pool import Call, Member, queue
+from glr_dist.workers.pool import Call, Worker, queue
 
-
-@dataclass(eq=False)
-class Worker:
-    """An actor and what it is doing. It gets no calls before its first ping is answered.
-
-    Attributes:
-        number: its place in the pool; the worker that replaces it has the same.
-        actor: the handle.
-        ping: reference of the first ping's answer; None once that is in.
-        identity: its process and its node's id, which that answer says.
-        calls: what it has in hand, reference -> (call, when it was handed over, in seconds).
-        near: what it has read.
-        seconds: moving average of its calls' durations.
-        answers: calls that it has answered.
-        answered: when it last did.
-        busy_since: when it came to the oldest of its calls.
-    """
-
-    number: int
-    actor: Any
-    ping: Any
-    identity: tuple[int, str] | None = None
-    calls: dict[Any, tuple[Call, float]] = field(default_factory=dict)
-    near: set[Hashable] = field(default_factory=set)
-    seconds: float = 0.0
-    answers: int = 0
-    answered: float = 0.0
-    busy_since: float = 0.0
-
-    @property
-    def ready(self) -> bool:
-        """Whether it takes calls."""
-        return self.ping is None
-
-    def since(self, started: float) -> float:
-        """When it came to a call that was handed over at ``started``: those before it had to be done first."""
-        return max(started, self.busy_since)
-
-    def seen(self) -> Member:
-        """It, for others to look at."""
-        pid, node = self.identity or (None, None)
-        calls = tuple(call for call, _ in list(self.calls.values()))
-        return Member(self.number, self.actor, pid, node, calls, self.answers)
+_SLOW_MEMORY_SECONDS = 10.0  # a worker that was slow is tried again after that
+_HISTORY = 50  # durations that define "usual"
 
 
 class Ledger:
-    """The calls of a pool that nobody has answered yet."""
+    """The calls of a pool that nobody has answered yet.
 
-    def __init__(self) -> None:
+    Attributes:
+        queue: those that nobody has in hand.
+        open: all of them, each as it travels: written and extras of `glr_dist.workers.parcels.packed`.
+    """
+
+    def __init__(self, workers: Sequence[Worker]) -> None:
+        """``workers``: the pool's, as they are at any time."""
         self.queue: deque[Call] = deque()
-        self._open: dict[Hashable, Call] = {}
-        self._killed: Counter[Hashable] = Counter()  # workers that died at a call, by its key
+        self.open: dict[Call, tuple[bytes, list[Any]]] = {}
+        self._workers = workers
+        self._killed: Counter[Call] = Counter()  # workers that died at it
+        self._durations: deque[float] = deque(maxlen=_HISTORY)  # of the latest calls, in seconds
 
-    def __bool__(self) -> bool:
-        """Whether any call is open."""
-        return bool(self._open)
-
-    def open(self, call: Call) -> None:
+    def add(self, call: Call, written: bytes, extras: list[Any]) -> None:
         """A new call."""
-        self._open[call.key] = call
+        self.open[call] = written, extras
         queue(self.queue, call)
-
-    def is_open(self, call: Call) -> bool:
-        """Whether nobody has answered it; another call of the same key is another call."""
-        return self._open.get(call.key) is call
 
     def next_for(self, worker: Worker) -> Call | None:
         """Take the call from the queue that suits a worker best: the first near to what it has read, or the first."""
         while self.queue:
             call = next((c for c in self.queue if c.near is not None and c.near in worker.near), self.queue[0])
             self.queue.remove(call)
-            if self.is_open(call):
+            if call in self.open:
                 return call
         return None
 
     def hand(self, worker: Worker, call: Call, reference: Any) -> None:
         """A worker has been given a call."""
-        worker.calls[reference] = call, time.monotonic()
+        worker.in_hand[reference] = call, time.monotonic()
         if call.near is not None:
             worker.near.add(call.near)
 
-    def close(self, call: Call) -> bool:
-        """A call has been answered; False: somebody else was first."""
-        if not self.is_open(call):
-            return False
-        del self._open[call.key]
-        self._killed.pop(call.key, None)
-        return True
+    def cross_off(self, worker: Worker, reference: Any) -> bool:
+        """A worker has answered a call; False: somebody else was first."""
+        call, started = worker.in_hand.pop(reference)
+        now = time.monotonic()
+        seconds = now - worker.since(started)
+        worker.seconds = seconds if not worker.seconds else 0.8 * worker.seconds + 0.2 * seconds
+        worker.answered, worker.last_answer = worker.answered + 1, now
+        self._durations.append(seconds)
+        self._killed.pop(call, None)
+        return self.open.pop(call, None) is not None
 
-    def give_back(self, worker: Worker, others: Sequence[Worker]) -> list[Call]:
-        """Put the open calls of a worker that is gone back into the queue, but those that others have too; which."""
-        back = [call for call, _ in worker.calls.values() if self.is_open(call) and not _held(call, others)]
+    def give_back(self, worker: Worker) -> int:
+        """Put the open calls of a worker that is gone back into the queue, but those that others have too; how many."""
+        back = [call for call in worker.calls if self._alone(call)]
         self.queue.extendleft(back)
-        return back
+        return len(back)
 
     def blame(self, worker: Worker) -> tuple[Call | None, int]:
         """The call that a dead worker was at, and how many workers have died at it."""
-        call = next((call for call, _ in worker.calls.values() if self.is_open(call)), None)
+        call = next((call for call in worker.calls if call in self.open), None)
         if call is None:
             return None, 0
-        self._killed[call.key] += 1
-        return call, self._killed[call.key]
+        self._killed[call] += 1
+        return call, self._killed[call]
 
-    def late(self, workers: Sequence[Worker], seconds: float) -> Iterator[Call]:
+    def late(self, seconds: float) -> Iterator[Call]:
         """Open calls that one worker alone has had in hand for longer than that."""
         then = time.monotonic() - seconds
-        for worker in list(workers):
-            others = [other for other in workers if other is not worker]
-            for call, started in list(worker.calls.values()):
-                if worker.since(started) < then and self.is_open(call) and not _held(call, others):
+        for worker in self._workers:
+            for call, started in list(worker.in_hand.values()):
+                if worker.since(started) < then and self._alone(call):
                     yield call
 
+    def expected(self, worker: Worker) -> float:
+        """Seconds that a call should take there: at least as long as the present one does; old slowness is forgiven."""
+        now = time.monotonic()
+        seconds = worker.seconds or self.usual()
+        if worker.in_hand:
+            first = min(started for _, started in worker.in_hand.values())
+            return max(seconds, now - worker.since(first))
+        return min(seconds, self.usual()) if now - worker.last_answer > _SLOW_MEMORY_SECONDS else seconds
 
-def _held(call: Call, workers: Sequence[Worker]) -> bool:
-    return any(call is other for worker in workers for other, _ in worker.calls.values())
+    def usual(self) -> float:
+        """Seconds that a call usually takes."""
+        return median(self._durations) if self._durations else 1.0
+
+    def _alone(self, call: Call) -> bool:
+        """Whether one worker has it in hand, and nobody has answered it."""
+        return call in self.open and sum(call in worker.calls for worker in self._workers) == 1

@@ -24,17 +24,16 @@ class Vector:
     def __init__(self, values: np.ndarray) -> None:
         """Nothing is cut before a call to another process needs it; ``values`` must stay as they are."""
         self.values = values
-        self._pieces: list[Any] | None = None
+        self._pieces: list[Any] = []
 
     def pieces(self) -> list[Any]:
         """As arguments for an actor's method: arrays of up to 80 kB, or one reference."""
-        if self._pieces is None:
+        if not self._pieces and self.values.nbytes > _MOST_IN_CALLS:
             import ray
 
-            if self.values.nbytes > _MOST_IN_CALLS:
-                self._pieces = [ray.put(self.values)]
-            else:
-                self._pieces = list(np.array_split(self.values, max(1, -(-self.values.nbytes // _PIECE))))
+            self._pieces = [ray.put(self.values)]
+        elif not self._pieces:
+            self._pieces = np.array_split(self.values, max(1, -(-self.values.nbytes // _PIECE)))
         return self._pieces
 
 
@@ -67,66 +66,57 @@ class Lost:
 
 
 @dataclass(frozen=True)
-class _Cut:
-    """In the place of a Vector: how many of the pieces behind the call are its own."""
+class _Behind:
+    """In the place of an argument: which of the pieces behind the call are its own."""
 
-    pieces: int
+    first: int
+    end: int
 
 
 def packed(arguments: Sequence[Any]) -> tuple[bytes, list[Any], int]:
     """Arguments on their way to another process.
 
     Returns:
-        All but vectors and what is stored, pickled; these, as further arguments of an actor's method; bytes of it all.
+        All but vectors and what is stored, pickled once for all workers that are given the call; these, as further
+        arguments of an actor's method; bytes of it all.
     """
     slots: list[Any] = []
     extras: list[Any] = []
-    carried = 0
     for argument in arguments:
-        if isinstance(argument, Vector):
-            slots.append(_Cut(len(argument.pieces())))
-            extras += argument.pieces()
-            carried += argument.values.nbytes
-        elif isinstance(argument, Stored):
-            slots.append(_Cut(1))
-            extras.append(argument)
+        if isinstance(argument, Vector | Stored):
+            first = len(extras)
+            extras += argument.pieces() if isinstance(argument, Vector) else [argument]
+            slots.append(_Behind(first, len(extras)))
         else:
             slots.append(argument)
     written = pickle.dumps(slots)
-    return written, extras, carried + len(written)
+    vectors = sum(argument.values.nbytes for argument in arguments if isinstance(argument, Vector))
+    return written, extras, len(written) + vectors
 
 
-def unpacked(written: bytes, extras: Sequence[Any], *, needed: bool) -> list[Any] | Lost:
-    """The arguments again, as the verb wants them; see `arrived`."""
-    arguments: list[Any] = []
-    start = 0
-    for slot in pickle.loads(written):
-        if not isinstance(slot, _Cut):
-            arguments.append(slot)
-            continue
-        pieces = extras[start : start + slot.pieces]
-        start += slot.pieces
-        arguments.append(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
-    return arrived(arguments, needed=needed)
+def unpacked(written: bytes, extras: Sequence[Any]) -> list[Any]:
+    """The arguments again, with arrays for vectors."""
+    slots = pickle.loads(written)
+    for number, slot in enumerate(slots):
+        if isinstance(slot, _Behind):
+            pieces = extras[slot.first : slot.end]
+            slots[number] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+    return slots  # type: ignore[no-any-return]
 
 
-def arrived(arguments: Sequence[Any], *, needed: bool) -> list[Any] | Lost:
-    """Arguments as the verb wants them: vectors as arrays, and what is stored fetched.
+def answered(role: Any, verb: str, arguments: Sequence[Any], *, needed: bool) -> Any:
+    """What a role's verb answers; it sees vectors as arrays, and what was stored.
 
-    Args:
-        arguments: of a call.
-        needed: whether the verb can't do without what is stored; else it is told None in its place when that is lost or
-            comes late.
+    Where that is lost or comes late, the verb is told None in its place; or, if it is ``needed``, not called: the answer
+    is `Lost`.
     """
     found: list[Any] = []
     for argument in arguments:
-        if isinstance(argument, Vector):
-            found.append(argument.values)
-        elif isinstance(argument, Stored):
+        if isinstance(argument, Stored):
             made = argument.fetch(None if needed else _FETCH_SECONDS)
-            if isinstance(made, Lost) and needed:
+            if needed and isinstance(made, Lost):
                 return made
             found.append(None if isinstance(made, Lost) else made)
         else:
-            found.append(argument)
-    return found
+            found.append(argument.values if isinstance(argument, Vector) else argument)
+    return getattr(role, verb)(*found)

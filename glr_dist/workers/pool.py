@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from glr_dist.core.threads import fixed_threads
-from glr_dist.workers.parcels import Lost, arrived
+from glr_dist.workers.parcels import answered
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,6 @@ class PoolPolicy:
     Attributes:
         in_flight: calls that may wait at one worker.
         hedge: times the usual duration, after which a call is also given to an idle worker; None: never.
-        hedge_seconds: but never before so long.
         deaths: consecutive deaths and faults per worker, with no sound answer in between, that end the work; and deaths of
             workers at one and the same call, whatever the others answer.
         nobody_seconds: without a single worker, after which the work ends: nodes that left may come back.
@@ -54,7 +53,6 @@ class PoolPolicy:
 
     in_flight: int = 2
     hedge: float | None = 4.0
-    hedge_seconds: float = 0.03
     deaths: int = 8
     nobody_seconds: float = 300.0
     grow_seconds: float = 1.0
@@ -63,45 +61,42 @@ class PoolPolicy:
 
 @dataclass(kw_only=True)
 class Counts:
-    """What has happened in a pool so far.
+    """What has happened in a pool so far."""
 
-    Attributes:
-        deaths: workers replaced.
-        faults: of these, for an answer that could not be one.
-        retries: calls handed out again: their worker died or took too long.
-        bytes_down: of the arguments of all calls to other processes, each counted once.
-    """
-
-    deaths: int = 0
-    faults: int = 0
-    retries: int = 0
-    bytes_down: int = 0
+    deaths: int = 0  # workers replaced
+    faults: int = 0  # of these, for an answer that could not be one
+    retries: int = 0  # calls handed out again: their worker died or took too long
+    bytes_down: int = 0  # of the arguments of all calls to other processes, each counted once
 
 
-@dataclass(frozen=True)
-class Member:
-    """A worker, as others may see it.
-
-    Attributes:
-        number: its place in the pool; the worker that replaces it has the same.
-        actor: its handle.
-        pid: its process; None before it has started.
-        node: the id of its node; None before it has started.
-        calls: what it has in hand, the oldest first.
-        answered: calls that it has answered.
-    """
+@dataclass(eq=False)
+class Worker:
+    """An actor and what it is doing; another thread may look at it. One that replaces it has the same number."""
 
     number: int
     actor: Any
-    pid: int | None
-    node: str | None
-    calls: tuple[Call, ...]
-    answered: int
+    ping: Any  # reference of its first answer, which says its node and process
+    node: str | None = None  # the node's id; None, as `pid`, before it has started
+    pid: int | None = None
+    in_hand: dict[Any, tuple[Call, float]] = field(default_factory=dict)  # by reference; when handed over, in seconds
+    near: set[Hashable] = field(default_factory=set)  # what it has read
+    answered: int = 0  # calls
+    last_answer: float = 0.0  # when that was, in seconds
+    seconds: float = 0.0  # moving average of its calls' durations
 
     @property
     def ready(self) -> bool:
         """Whether it takes calls."""
         return self.pid is not None
+
+    @property
+    def calls(self) -> list[Call]:
+        """What it has in hand, the oldest first."""
+        return [call for call, _ in list(self.in_hand.values())]
+
+    def since(self, started: float) -> float:
+        """When it came to a call that was handed over at ``started``: those before it had to be done first."""
+        return max(started, self.last_answer)
 
 
 class Pool(Protocol):
@@ -117,11 +112,8 @@ class Pool(Protocol):
     def busy(self) -> bool:
         """Whether there are calls without an answer."""
 
-    def members(self) -> list[Member]:
-        """The actors."""
-
-    def wait_ready(self) -> None:
-        """Wait until every actor has started; UserError when some have not in time."""
+    def members(self) -> list[Worker]:
+        """The actors, by their number; another thread may ask."""
 
     def submit(self, call: Call) -> None:
         """Queue a call."""
@@ -142,12 +134,7 @@ class LocalPool:
     size = 0
 
     def __init__(self, role: Any, threads: int | None = None) -> None:
-        """Do nothing yet.
-
-        Args:
-            role: has the verbs of the calls.
-            threads: torch threads while a call runs; None: as many as there are.
-        """
+        """``role`` has the verbs of the calls; torch has so many threads while one runs, None: as many as there are."""
         self._role = role
         self._threads = threads
         self._queue: deque[Call] = deque()
@@ -158,12 +145,9 @@ class LocalPool:
         """Whether calls are queued."""
         return bool(self._queue)
 
-    def members(self) -> list[Member]:
+    def members(self) -> list[Worker]:
         """Nobody."""
         return []
-
-    def wait_ready(self) -> None:
-        """At once."""
 
     def submit(self, call: Call) -> None:
         """Queue a call."""
@@ -176,13 +160,8 @@ class LocalPool:
     def take(self, done: Sequence[Any]) -> Iterator[tuple[Call, Any]]:
         """Run one call."""
         call = self._queue.popleft()
-        arguments = arrived(call.arguments, needed=call.source is not None)
-        if isinstance(arguments, Lost):
-            yield call, arguments
-            return
-        pinned: AbstractContextManager[None] = nullcontext() if self._threads is None else fixed_threads(self._threads)
-        with pinned:
-            answer = getattr(self._role, call.verb)(*arguments)
+        with nullcontext() if self._threads is None else fixed_threads(self._threads):
+            answer = answered(self._role, call.verb, call.arguments, needed=call.source is not None)
         yield call, answer
 
     def close(self) -> None:

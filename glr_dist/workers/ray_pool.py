@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from glr_dist.errors import UserError
-from glr_dist.workers.ledger import Ledger, Worker
-from glr_dist.workers.pace import Pace
+from glr_dist.workers.ledger import Ledger
 from glr_dist.workers.parcels import Lost, packed
-from glr_dist.workers.pool import Call, Counts, Member, PoolPolicy
+from glr_dist.workers.pool import Call, Counts, PoolPolicy, Worker
+
+_HEDGE_SECONDS = 0.03  # no call is called late before that
 
 
 class RayPool:
@@ -35,28 +36,21 @@ class RayPool:
         room: Callable[[int], int] | None = None,
         check: Callable[[Call, Any], str | None] = lambda call, answer: None,
     ) -> None:
-        """Start the actors; does not wait for them.
+        """Start the actors, each by a call of ``start``, which returns its handle; does not wait for them.
 
-        Args:
-            start: starts one actor and returns its handle.
-            size: number of actors.
-            policy: how patient it is with them.
-            room: tells how many further actors a pool of so many may start now; None: the number stays as it is.
-            check: tells what is wrong with the answer to a call; None: nothing.
+        ``room`` tells how many further actors a pool of so many may start now, if the number shall not stay as it is;
+        ``check`` what is wrong with the answer to a call, None: nothing.
         """
         self._start = start
         self._policy = policy
         self._room = room
         self._check = check
         self.counts = Counts()
-        self._ledger = Ledger()
-        self._pace = Pace()
-        self._written: dict[Call, tuple[bytes, list[Any]]] = {}
-        self._deaths_in_a_row = 0
-        self._looked_for_room = self._somebody = (
-            time.monotonic()
-        )  # the second: when there last was one that takes calls
         self._workers: list[Worker] = []
+        self._ledger = Ledger(self._workers)
+        self._deaths_in_a_row = 0
+        self._looked_for_room = time.monotonic()
+        self._somebody = time.monotonic()  # when there last was one that takes calls
         try:
             for number in range(size):
                 self._workers.append(self._new_worker(number))
@@ -72,22 +66,18 @@ class RayPool:
     @property
     def busy(self) -> bool:
         """Whether there are calls without an answer."""
-        return bool(self._ledger)
+        return bool(self._ledger.open)
 
-    def members(self) -> list[Member]:
-        """The actors, by their number; may be asked by another thread."""
-        return [worker.seen() for worker in list(self._workers)]
+    def members(self) -> list[Worker]:
+        """The actors, by their number; another thread may ask."""
+        return list(self._workers)
 
     def wait_ready(self) -> None:
-        """Wait until every actor has answered its first ping.
-
-        Raises:
-            UserError: when some have not in time.
-        """
+        """Wait until every actor has answered its first ping; UserError when some have not in time."""
         import ray
 
         seconds = self._policy.start_seconds
-        pings = {worker.ping: worker for worker in self._workers if worker.ping is not None}
+        pings = {worker.ping: worker for worker in self._workers if not worker.ready}
         done, late = ray.wait(list(pings), num_returns=len(pings), timeout=seconds) if pings else ([], [])
         if late:
             raise UserError(
@@ -95,24 +85,23 @@ class RayPool:
                 " too busy or too small: ask for fewer or smaller ones"
             )
         for ping in done:  # a worker that can't be built says why
-            pings[ping].identity, pings[ping].ping = ray.get(ping), None
+            pings[ping].node, pings[ping].pid = ray.get(ping)
 
     def submit(self, call: Call) -> None:
         """Queue a call and hand it out at once if a worker is free."""
         if not self.busy:
             self._somebody = time.monotonic()
         written, extras, size = packed(call.arguments)
-        self._written[call] = written, extras
         self.counts.bytes_down += size
-        self._ledger.open(call)
+        self._ledger.add(call, written, extras)
         self._dispatch()
 
     def waits(self) -> tuple[list[Any], float | None]:
         """All that is under way, and when to look for dawdlers; None when nobody could help anyway."""
         self._grow()
         self._dispatch()
-        under_way = [reference for worker in self._workers for reference in worker.calls]
-        under_way += [worker.ping for worker in self._workers if worker.ping is not None]
+        under_way = [reference for worker in self._workers for reference in worker.in_hand]
+        under_way += [worker.ping for worker in self._workers if not worker.ready]
         if not any(worker.ready for worker in self._workers):
             return under_way, 1.0
         late = self._late_seconds()
@@ -133,7 +122,7 @@ class RayPool:
 
         for worker in self._workers:
             ray.kill(worker.actor)
-        self._workers = []
+        self._workers.clear()
 
     def _new_worker(self, number: int) -> Worker:
         actor = self._start()
@@ -144,8 +133,8 @@ class RayPool:
             ready = [w for w in self._workers if w.ready]
             if not ready:
                 return
-            worker = min(ready, key=lambda w: ((len(w.calls) + 1) * self._pace.expected(w), len(w.calls)))
-            if len(worker.calls) >= self._policy.in_flight:
+            worker = min(ready, key=lambda w: ((len(w.in_hand) + 1) * self._ledger.expected(w), len(w.in_hand)))
+            if len(worker.in_hand) >= self._policy.in_flight:
                 return
             call = self._ledger.next_for(worker)
             if call is not None:
@@ -160,7 +149,7 @@ class RayPool:
                 self._workers.append(self._new_worker(len(self._workers)))
 
     def _hand(self, worker: Worker, call: Call) -> None:
-        written, extras = self._written[call]
+        written, extras = self._ledger.open[call]
         needed = call.source is not None
         self._ledger.hand(worker, call, worker.actor.work.remote(call.verb, needed, written, *extras))
 
@@ -169,13 +158,13 @@ class RayPool:
         import ray
         from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
-        worker = next((w for w in self._workers if reference in w.calls or reference is w.ping), None)
+        worker = next((w for w in self._workers if reference in w.in_hand or reference is w.ping), None)
         if worker is None:
             return None  # it came together with the death of its worker
         try:
             answer = ray.get(reference)
         except RayTaskError as error:
-            if reference is not worker.ping and not self._answered(worker, reference):
+            if reference is not worker.ping and not self._ledger.cross_off(worker, reference):
                 return None  # somebody else was first
             if isinstance(error.cause, UserError):
                 raise error.cause from None
@@ -184,25 +173,16 @@ class RayPool:
             self._replace(worker, error)
             return None
         if reference is worker.ping:
-            worker.identity, worker.ping = answer, None  # says that it lives, not that it can answer a call
+            worker.node, worker.pid = answer  # says that it lives, not that it can answer a call
             return None
-        call, _ = worker.calls[reference]
+        call, _ = worker.in_hand[reference]
         fault = None if isinstance(answer, Lost) else self._check(call, answer)
         if fault is not None:
             self.counts.faults += 1
             self._replace(worker, RuntimeError(fault))
             return None
         self._deaths_in_a_row = 0
-        return (call, answer) if self._answered(worker, reference) else None
-
-    def _answered(self, worker: Worker, reference: Any) -> bool:
-        """Cross a call off; False: somebody else was first."""
-        call, started = worker.calls.pop(reference)
-        self._pace.note(worker, started)
-        first = self._ledger.close(call)
-        if first:
-            del self._written[call]
-        return first
+        return (call, answer) if self._ledger.cross_off(worker, reference) else None
 
     def _replace(self, worker: Worker, error: Exception) -> None:
         """Start another worker in the place of one that died, was cut off or answers wrongly."""
@@ -219,22 +199,21 @@ class RayPool:
         call, deaths = self._ledger.blame(worker)
         if call is not None and deaths > self._policy.deaths:
             raise RuntimeError(f"{deaths} workers died at the call {call.verb} {call.key} ({why})") from error
-        others = [other for other in self._workers if other is not worker]
-        self.counts.retries += len(self._ledger.give_back(worker, others))
+        self.counts.retries += self._ledger.give_back(worker)
         self._workers[self._workers.index(worker)] = self._new_worker(worker.number)
 
     def _late_seconds(self) -> float | None:
         """Seconds after which a call takes too long."""
-        policy = self._policy
-        return None if policy.hedge is None else max(policy.hedge_seconds, policy.hedge * self._pace.usual())
+        hedge = self._policy.hedge
+        return None if hedge is None else max(_HEDGE_SECONDS, hedge * self._ledger.usual())
 
     def _help_out(self) -> None:
         """Give calls that take too long to idle workers as well."""
         late = self._late_seconds()
-        idle = [worker for worker in self._workers if worker.ready and not worker.calls]
+        idle = [worker for worker in self._workers if worker.ready and not worker.in_hand]
         if late is None or self._ledger.queue or not idle:
             return
-        for call in self._ledger.late(self._workers, late):
+        for call in self._ledger.late(late):
             if idle:
                 self._hand(idle.pop(), call)
                 self.counts.retries += 1

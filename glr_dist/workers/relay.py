@@ -16,9 +16,9 @@ from glr_dist.workers.pool import Call, Pool
 
 
 def drain(*pools: Pool) -> Iterator[tuple[Call, Any]]:
-    """(call, answer) of every call submitted to the pools, as they come; returns when none is left.
+    """(call, answer) of every call submitted to the pools, also in between, as they come; returns when none is left.
 
-    Calls may be submitted in between. Of pools that work in this process, the last that has calls does the next one, so
+    Of pools that work in this process, the last that has calls does the next one, so
     whoever uses what others make is named after them.
 
     Raises:
@@ -47,19 +47,12 @@ def relay(
 ) -> Iterator[tuple[Call, Any]]:
     """(call, answer) of calls to ``takers``, as they come; what a call's ``source`` makes goes to it as a last argument.
 
-    What was lost with its maker is made again.
-
-    Args:
-        calls: for ``takers``; those without a source need nothing.
-        makers: run the sources.
-        takers: run the calls.
-        waiting: most things that are being made, or made and not used yet: they take memory. None: what keeps all busy.
-        losses: of one and the same thing, that end the work.
+    At most so many things are ``waiting``, being made or not used yet, as they take memory; None: what keeps all busy. What
+    was lost with its maker is made again.
 
     Raises:
         UserError: one that a call raised.
-        RuntimeError: when workers die faster than they answer, none could be started again, or things are lost again and
-            again.
+        RuntimeError: as `drain`, and when one and the same thing is lost more than ``losses`` times.
     """
     to_make: deque[Call] = deque()
     for call in calls:
@@ -80,15 +73,15 @@ def relay(
 
     make()
     for call, answer in drain(makers, takers):
-        if call in under_way and not isinstance(answer, Lost):  # made
-            user = under_way[call]
-            takers.submit(replace(user, arguments=(*user.arguments, answer)))
-        elif isinstance(answer, Lost):
+        if isinstance(answer, Lost):
             assert call.source is not None
             lost[call.source] += 1
             if lost[call.source] > losses:
                 raise RuntimeError(f"what the call {call.verb} {call.key} needs was lost {losses + 1} times")
             makers.submit(call.source)
+        elif call in under_way:  # made
+            user = under_way[call]
+            takers.submit(replace(user, arguments=(*user.arguments, answer)))
         else:
             if call.source is not None:
                 del under_way[call.source]

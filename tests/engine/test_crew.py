@@ -23,7 +23,7 @@ from glr_dist.engine.driver import Progress
 from glr_dist.engine.plan import Unit
 from glr_dist.errors import UserError
 from glr_dist.workers.cluster import spare_room
-from glr_dist.workers.pool import Call, LocalPool, Member, PoolPolicy
+from glr_dist.workers.pool import Call, LocalPool, PoolPolicy, Worker
 from glr_dist.workers.ray_pool import RayPool
 
 
@@ -110,7 +110,9 @@ def test_units_are_pickled_once_for_a_call(ray_session: None, monkeypatch: pytes
 
 def test_units_in_flight_are_units_not_calls_and_each_is_counted_once() -> None:
     calls = [Call((0, 1, 2), "evaluate"), Call((3,), "evaluate"), Call((4, 5), "evaluate")]
-    members = [Member(0, None, 1, "", (calls[0], calls[1]), 0), Member(1, None, 2, "", (calls[1], calls[2]), 0)]
+    members = [Worker(0, None, None), Worker(1, None, None)]
+    for member, held in zip(members, (calls[:2], calls[1:]), strict=True):
+        member.in_hand = {call.key: (call, 0.0) for call in held}
     evaluators: Any = SimpleNamespace(members=lambda: members)
     assert Crew(small_task(), evaluators, LocalPool(None)).units_in_flight == 6
 

@@ -13,7 +13,7 @@ import glr_dist
 from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.crew import assemble_crew
 from glr_dist.errors import UserError
-from glr_dist.workers.cluster import connect, workers_available
+from glr_dist.workers.cluster import connected, workers_available
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,11 @@ def test_ray_is_asked_through_its_public_calls_alone() -> None:
 
 
 def test_a_connection_that_is_there_is_used_and_left(ray_session: None) -> None:
-    assert connect() is False
+    import ray
+
+    with connected():
+        pass
+    assert ray.is_initialized()
 
 
 @pytest.mark.parametrize(("workers", "reconstructors"), [(2, 0), (-1, 0), (0, 1)])
