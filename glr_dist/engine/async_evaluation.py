@@ -28,11 +28,8 @@ def evaluated_beside(
 ) -> Iterator[Callable[[str], None]]:
     """Within: a function that has a checkpoint, given by its folder, evaluated beside the run. Ray must be connected.
 
-    Args:
-        measure: evaluates a checkpoint; travels to the actor.
-        run: the run's folder.
-        record: given what was found, some time later; called in this thread.
-        say: told in a line of what could not be evaluated.
+    ``measure`` travels to the actor. ``record`` is given what was found, some time later and in this thread; ``say`` is told
+    in a line of what could not be evaluated.
     """
     import ray
 

@@ -23,7 +23,7 @@ from glr_dist.engine.plan import Plan
 from glr_dist.engine.rows import refuse_without_input_gradient
 from glr_dist.engine.task import Task
 from glr_dist.engine.trainer import Trainer
-from glr_dist.errors import UserError
+from glr_dist.errors import UserError, first_line
 from glr_dist.methods.method import named_method
 from glr_dist.models.spec import build_model
 from glr_dist.runs.card import SurrogateCard
@@ -40,11 +40,7 @@ _UNITS_IN_TABLE = 4  # the noise table holds at least so many of the largest uni
 def set_up(config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None) -> tuple[Trainer, Task]:
     """What a run starts from: a trainer at the initial parameters, and its task.
 
-    Args:
-        config: describes whatever is None here.
-        model: the user's own, with the initial parameters in it.
-        data: the user's own.
-        loss: the user's own.
+    Model (with the initial parameters in it), data and loss are the user's own; the config describes those that are None.
 
     Raises:
         UserError: when they don't go together.
@@ -58,12 +54,7 @@ def set_up(config: Config, model: nn.Module | None, data: DataSource | None, los
 
 
 def refuse_changes(before: Config, now: Config, keys: Iterable[str]) -> None:
-    """Refuse to resume a run with other values of keys that make a difference to its result.
-
-    Args:
-        before: the run's config.
-        now: the same with some keys replaced.
-        keys: those, dotted.
+    """Refuse to resume a run with other values of some (dotted) keys if these make a difference to its result.
 
     Raises:
         UserError: naming the first that has another value.
@@ -122,11 +113,7 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
 
 
 def open_surrogate(place: str, data: DataSource) -> Network:
-    """A checkpoint's network, to make adversarial rows on; no code is imported for it.
-
-    Args:
-        place: the checkpoint's folder, or a run's, which means its newest one.
-        data: what is trained on.
+    """A checkpoint's network, or that of a run's newest one, to make adversarial rows on; no code is imported for it.
 
     Raises:
         UserError: when there is no sound checkpoint, it needs foreign code, or takes other inputs or classes.
@@ -181,8 +168,7 @@ def refuse_unfit(model: nn.Module, data: DataSource) -> None:
         with torch.no_grad():
             outputs = model(torch.zeros((2, *data.shape)))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(f"model: can't take the data's shape {list(data.shape)}: {reason}") from error
+        raise UserError(f"model: can't take the data's shape {list(data.shape)}: {first_line(error)}") from error
     if isinstance(outputs, torch.Tensor) and outputs.dim() == 2 and outputs.shape[1] != len(data.classes):
         raise UserError(f"model: has {outputs.shape[1]} outputs, the data have {len(data.classes)} classes")
     for name, buffer in model.named_buffers():
@@ -199,11 +185,9 @@ def refuse_tight_table(noise: NoiseConfig, plan: Plan) -> None:
     Raises:
         UserError: when the table is smaller than a few of the largest units.
     """
-    size, largest = noise.table_size, plan.largest_draw
-    if noise.source != "table":
-        return
-    if size < _UNITS_IN_TABLE * largest:
+    least = _UNITS_IN_TABLE * plan.largest_draw
+    if noise.source == "table" and noise.table_size < least:
         raise UserError(
-            f"noise.table_size = {size}: the largest work unit draws {largest} values; give at least"
-            f" {_UNITS_IN_TABLE * largest}, or lower units.copies or units.rows"
+            f"noise.table_size = {noise.table_size}: the largest work unit draws {plan.largest_draw} values; give at least"
+            f" {least}, or lower units.copies or units.rows"
         )

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from glr_dist.errors import UserError, nearest
+from glr_dist.errors import UserError, check_known
 
 # name -> class of torch.optim
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "nadam": "NAdam", "rmsprop": "RMSprop"}
@@ -28,10 +28,9 @@ class UnitsConfig:
 
     def check(self) -> None:
         """Raise UserError for values outside their range."""
-        if self.rows < 0:
-            raise UserError(f"units.rows = {self.rows}: must be 0 (automatic) or more")
-        if self.copies < 0:
-            raise UserError(f"units.copies = {self.copies}: must be 0 (automatic) or more")
+        for name, value in vars(self).items():
+            if value < 0:
+                raise UserError(f"units.{name} = {value}: must be 0 (automatic) or more")
 
     def rows_for(self, batch: int) -> int:
         """Examples per unit for this batch size."""
@@ -58,8 +57,7 @@ class OptimizerConfig:
 
     def check(self) -> None:
         """Raise UserError for values outside their range."""
-        if self.name not in OPTIMIZERS:
-            raise UserError(f"optimizer.name = {self.name!r}: unknown; {nearest(self.name, OPTIMIZERS)}")
+        check_known("optimizer.name", self.name, OPTIMIZERS)
         if not self.lr > 0:
             raise UserError(f"optimizer.lr = {self.lr}: must be above 0")
         if self.weight_decay < 0:
@@ -83,8 +81,7 @@ class ScheduleConfig:
 
     def check(self) -> None:
         """Raise UserError for values outside their range."""
-        if self.name not in SCHEDULES:
-            raise UserError(f"schedule.name = {self.name!r}: unknown; {nearest(self.name, SCHEDULES)}")
+        check_known("schedule.name", self.name, SCHEDULES)
         if not 0 < self.gamma <= 1:
             raise UserError(f"schedule.gamma = {self.gamma}: must be above 0, at most 1")
         if self.every < 1:
@@ -119,8 +116,8 @@ class AugmentConfig:
 
     def check(self) -> None:
         """Raise UserError for values outside their range."""
-        if self.attack and self.attack not in ROW_ATTACKS:
-            raise UserError(f"augment.attack = {self.attack!r}: unknown; {nearest(self.attack, ROW_ATTACKS)}")
+        if self.attack:
+            check_known("augment.attack", self.attack, ROW_ATTACKS)
         if self.surrogate and not self.attack:
             raise UserError(
                 f"augment.surrogate = {self.surrogate!r}: nothing is attacked; add --augment fgsm, or leave it out"

@@ -32,41 +32,21 @@ _ROWS, _LOSSES, _GRADIENT = "made", "losses", "gradient"  # verbs of generators,
 _NO_PARAMETERS = Vector(np.empty(0, np.float32))  # for rows that don't depend on the network in training
 
 
-@dataclass(frozen=True)
-class Traffic:
-    """Bytes to and from evaluator actors so far: with every call the parameters and its units down, its losses up."""
-
-    up: int
-    down: int
-
-
+@dataclass(eq=False)
 class Crew:
     """Evaluators, reconstructors and perhaps generators of one task."""
 
-    def __init__(self, task: Task, evaluators: Pool, reconstructors: Pool, generators: Pool | None = None) -> None:
-        """Take over the pools.
-
-        Args:
-            task: what is trained.
-            evaluators: their role is an `Evaluator`, or whoever has its verb.
-            reconstructors: their role is a `Reconstructor`.
-            generators: their role is a `RowSupply`, and what they make stays where it is; None: rows are made where they
-                are needed.
-        """
-        self.task = task
-        self.evaluators = evaluators
-        self.reconstructors = reconstructors
-        self.generators = generators
-        self._bytes_up = 0
+    task: Task
+    evaluators: Pool  # their role is an `Evaluator`, or whoever has its verb
+    reconstructors: Pool  # their role is a `Reconstructor`
+    generators: Pool | None = None  # their role is a `RowSupply`, whose answers stay where they are; None: nobody is
+    bytes_up: int = 0  # of losses from evaluator actors so far
 
     def gradient(self, parameters: np.ndarray, step: int) -> StepResult:
         """Evaluate a step's units and reconstruct the gradient, each block as soon as its losses are in.
 
-        Results are placed by their unit's position and added in the blocks' order, whoever was first.
-
-        Args:
-            parameters: float32 vector of all parameters.
-            step: counted from 0.
+        Results are placed by their unit's position and added in the blocks' order, whoever was first. All parameters are
+        float32 [D], steps are counted from 0.
         """
         theta, placed = Vector(parameters), Placed(self.task.plan.step(step))
         for block in placed.plan.blocks:
@@ -80,7 +60,7 @@ class Crew:
                 placed.rows[call.key] = answer
                 self._begin(theta, placed, placed.plan.blocks[call.key])
             elif call.verb == _LOSSES:
-                self._bytes_up += sum(losses.nbytes for losses in answer) if self.workers else 0
+                self.bytes_up += sum(losses.nbytes for losses in answer) if self.workers else 0
                 for block in placed.place(call.key, answer):
                     self._reconstruct(theta, placed, block)
             else:
@@ -109,9 +89,9 @@ class Crew:
         return sum(pool.counts.deaths for pool in self.pools)
 
     @property
-    def traffic(self) -> Traffic:
-        """Bytes to and from evaluator actors so far."""
-        return Traffic(self._bytes_up, self.evaluators.counts.bytes_down)
+    def bytes_down(self) -> int:
+        """Of parameters and units to evaluator actors so far."""
+        return self.evaluators.counts.bytes_down
 
     @property
     def units_in_flight(self) -> int:
@@ -143,10 +123,7 @@ class Crew:
 def assemble_crew(task: Task, engine: EngineConfig, policy: PoolPolicy = PoolPolicy()) -> Crew:  # noqa: B008  frozen
     """Start the crew that the config asks for; Ray must be connected if there are actors in it.
 
-    Args:
-        task: what is trained.
-        engine: how many of whom.
-        policy: how patient the pools are with their actors; how many calls may wait at one is for the config to say.
+    ``policy``: how patient the pools are with their actors; how many calls may wait at one is for the config to say.
 
     Raises:
         UserError: when the cluster has not what is asked for, actors don't start in time, or the noise source
@@ -157,11 +134,8 @@ def assemble_crew(task: Task, engine: EngineConfig, policy: PoolPolicy = PoolPol
     _refuse_mixed_devices(task, engine)
     table = task.make_table()
     rows = RowSupply(task)  # one for both: in one process, evaluator and reconstructor want the same
-    crew = Crew(
-        task,
-        LocalPool(Evaluator(task, table, "cpu", rows)),
-        LocalPool(Reconstructor(task, table, "cpu", rows)),
-    )
+    evaluator, reconstructor = (role(task, table, "cpu", rows) for role in (Evaluator, Reconstructor))
+    crew = Crew(task, LocalPool(evaluator), LocalPool(reconstructor))
     if engine.workers or engine.reconstructors or engine.generators:
         _start_actors(crew, engine, replace(policy, in_flight=engine.in_flight), table)
     return crew

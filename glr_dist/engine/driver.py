@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from glr_dist.config import Config
 from glr_dist.core.prediction import EVALUATION_BATCH, Accuracy, clean_accuracy
 from glr_dist.engine.crew import Crew
-from glr_dist.engine.interrupts import held_interrupts
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
@@ -28,9 +29,9 @@ class Progress:
     step: int
     steps: int
     loss: float | None
-    validation: float | None
-    noisy_forwards_per_second: float
+    validation: float | None = None
     seconds_left: float
+    noisy_forwards_per_second: float = 0.0
 
 
 @dataclass
@@ -43,63 +44,34 @@ class Clock:
     bytes_down: int = 0
 
 
+@dataclass(kw_only=True, eq=False)
 class Driver:
-    """Takes one run from step to step, and writes down what it has come to.
+    """Takes one run from step to step, and writes down what it has come to."""
 
-    Attributes:
-        run: the run's folder.
-        clock: seconds and work of all its steps.
-        checkpoint_path: its newest checkpoint.
-        look: has a checkpoint evaluated beside the run, given its folder; returns at once.
-    """
+    config: Config
+    task: Task
+    trainer: Trainer
+    run: Storage  # the run's folder
+    recorder: Recorder
+    meta: Mapping[str, Any]  # what every checkpoint's meta.json says beside the step and the clock
+    clock: Clock  # seconds and work of all the run's steps
+    checkpoint_path: str = ""  # the newest
+    look: Callable[[str], None] = lambda checkpoint: (
+        None
+    )  # has a checkpoint evaluated beside the run, and returns at once
 
-    def __init__(
-        self,
-        config: Config,
-        task: Task,
-        trainer: Trainer,
-        run: Storage,
-        recorder: Recorder,
-        *,
-        meta: dict[str, Any],
-        clock: Clock,
-    ) -> None:
-        """Take over a run.
-
-        Args:
-            config: how many steps, and what is due when.
-            task: what is trained.
-            trainer: does the steps.
-            run: the run's folder.
-            recorder: keeps losses and figures.
-            meta: what every checkpoint's meta.json says beside the step and the clock.
-            clock: seconds and work of the steps that are done already.
-        """
-        self.run = run
-        self.clock = clock
-        self.checkpoint_path = ""
-        self.look: Callable[[str], None] = lambda checkpoint: None
-        self._config = config
-        self._task = task
-        self._trainer = trainer
-        self._recorder = recorder
-        self._meta = meta
-        self._recorded = trainer.step  # the step up to which losses are in the journal
+    def __post_init__(self) -> None:
+        self._recorded = self.step  # the step up to which losses are in the journal
         self._saved: int | None = None  # the step of the newest checkpoint
         self._validation: Accuracy | None = None
 
     @property
     def step(self) -> int:
         """Optimizer steps done."""
-        return self._trainer.step
+        return self.trainer.step
 
     def train(self, crew: Crew, *, seconds: float | None, show: Callable[[Progress], None]) -> None:
         """Run to the last step, or until ``seconds`` are over; ends with a checkpoint, also when interrupted.
-
-        Args:
-            crew: who evaluates and reconstructs.
-            seconds: wall-clock limit of this call, or None.
-            show: called after every step.
 
         Raises:
             KeyboardInterrupt: after a checkpoint, when the user interrupted.
@@ -107,13 +79,13 @@ class Driver:
         first, before, started = self.step, dataclasses.replace(self.clock), time.monotonic()
         try:
             with held_interrupts() as interrupted:
-                while self.step < self._config.steps:
+                while self.step < self.config.steps:
                     result = self._advance(crew)
                     self.clock.seconds = before.seconds + time.monotonic() - started
-                    self.clock.bytes_up = before.bytes_up + crew.traffic.up
-                    self.clock.bytes_down = before.bytes_down + crew.traffic.down
-                    loss = self._record(result)
-                    show(self._progress(loss, (time.monotonic() - started) / (self.step - first)))
+                    self.clock.bytes_up = before.bytes_up + crew.bytes_up
+                    self.clock.bytes_down = before.bytes_down + crew.bytes_down
+                    self._record(result)
+                    show(self._progress(result.loss, (time.monotonic() - started) / (self.step - first)))
                     if interrupted():
                         raise KeyboardInterrupt
                     if seconds is not None and time.monotonic() - started >= seconds:
@@ -123,70 +95,87 @@ class Driver:
         except BaseException:
             # the last whole step is kept whatever went wrong; what went wrong is what the user must hear
             with contextlib.suppress(Exception):
-                if self._whole and self._saved != self.step:
+                if self.trainer.whole and self._recorded == self.step != self._saved:  # all belongs to one step
                     self.checkpoint()
             raise
 
     def checkpoint(self) -> None:
         """Write a checkpoint of the current step; the journal up to it is on disk first."""
-        self._recorder.flush()
+        self.recorder.flush()
         self.checkpoint_path = save_checkpoint(
             self.run,
             step=self.step,
-            weights=self._trainer.model.state_dict(),
-            training=self._trainer.state(),
-            meta={**self._meta, "clock": dataclasses.asdict(self.clock)},
+            weights=self.trainer.model.state_dict(),
+            training=self.trainer.state(),
+            meta={**self.meta, "clock": dataclasses.asdict(self.clock)},
         )
         self._saved = self.step
 
     def measure(self, split: str) -> Accuracy | None:
         """Clean accuracy on a split, or None where there is no such split."""
-        data = self._task.data
+        data = self.task.data
         if not data.count(split):
             return None
-        return clean_accuracy(self._trainer.model, self._task.loss, data.batches(split, EVALUATION_BATCH))
-
-    @property
-    def _whole(self) -> bool:
-        """Whether parameters, optimizer and journal all belong to the same step."""
-        return self._trainer.whole and self._recorded == self.step
+        return clean_accuracy(self.trainer.model, self.task.loss, data.batches(split, EVALUATION_BATCH))
 
     def _advance(self, crew: Crew) -> StepResult:
-        result = self._trainer.advance(crew)
-        self.clock.noisy_forwards += self._task.plan.noisy_forwards_per_step
-        self._recorder.losses(self.step, result, self._task.plan.seed)
+        result = self.trainer.advance(crew)
+        self.clock.noisy_forwards += self.task.plan.noisy_forwards_per_step
+        self.recorder.losses(self.step, result, self.task.plan.seed)
         self._recorded = self.step
         return result
 
-    def _record(self, result: StepResult) -> float | None:
-        """Figures, validation and checkpoint when they are due; returns the step's mean loss."""
-        config = self._config
-        line: dict[str, Any] = {"step": self.step, "loss": result.loss, "lr": self._trainer.lr}
+    def _record(self, result: StepResult) -> None:
+        """Figures, validation and checkpoint when they are due."""
+        config = self.config
+        line: dict[str, Any] = {"step": self.step, "loss": result.loss, "lr": self.trainer.lr}
         if self._due(config.validate_every):
             self._validation = self.measure("validation")
             if self._validation is not None:
                 line["validation_accuracy"] = self._validation.accuracy
                 line["validation_loss"] = self._validation.loss
         line |= {"seconds": round(self.clock.seconds, 4), "noisy_forwards": self.clock.noisy_forwards}
-        self._recorder.figures(line)
+        self.recorder.figures(line)
         looked_at = config.evaluate_every and self.step % config.evaluate_every == 0
         if looked_at or self._due(config.checkpoint_every):
             self.checkpoint()
         if looked_at:
             self.look(self.checkpoint_path)
-        return result.loss
 
     def _due(self, every: int) -> bool:
         """Whether this step is one of every so many, or the last; 0: the last alone."""
-        return self.step == self._config.steps or bool(every and self.step % every == 0)
+        return self.step == self.config.steps or bool(every and self.step % every == 0)
 
     def _progress(self, loss: float | None, seconds_per_step: float) -> Progress:
-        steps = self._config.steps
         return Progress(
             step=self.step,
-            steps=steps,
+            steps=self.config.steps,
             loss=loss,
             validation=None if self._validation is None else self._validation.accuracy,
             noisy_forwards_per_second=self.clock.noisy_forwards / max(self.clock.seconds, 1e-9),
-            seconds_left=(steps - self.step) * seconds_per_step,
+            seconds_left=(self.config.steps - self.step) * seconds_per_step,
         )
+
+
+@contextlib.contextmanager
+def held_interrupts() -> Iterator[Callable[[], bool]]:
+    """Within: the first SIGINT or SIGTERM is only noted, so no half step is ever saved; a second one interrupts at once.
+
+    The function tells whether a signal has come. Outside the main thread none does: Python's signals go to that alone.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    seen: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

@@ -8,15 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, optim
-from torch.optim.lr_scheduler import (
-    ConstantLR,
-    CosineAnnealingLR,
-    ExponentialLR,
-    LinearLR,
-    LRScheduler,
-    OneCycleLR,
-    StepLR,
-)
+from torch.optim import lr_scheduler
 
 from glr_dist.core.parameters import shaped
 from glr_dist.engine.config import OPTIMIZERS, OptimizerConfig, ScheduleConfig
@@ -35,23 +27,13 @@ def build_optimizer(config: OptimizerConfig, parameters: Sequence[Tensor]) -> op
         if key not in known:
             raise UserError(f"optimizer.options.{key}: {config.name} has no such argument; {nearest(key, known)}")
     try:
-        return cls(  # type: ignore[call-arg]
-            list(parameters),
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            **config.options,
-        )
+        return cls(list(parameters), lr=config.lr, weight_decay=config.weight_decay, **config.options)  # type: ignore[call-arg]
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer.options = {config.options}: {error}") from error
 
 
 def assign_gradient(parameters: Sequence[Tensor], gradient: np.ndarray, step: int) -> None:
-    """Give the parameters their parts of a flat gradient, as what the next optimizer step will use.
-
-    Args:
-        parameters: the trainable ones, in the model's order.
-        gradient: float32 [D].
-        step: counted from 0, for the message.
+    """Give the trainable parameters, in the model's order, their parts of a gradient, float32 [D], for the next step.
 
     Raises:
         UserError: when it is not finite; the parameters are as they were.
@@ -63,23 +45,18 @@ def assign_gradient(parameters: Sequence[Tensor], gradient: np.ndarray, step: in
         p.grad = part.clone()
 
 
-def build_schedule(config: ScheduleConfig, optimizer: optim.Optimizer, lr: float, steps: int) -> LRScheduler:
-    """The torch schedule, stepped once after every optimizer step.
-
-    Args:
-        config: which one.
-        optimizer: what it drives.
-        lr: the optimizer's learning rate.
-        steps: length of the run.
-    """
+def build_schedule(
+    config: ScheduleConfig, optimizer: optim.Optimizer, lr: float, steps: int
+) -> lr_scheduler.LRScheduler:
+    """The torch schedule of a run of so many steps, stepped once after every optimizer step; ``lr``: the optimizer's."""
     if config.name == "linear":
-        return LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
+        return lr_scheduler.LinearLR(optimizer, start_factor=1.0, end_factor=0.0, total_iters=steps)
     if config.name == "cosine":
-        return CosineAnnealingLR(optimizer, T_max=steps)
+        return lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
     if config.name == "one-cycle":
-        return OneCycleLR(optimizer, max_lr=lr, total_steps=steps + 1)
+        return lr_scheduler.OneCycleLR(optimizer, max_lr=lr, total_steps=steps + 1)
     if config.name == "step":
-        return StepLR(optimizer, step_size=config.every, gamma=config.gamma)
+        return lr_scheduler.StepLR(optimizer, step_size=config.every, gamma=config.gamma)
     if config.name == "exponential":
-        return ExponentialLR(optimizer, gamma=config.gamma)
-    return ConstantLR(optimizer, factor=1.0, total_iters=1)
+        return lr_scheduler.ExponentialLR(optimizer, gamma=config.gamma)
+    return lr_scheduler.ConstantLR(optimizer, factor=1.0, total_iters=1)

@@ -21,29 +21,17 @@ from glr_dist.store.metrics import read_metrics
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayResult:
-    """What a replay gave; its keys but ``model`` are those of ``glr-dist replay --json``.
+    """What a replay gave; its keys but ``model`` are those of ``glr-dist replay --json``."""
 
-    Attributes:
-        run: the run's folder.
-        step: the step whose parameters these are.
-        params_sha256: of them, as a checkpoint has it.
-        compared: the steps up to this one that have a sound checkpoint.
-        equal: whether they all have the replayed parameters; None when there were none to compare with.
-        first_difference: the first that has others.
-        seconds: the replay took.
-        training_seconds: the training took to get to this step; None where the run does not tell.
-        model: the network, with the replayed parameters in it.
-    """
-
-    run: str
-    step: int
-    params_sha256: str
-    compared: tuple[int, ...]
-    equal: bool | None
-    first_difference: int | None
-    seconds: float
-    training_seconds: float | None
-    model: nn.Module = field(repr=False)
+    run: str  # its folder
+    step: int  # whose parameters these are
+    params_sha256: str  # of them, as a checkpoint has it
+    compared: tuple[int, ...]  # the steps up to this one that have a sound checkpoint
+    equal: bool | None  # whether they all have the replayed parameters; None when there were none to compare with
+    first_difference: int | None  # the first that has others
+    seconds: float  # the replay took
+    training_seconds: float | None  # the training took to get to this step; None where the run does not tell
+    model: nn.Module = field(repr=False)  # with the replayed parameters in it
 
 
 def replay(

@@ -30,16 +30,9 @@ from glr_dist.workers.pool import LocalPool
 
 
 class Replayer:
-    """A run that is done again step by step, with the journal in the evaluators' place.
+    """A run that is done again step by step: its trainer is at the step that the replay has come to.
 
-    Attributes:
-        run: the run's folder.
-        config: its config.
-        card: what it is made of; None: nothing is left that says so.
-        task: what was trained.
-        trainer: at the step that the replay has come to.
-        table: the noise table, or None.
-        journal: answers with the losses that were observed.
+    Its card is None where nothing is left that says what the run is made of.
     """
 
     def __init__(
@@ -92,13 +85,7 @@ class Replayer:
         return to
 
     def advance(self, last: int) -> Progress:
-        """Do one step.
-
-        Args:
-            last: the step to go to.
-
-        Returns:
-            What a display needs to know.
+        """Do one step on the way to the ``last``.
 
         Raises:
             JournalError: when the journal does not hold this step's units.
@@ -108,8 +95,6 @@ class Replayer:
             step=self.trainer.step,
             steps=last,
             loss=result.loss,
-            validation=None,
-            noisy_forwards_per_second=0.0,
             seconds_left=(last - self.trainer.step) * (time.monotonic() - self._opened) / self.trainer.step,
         )
 

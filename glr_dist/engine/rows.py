@@ -50,12 +50,7 @@ class RowSupply:
         self._latest: tuple[Block, np.ndarray, Rows] | None = None
 
     def of(self, theta: np.ndarray, block: Block, made: Made = None) -> Rows:
-        """The rows of a block, fresh tensors on the CPU.
-
-        Args:
-            theta: all parameters of the network in training, float32 [D].
-            block: which rows.
-            made: the rows, where the call brought them along; None: they are made here.
+        """The rows of a block, fresh tensors on the CPU, made at the parameters float32 [D] unless the call brought them.
 
         Raises:
             UserError: for inputs outside [0, 1].
@@ -86,12 +81,7 @@ class RowSupply:
 
 
 def augmented_rows(task: Task, block: Block, network: nn.Module) -> Rows:
-    """The rows that a block is trained on: first the adversarial ones, then the others.
-
-    Args:
-        task: what is trained, and how its rows are changed.
-        block: which rows.
-        network: the surrogate, or the network in training at its parameters.
+    """The rows that a block is trained on: first the adversarial ones, made on ``network``, then the others.
 
     Raises:
         UserError: for inputs outside [0, 1].

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
 from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.engine.trainer import Trainer
-from glr_dist.engine.validation import Validation, refuse_without_split
+from glr_dist.engine.validation import refuse_without_split, validated
 from glr_dist.models.spec import refuse_untrusted
 from glr_dist.runs.card import RunCard
 from glr_dist.runs.run import RunStore, refuse_taken
@@ -87,9 +88,6 @@ def train(
         crew: assembles who does the work.
         preflight: given config, run folder and data before actors start on a cluster; refuses what would fail later.
 
-    Returns:
-        Where the run lies, and how good it is.
-
     Raises:
         UserError: for whatever in the arguments can't be.
         KeyboardInterrupt: after a checkpoint, when the user interrupted.
@@ -121,18 +119,9 @@ def resume(
 ) -> TrainResult:
     """Continue an interrupted run from its newest checkpoint; ends bit for bit where the uninterrupted run would.
 
-    Args:
-        run_dir: the run's folder, or one of its checkpoints to go back to.
-        overrides: keys to change: how many workers there are, where data and surrogate lie, who looks on.
-        trust_model: import and run the ``model.factory`` that the run's config names.
-        model: the model that was passed to `train`, if one was.
-        data: the data passed to `train`, if any were.
-        loss: the loss that was passed to `train`, if one was.
-        seconds: wall-clock limit of this call.
-        show: called after every step.
-        say: told in a line what is decided on the way.
-        crew: as for `train`.
-        preflight: as for `train`.
+    ``run_dir`` is the run's folder, or one of its checkpoints to go back to. ``overrides`` may change how many workers there
+    are, where data and surrogate lie, who looks on. ``trust_model`` lets the ``model.factory`` that the run's config
+    names be imported. Model, data and loss are those that were passed to `train`, if they were; the rest is as for `train`.
 
     Raises:
         UserError: when it is no run, has no sound checkpoint, or other model, data or keys are given.
@@ -172,7 +161,6 @@ class _Session:
 
     @classmethod
     def of(cls, config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None) -> _Session:
-        """At the initial parameters; what is None is as the config describes it."""
         if config.tensorboard:
             require_tensorboard()
         trainer, task = set_up(config, model, data, loss)
@@ -223,9 +211,17 @@ class _Session:
         journal = _journal(config, task, folder, say)
         events = EventWriter(folder, trainer.step) if config.tensorboard else None
         with Recorder(MetricsWriter(folder), journal, events) as recorder, ExitStack() as beside:
-            driver = Driver(config, task, trainer, folder, recorder, meta=self.card.as_json(), clock=clock)
+            driver = Driver(
+                config=config,
+                task=task,
+                trainer=trainer,
+                run=folder,
+                recorder=recorder,
+                meta=self.card.as_json(),
+                clock=clock,
+            )
             if config.evaluate_every:
-                seen = evaluated_beside(Validation(task), folder, recorder.evaluation, say)
+                seen = evaluated_beside(partial(validated, task), folder, recorder.evaluation, say)
                 driver.look = beside.enter_context(seen)
             with ray_metrics(driver, crew):
                 driver.train(crew, seconds=seconds, show=show)

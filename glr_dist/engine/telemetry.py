@@ -30,12 +30,7 @@ _PERIOD = 1.0  # seconds between samples
 
 @contextmanager
 def ray_metrics(driver: Driver, crew: Crew) -> Iterator[None]:
-    """Within: the run's figures are sampled every second and given to Ray. Does nothing where no actors are at work.
-
-    Args:
-        driver: tells the steps, the time and the work.
-        crew: tells what is under way and what crossed the wire.
-    """
+    """Within: the run's figures are sampled every second and given to Ray. Does nothing where no actors are at work."""
     if not crew.remote:
         yield
         return
@@ -95,8 +90,8 @@ class Sampler:
         self._count("glr_dist_steps", self._driver.step)
         self._count("glr_dist_retries", sum(pool.counts.retries for pool in self._crew.pools))
         self._count("glr_dist_workers_lost", self._crew.workers_lost)
-        self._count("glr_dist_bytes_up", self._crew.traffic.up)
-        self._count("glr_dist_bytes_down", self._crew.traffic.down)
+        self._count("glr_dist_bytes_up", self._crew.bytes_up)
+        self._count("glr_dist_bytes_down", self._crew.bytes_down)
 
     def _set(self, name: str, value: float) -> None:
         self._gauges[name].set(value, tags=self._tags)

@@ -33,13 +33,7 @@ class Trainer:
     def __init__(
         self, task: Task, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
     ) -> None:
-        """Take over a task's model.
-
-        Args:
-            task: what is trained; its model is changed in place.
-            optimizer: over the task's trainable parameters.
-            schedule: stepped after every optimizer step.
-        """
+        """Take over a task's model, which is changed in place, and the optimizer of its trainable parameters."""
         self.model: nn.Module = task.model
         self.step = 0
         self.lr = 0.0
@@ -57,10 +51,7 @@ class Trainer:
         return params_sha256(self.model.state_dict())
 
     def advance(self, crew: Crew) -> StepResult:
-        """Do one step.
-
-        Args:
-            crew: estimates the gradient.
+        """Do one step, with the gradient that a crew estimates.
 
         Raises:
             UserError: for a gradient that is not finite; nothing has moved then.

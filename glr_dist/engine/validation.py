@@ -23,53 +23,42 @@ SPLIT = "validation"
 _BATCH = 1000  # examples per pass
 
 
-class Validation:
-    """Measures checkpoints of one task, one after the other."""
+def validated(task: Task, checkpoint: str) -> dict[str, Any]:
+    """Measure a checkpoint of a task, given by its folder, without touching the network of the run.
 
-    def __init__(self, task: Task) -> None:
-        """Take over a task; the networks that are measured are in no network of the run."""
-        self._task = task
-        self._model = copy.deepcopy(task.model)
+    Returns:
+        step, split, n, accuracy, epsilon, fgsm_accuracy (None for a network without any gradient, and inputs outside
+        [0, 1]), params_sha256.
 
-    def __call__(self, checkpoint: str) -> dict[str, Any]:
-        """Measure one.
+    Raises:
+        UserError: when the checkpoint is not sound, or can't be attacked for another reason.
+    """
+    network = open_network(checkpoint, model=copy.deepcopy(task.model))
+    clean = clean_accuracy(network.model, task.loss, task.data.batches(SPLIT, _BATCH))
+    return {
+        "step": network.step,
+        "split": SPLIT,
+        "n": clean.n,
+        "accuracy": clean.accuracy,
+        "epsilon": task.augment.epsilon,
+        "fgsm_accuracy": _fgsm_accuracy(task, network.model),
+        "params_sha256": network.params_sha256,
+    }
 
-        Args:
-            checkpoint: its folder.
 
-        Returns:
-            step, split, n, accuracy, epsilon, fgsm_accuracy (None for a network without any gradient, and inputs outside
-            [0, 1]), params_sha256.
+def _fgsm_accuracy(task: Task, model: nn.Module) -> float | None:
+    if any(x.min() < 0 or x.max() > 1 for x, _ in task.data.batches(SPLIT, _BATCH)):
+        return None  # no images: an epsilon would mean nothing
 
-        Raises:
-            UserError: when the checkpoint is not sound, or can't be attacked for another reason.
-        """
-        network = open_network(checkpoint, model=self._model)
-        clean = clean_accuracy(network.model, self._task.loss, self._task.data.batches(SPLIT, _BATCH))
-        epsilon = self._task.augment.epsilon
-        return {
-            "step": network.step,
-            "split": SPLIT,
-            "n": clean.n,
-            "accuracy": clean.accuracy,
-            "epsilon": epsilon,
-            "fgsm_accuracy": self._attacked(network.model, epsilon),
-            "params_sha256": network.params_sha256,
-        }
+    def attacked() -> Iterator[tuple[Tensor, Tensor]]:
+        for x, labels in task.data.batches(SPLIT, _BATCH):
+            with straight_through():
+                yield fgsm(model, x, labels, task.augment.epsilon), labels
 
-    def _attacked(self, model: nn.Module, epsilon: float) -> float | None:
-        if any(x.min() < 0 or x.max() > 1 for x, _ in self._task.data.batches(SPLIT, _BATCH)):
-            return None  # no images: an epsilon would mean nothing
-
-        def attacked() -> Iterator[tuple[Tensor, Tensor]]:
-            for x, labels in self._task.data.batches(SPLIT, _BATCH):
-                with straight_through():
-                    yield fgsm(model, x, labels, epsilon), labels
-
-        try:
-            return clean_accuracy(model, self._task.loss, attacked()).accuracy
-        except NoGradientError:
-            return None
+    try:
+        return clean_accuracy(model, task.loss, attacked()).accuracy
+    except NoGradientError:
+        return None
 
 
 def refuse_without_split(task: Task) -> None:

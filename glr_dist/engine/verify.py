@@ -28,19 +28,12 @@ _SEED_BITS = 53  # whole numbers that JSON readers of any language keep
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A unit whose losses were not those that it gives.
+    """A unit whose losses were not those that it gives."""
 
-    Attributes:
-        step: from 1, as in the journal.
-        site: the noised site, -1 for all at once.
-        unit: the unit's number at this site.
-        largest: the largest absolute difference of a loss.
-    """
-
-    step: int
-    site: int
-    unit: int
-    largest: float
+    step: int  # from 1, as in the journal
+    site: int  # the noised one, -1 for all at once
+    unit: int  # its number at this site
+    largest: float  # absolute difference of a loss
 
     def __str__(self) -> str:
         return f"step {self.step}, site {self.site}, unit {self.unit}: losses differ by up to {self.largest:.3g}"
@@ -48,25 +41,15 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyResult:
-    """What an audit found; the keys of ``glr-dist verify --json``.
+    """What an audit found; the keys of ``glr-dist verify --json``."""
 
-    Attributes:
-        run: the run's folder.
-        steps: steps in its journal.
-        units: units in its journal.
-        checked: units evaluated again.
-        seed: of the choice; the same one makes the same choice.
-        differences: in the journal's order.
-        seconds: the audit took, the replay on the way included.
-    """
-
-    run: str
-    steps: int
-    units: int
-    checked: int
-    seed: int
-    differences: tuple[Difference, ...]
-    seconds: float
+    run: str  # its folder
+    steps: int  # in its journal
+    units: int  # in its journal
+    checked: int  # units evaluated again
+    seed: int  # of the choice; the same one makes the same choice
+    differences: tuple[Difference, ...]  # in the journal's order
+    seconds: float  # the audit took, the replay on the way included
 
 
 def verify(
@@ -84,17 +67,8 @@ def verify(
 ) -> VerifyResult:
     """Evaluate a random share of a run's units again and compare their losses with the journal, bit for bit.
 
-    Args:
-        run_dir: the run's folder.
-        share: of the units, above 0 and at most 1; at least one unit is checked.
-        seed: of the choice; None: one that nobody can foresee.
-        model: the model that was passed to `train`, if one was, with the same initial parameters.
-        data: the data passed to `train`, if any were.
-        loss: the loss that was passed to `train`, if one was.
-        data_root: the data's folder; None: the run's.
-        surrogate: where the checkpoint that its adversarial rows were made on lies now; None: where it lay.
-        trust_model: whether code that the run names (``model.factory``) may be imported.
-        show: called after every step.
+    ``share`` is above 0 and at most 1; at least one unit is checked. ``seed`` is that of the choice; None: one that nobody
+    can foresee. ``loss`` was passed to `train`, if one was; the rest is as for `glr_dist.engine.replay.replay`.
 
     Raises:
         UserError: for a share outside its range, and as `glr_dist.engine.replay.replay`.

@@ -24,86 +24,54 @@ _OWN = "custom"  # what was given in Python: no file can tell it
 
 @dataclass(frozen=True, kw_only=True)
 class DataCard:
-    """What makes data the same for a run: their content, and how it is cut into shards and shown.
-
-    Attributes:
-        name: the data set's.
-        fingerprint: of the content.
-        rows: of each shard, for the splits ``train`` and ``validation``.
-        resize: as in the config.
-        validation: as in the config.
-        shards: as in the config.
-    """
+    """What makes data the same for a run: their content, and how it is cut into shards and shown."""
 
     name: str
-    fingerprint: str
-    rows: Mapping[str, list[int]]
-    resize: int
+    fingerprint: str  # of the content
+    rows: Mapping[str, list[int]]  # of each shard, for the splits train and validation
+    resize: int  # this and the following as in the config
     validation: float
     shards: int
 
     @classmethod
     def of(cls, config: Config, data: DataSource) -> DataCard:
         """The card of data that are open."""
-        shown = config.data
         return cls(
             name=data.name,
             fingerprint=data.fingerprint,
             rows={split: list(data.sizes(split)) for split in ("train", "validation")},
-            resize=shown.resize,
-            validation=shown.validation,
-            shards=shown.shards,
+            resize=config.data.resize,
+            validation=config.data.validation,
+            shards=config.data.shards,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SurrogateCard:
-    """The fixed network that adversarial rows are made on.
+    """The fixed network that adversarial rows are made on."""
 
-    Attributes:
-        place: where its checkpoint lay; it may move.
-        params_sha256: of its parameters.
-        model: its description.
-    """
-
-    place: str = dataclasses.field(compare=False)
+    place: str = dataclasses.field(compare=False)  # where its checkpoint lay; it may move
     params_sha256: str
     model: ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunCard:
-    """Where a run's numbers come from.
-
-    Attributes:
-        seed: of everything random.
-        method: how gradients are made.
-        loss: its name; None: given in Python.
-        model: the network; None: given in Python.
-        fold: whether copies are rows of a larger batch: decided once for a run, as the two ways may differ in the last bit.
-        shape: of one example.
-        classes: their names.
-        data: what it is trained on.
-        noise: of its training.
-        estimator: of its training.
-        augment: the settings of ``[augment]``.
-        surrogate: None: its adversarial rows are made on the network itself, or there are none.
-        versions: of the software.
-    """
+    """Where a run's numbers come from."""
 
     seed: int
     method: str
-    loss: str | None
-    model: ModelConfig | None
-    fold: bool
-    shape: tuple[int, ...]
+    loss: str | None  # its name; None: given in Python
+    model: ModelConfig | None  # None: given in Python
+    fold: bool  # whether copies are rows of a larger batch: decided once, as the two ways may differ in the last bit
+    shape: tuple[int, ...]  # of one example
     classes: tuple[str, ...]
     data: DataCard
     noise: NoiseConfig
     estimator: EstimatorConfig
-    augment: Mapping[str, Any]
-    surrogate: SurrogateCard | None
-    versions: Mapping[str, str]
+    augment: Mapping[str, Any]  # the settings of [augment]
+    surrogate: SurrogateCard | None  # None: its adversarial rows are made on the network itself, or there are none
+    versions: Mapping[str, str]  # of the software
 
     @classmethod
     def of(
@@ -140,11 +108,7 @@ class RunCard:
 
     @classmethod
     def read(cls, said: Mapping[str, Any], place: str) -> RunCard:
-        """The card that a file holds; what else the file says is left alone.
-
-        Args:
-            said: from `as_json`.
-            place: the file's, for the message.
+        """The card that a file of that place holds; what else the file says is left alone.
 
         Raises:
             UserError: when something is missing.
@@ -178,11 +142,7 @@ class RunCard:
         return said | {"loss": self.loss or _OWN, "model": said["model"] or {"kind": _OWN}}
 
     def refuse_other(self, now: RunCard, place: str) -> None:
-        """Refuse to go on with another model, loss or surrogate, or other data than a run was made of.
-
-        Args:
-            now: what was given now; this card is the run's.
-            place: the run or checkpoint, for the message.
+        """Refuse to go on with what is given ``now`` where it is not what the run at a place was made of, as this card says.
 
         Raises:
             UserError: naming what differs.

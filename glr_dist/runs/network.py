@@ -23,34 +23,20 @@ from glr_dist.store.storage import Storage
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a checkpoint says of itself.
+    """What a checkpoint says of itself."""
 
-    Attributes:
-        place: its folder, for people to read.
-        step: optimizer steps done.
-        params_sha256: of its parameters.
-        card: what its run is made of.
-        config: of the run that it lies in; None: it lies in none.
-    """
-
-    place: str
-    step: int
+    place: str  # its folder, for people to read
+    step: int  # optimizer steps done
     params_sha256: str
     card: RunCard
-    config: Config | None
+    config: Config | None  # of the run that it lies in; None: it lies in none
 
     def open_data(
-        self,
-        dataset: str | None = None,
-        data_root: str | None = None,
-        say: Callable[[str], None] = lambda line: None,
+        self, dataset: str | None = None, data_root: str | None = None, say: Callable[[str], None] = lambda line: None
     ) -> DataSource:
-        """The data that it was trained on, or another set cut and shown in the same way.
+        """The data that it was trained on, or another set cut and shown in the same way; None: as in the training.
 
-        Args:
-            dataset: a data set's name; None: what it was trained on.
-            data_root: the data's folder; None: the run's.
-            say: told when what should be the data of the training has another content.
+        ``say`` is told when what should be the data of the training has another content.
 
         Raises:
             UserError: when there are no such data, or the network can't take them.
@@ -107,20 +93,13 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class Network(Origin):
-    """A checkpoint's network.
+    """A checkpoint's network."""
 
-    Attributes:
-        model: with the checkpoint's weights, in eval mode, on the CPU.
-    """
-
-    model: nn.Module = field(repr=False)
+    model: nn.Module = field(repr=False)  # with the checkpoint's weights, in eval mode, on the CPU
 
 
 def read_origin(place: str | Path) -> Origin:
-    """What a checkpoint says of itself; no network is built.
-
-    Args:
-        place: a checkpoint's folder, or a run's, which means its newest one.
+    """What a checkpoint, or a run's newest one, says of itself; no network is built.
 
     Raises:
         CheckpointError: there is no sound one.

@@ -31,11 +31,7 @@ PROVENANCE = "provenance.json"  # in the run's folder from its first moment on
 
 @dataclass(frozen=True)
 class RunStore:
-    """One run on disk.
-
-    Args:
-        folder: the run's.
-    """
+    """One run on disk."""
 
     folder: Storage
 
@@ -44,12 +40,7 @@ class RunStore:
 
     @classmethod
     def create(cls, place: str | Path, config: Config, card: RunCard) -> RunStore:
-        """Make a run's folder, with what the run is made of in it.
-
-        Args:
-            place: a local path or URI; nothing, or an empty folder, may be there.
-            config: the whole configuration.
-            card: what it is made of.
+        """Make a run's folder, a local path or URI, with what the run is made of in it.
 
         Raises:
             UserError: something is there already, or nothing can be written there.
@@ -67,13 +58,7 @@ class RunStore:
 
     @classmethod
     def at(cls, place: str | Path) -> tuple[RunStore, int | None]:
-        """Open an existing run.
-
-        Args:
-            place: the run's folder, or one of its checkpoints': a local path or URI.
-
-        Returns:
-            The run, and the checkpoint's step; None where the place is the run's own.
+        """The run whose folder, or a checkpoint's of it, is at a local path or URI; and the checkpoint's step, or None.
 
         Raises:
             UserError: there is no run, or no checkpoint with such a name.
@@ -136,10 +121,7 @@ class RunStore:
         return None
 
     def rewind(self, step: int) -> None:
-        """Drop what the run wrote after a step, once what stays has proved sound.
-
-        Args:
-            step: the last one to keep; nobody may be writing to the run.
+        """Drop what the run wrote after a step, once what stays has proved sound; nobody may be writing to the run.
 
         Raises:
             JournalError: a journal file up to there is damaged or missing; names it, and the newest checkpoint before
@@ -168,25 +150,14 @@ class RunStore:
 
 
 def refuse_taken(place: str | Path) -> None:
-    """Refuse a place for a new run where something is already; `RunStore.create` does so too, but later.
-
-    Args:
-        place: a local path or URI.
-
-    Raises:
-        UserError: something is there.
-    """
+    """Refuse a place for a new run where something is already; `RunStore.create` does so too, but later."""
     folder = Storage.at(place)
     if _occupied(folder):
         raise UserError(_taken(folder))
 
 
 def resume_line(place: str | Path) -> str:
-    """How to go on with a run that was interrupted.
-
-    Args:
-        place: as the user gave it: the run's folder, or the checkpoint that it went back to.
-    """
+    """How to go on with an interrupted run, whose folder, or checkpoint to go back to, the user gave like that."""
     run, name = _run_of(Storage.at(place))
     if not run.folder.exists(CONFIG):
         return "interrupted before the run began: there is nothing to resume"

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from glr_dist.core.activations import straight_through
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.async_evaluation import evaluated_beside
-from glr_dist.engine.validation import Validation
+from glr_dist.engine.validation import validated
 from glr_dist.errors import UserError
 from glr_dist.models.networks import MLP
 from glr_dist.store.checkpoint import load_checkpoint
@@ -171,14 +171,14 @@ def test_a_network_without_any_gradient_has_no_robust_figure(tmp_path: Path) -> 
             return self.last(torch.sign(self.first(x.flatten(1))))  # type: ignore[no-any-return]
 
     result = train_small(tmp_path / "run", {"steps": 1}, model=Signs())
-    assert Validation(small_task(model=Signs()))(result.checkpoint)["fgsm_accuracy"] is None
+    assert validated(small_task(model=Signs()), result.checkpoint)["fgsm_accuracy"] is None
 
 
 def test_inputs_that_are_no_images_have_no_robust_figure(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(400, 1, 8, 8)).astype(np.float32)
     data = ArrayDataset((x, np.arange(400) % 10), shards=1)
     result = train_small(tmp_path / "run", {"steps": 1}, data=data)
-    found = Validation(small_task(data=data))(result.checkpoint)
+    found = validated(small_task(data=data), result.checkpoint)
     assert found["fgsm_accuracy"] is None
     assert found["n"] == 40
     assert 0 <= found["accuracy"] <= 1
@@ -189,7 +189,7 @@ def test_another_error_of_the_attack_is_no_missing_figure(tmp_path: Path) -> Non
     task = small_task()
     task = replace(task, augment=replace(task.augment, epsilon=float("nan")))
     with pytest.raises(UserError, match="epsilon nan"):
-        Validation(task)(result.checkpoint)
+        validated(task, result.checkpoint)
 
 
 def test_a_run_without_validation_rows_is_refused(tmp_path: Path) -> None:

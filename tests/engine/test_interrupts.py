@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from glr_dist.engine.interrupts import held_interrupts
+from glr_dist.engine.driver import held_interrupts
 
 
 def send(number: int) -> None:

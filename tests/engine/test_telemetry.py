@@ -80,7 +80,7 @@ def test_samples_tell_what_happened_since_the_last_one(monkeypatch: pytest.Monke
     monkeypatch.setattr(ray.util.metrics, "Counter", Recorder)
     now = 100.0
     driver: Any = SimpleNamespace(run=SimpleNamespace(name="x"), step=7, clock=Clock(noisy_forwards=1000))
-    crew: Any = SimpleNamespace(pools=[], units_in_flight=0, workers_lost=0, traffic=SimpleNamespace(up=0, down=0))
+    crew: Any = SimpleNamespace(pools=[], units_in_flight=0, workers_lost=0, bytes_up=0, bytes_down=0)
     sampler = Sampler(driver, crew, lambda: now)  # a run resumed at step 7
     now, driver.step, driver.clock.noisy_forwards, crew.traffic.up = 102.0, 11, 5000, 64
     sampler.publish()
