@@ -82,7 +82,7 @@ def test_samples_tell_what_happened_since_the_last_one(monkeypatch: pytest.Monke
     driver: Any = SimpleNamespace(run=SimpleNamespace(name="x"), step=7, clock=Clock(noisy_forwards=1000))
     crew: Any = SimpleNamespace(pools=[], units_in_flight=0, workers_lost=0, bytes_up=0, bytes_down=0)
     sampler = Sampler(driver, crew, lambda: now)  # a run resumed at step 7
-    now, driver.step, driver.clock.noisy_forwards, crew.traffic.up = 102.0, 11, 5000, 64
+    now, driver.step, driver.clock.noisy_forwards, crew.bytes_up = 102.0, 11, 5000, 64
     sampler.publish()
     assert values["glr_dist_noisy_forwards_per_second"] == (5000 - 1000) / 2
     assert values["glr_dist_step_seconds"] == 2 / 4
