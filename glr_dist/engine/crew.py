@@ -166,7 +166,9 @@ def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: n
         if workers:
             starter = actor_starter(Evaluator, shared, gpus=gpus, threads=threads)
             elastic = room if engine.workers == -1 else None
-            crew.evaluators = start(workers, starter, room=elastic, check=_losses_fault)
+            crew.evaluators = start(
+                workers, starter, room=elastic, check=lambda call, answer: losses_fault(call.arguments[1], answer)
+            )
         if engine.reconstructors:
             starter = actor_starter(Reconstructor, shared, gpus=gpus, threads=threads)
             values = sum(p.numel() for p in task.trainable.values())
@@ -179,10 +181,6 @@ def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: n
         for pool in started:
             pool.wait_ready()
         undo.pop_all()
-
-
-def _losses_fault(call: Call, answer: Any) -> str | None:
-    return losses_fault(call.arguments[1], answer)
 
 
 def _refuse_mixed_devices(task: Task, engine: EngineConfig) -> None:

@@ -44,7 +44,7 @@ class Clock:
     bytes_down: int = 0
 
 
-@dataclass(kw_only=True, eq=False)
+@dataclass(eq=False)
 class Driver:
     """Takes one run from step to step, and writes down what it has come to."""
 

@@ -211,15 +211,7 @@ class _Session:
         journal = _journal(config, task, folder, say)
         events = EventWriter(folder, trainer.step) if config.tensorboard else None
         with Recorder(MetricsWriter(folder), journal, events) as recorder, ExitStack() as beside:
-            driver = Driver(
-                config=config,
-                task=task,
-                trainer=trainer,
-                run=folder,
-                recorder=recorder,
-                meta=self.card.as_json(),
-                clock=clock,
-            )
+            driver = Driver(config, task, trainer, folder, recorder, self.card.as_json(), clock)
             if config.evaluate_every:
                 seen = evaluated_beside(partial(validated, task), folder, recorder.evaluation, say)
                 driver.look = beside.enter_context(seen)

@@ -21,23 +21,16 @@ from glr_dist.store.checkpoint import Checkpoint, params_sha256
 
 
 class Trainer:
-    """Parameters, optimizer and schedule of one run.
-
-    Attributes:
-        model: holds the parameters.
-        step: optimizer steps done.
-        lr: the learning rate of the last of them; 0.0 before the first.
-        whole: whether parameters and optimizer both belong to ``step``; not so in the middle of one.
-    """
+    """Parameters, optimizer and schedule of one run."""
 
     def __init__(
         self, task: Task, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
     ) -> None:
         """Take over a task's model, which is changed in place, and the optimizer of its trainable parameters."""
         self.model: nn.Module = task.model
-        self.step = 0
-        self.lr = 0.0
-        self.whole = True
+        self.step = 0  # optimizer steps done
+        self.lr = 0.0  # the learning rate of the last of them
+        self.whole = True  # parameters and optimizer both belong to `step`; not so in the middle of one
         self._trainable = list(task.trainable.values())
         self._optimizer = optimizer
         self._schedule = schedule
