@@ -180,11 +180,7 @@ def refuse_unfit(model: nn.Module, data: DataSource) -> None:
 
 
 def refuse_tight_table(noise: NoiseConfig, plan: Plan) -> None:
-    """Refuse a noise table in which units would see nearly the same slice again and again.
-
-    Raises:
-        UserError: when the table is smaller than a few of the largest units.
-    """
+    """UserError for a noise table in which units would see nearly the same slice again and again."""
     least = _UNITS_IN_TABLE * plan.largest_draw
     if noise.source == "table" and noise.table_size < least:
         raise UserError(

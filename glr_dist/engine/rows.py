@@ -98,11 +98,7 @@ def augmented_rows(task: Task, block: Block, network: nn.Module) -> Rows:
 
 
 def refuse_without_input_gradient(task: Task) -> None:
-    """Refuse a surrogate, or a network that is to be its own, without a gradient: its rows would stay as they are.
-
-    Raises:
-        UserError: saying what to use instead.
-    """
+    """UserError for a surrogate, or a network that is its own, without a gradient: its rows would stay as they are."""
     rows, augment = task.plan.schedule.rows, task.augment
     if augment.share and not augment.adversarial(rows):
         raise UserError(

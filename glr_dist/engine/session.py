@@ -25,7 +25,8 @@ from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
 from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.engine.trainer import Trainer
-from glr_dist.engine.validation import refuse_without_split, validated
+from glr_dist.engine.validation import SPLIT, validated
+from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
 from glr_dist.runs.card import RunCard
 from glr_dist.runs.run import RunStore, refuse_taken
@@ -164,8 +165,11 @@ class _Session:
         if config.tensorboard:
             require_tensorboard()
         trainer, task = set_up(config, model, data, loss)
-        if config.evaluate_every:
-            refuse_without_split(task)
+        if config.evaluate_every and not task.data.count(SPLIT):
+            raise UserError(
+                "evaluate_every: checkpoints are evaluated on the validation split, and there is none; raise"
+                " data.validation, or leave --evaluate-every out"
+            )
         card = RunCard.of(
             config,
             task.data,

@@ -16,7 +16,6 @@ from glr_dist.attacks.input_gradient import NoGradientError
 from glr_dist.core.activations import straight_through
 from glr_dist.core.prediction import clean_accuracy
 from glr_dist.engine.task import Task
-from glr_dist.errors import UserError
 from glr_dist.runs.network import open_network
 
 SPLIT = "validation"
@@ -59,16 +58,3 @@ def _fgsm_accuracy(task: Task, model: nn.Module) -> float | None:
         return clean_accuracy(model, task.loss, attacked()).accuracy
     except NoGradientError:
         return None
-
-
-def refuse_without_split(task: Task) -> None:
-    """Refuse to evaluate checkpoints on nothing.
-
-    Raises:
-        UserError: when no rows are held out for validation.
-    """
-    if not task.data.count(SPLIT):
-        raise UserError(
-            "evaluate_every: checkpoints are evaluated on the validation split, and there is none; raise data.validation,"
-            " or leave --evaluate-every out"
-        )
