@@ -169,7 +169,9 @@ class RunCard:
         if then is None and now is not None:
             raise UserError(f"{place}: its adversarial rows were made on the network itself; leave --surrogate out")
         if then is not None and now is None:
-            raise UserError(f"{place}: its adversarial rows were made on another network; give --surrogate {then.place}")
+            raise UserError(
+                f"{place}: its adversarial rows were made on another network; give --surrogate {then.place}"
+            )
         if then is not None and now is not None and then != now:
             raise UserError(
                 f"{place}: its surrogate had parameters {then.params_sha256[:12]}…, {now.place} has"

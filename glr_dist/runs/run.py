@@ -1,6 +1,6 @@
 """A run's folder: made once, never over another, opened again to resume, replay or evaluate.
 
-    config.toml  provenance.json  metrics.jsonl  journal/  checkpoints/step-000500/  report/
+In it: config.toml  provenance.json  metrics.jsonl  journal/  checkpoints/step-000500/  report/
 """
 
 from __future__ import annotations
@@ -130,7 +130,9 @@ class RunStore:
         sound, damage = _sound_until(self.folder, step)
         if damage is not None:
             before = self.newest_sound(sound)
-            offer = f"use the checkpoint before it: --resume {before.place}" if before else "no checkpoint lies before it"
+            offer = (
+                f"use the checkpoint before it: --resume {before.place}" if before else "no checkpoint lies before it"
+            )
             whole = self.folder.folder(JOURNAL)
             raise JournalError(f"{damage}; {offer}, or delete {whole} to go on without a whole journal")
         drop_checkpoints(self.folder, step)

@@ -135,7 +135,7 @@ def run(finished: Path, tmp_path: Path) -> RunStore:
 def test_checkpoints_are_found_by_their_steps(run: RunStore) -> None:
     folder = run.folder.path("")
     assert RunStore.at(folder / "checkpoints" / "step-000008") == (run, 8)
-    with pytest.raises(CheckpointError, match="there is no checkpoint at .*/step-8"):
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint at .*/step-8"):
         RunStore.at(folder / "checkpoints" / "step-8")
     assert run.steps() == [4, 8, 12]
     assert run.checkpoint(8).step == 8
@@ -181,7 +181,10 @@ def _cut(journal: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (_missing("steps-00000005-*"), r"lacks steps 5 to 8; use the checkpoint before it: --resume .*/step-000004, or"),
+        (
+            _missing("steps-00000005-*"),
+            r"lacks steps 5 to 8; use the checkpoint before it: --resume .*/step-000004, or",
+        ),
         (_missing("steps-00000009-*"), r"lacks steps 9 to 12; use the checkpoint before it: --resume .*/step-000008"),
         (_cut, r"damaged or cut short.*; no checkpoint lies before it, or delete .*/journal"),
     ],
