@@ -100,7 +100,7 @@ class Attack:
         """Attack a network: a pure function of the arguments, if ``logits`` is one.
 
         Args:
-            logits: the network, which the attack may ask for any number of rows.
+            logits: the network, which may be asked for any number of rows.
             x: float32 [B, ...] in [0, 1].
             labels: int64 [B].
             seed: of everything random.

@@ -33,8 +33,7 @@ class Bench:
     Attributes:
         subjects: the networks under test.
         surrogates: those that samples are made on.
-        data: what they see.
-        split: and of which split.
+        data, split: what they see.
         sets: stored adversarial samples.
         votes: noisy passes per prediction of a network under test; 0: none.
         seed: of everything random.
@@ -98,10 +97,8 @@ class Answer:
         classes: [M, B].
         right: [M, B] the right class; of proofs, proved so.
         undecided: [B] neither proved nor broken.
-        right_before: [B] whether the surrogate of attacked samples gets the clean ones right.
-        right_after: [B] and whether it gets the attacked ones right.
-        without_gradient: samples whose input gradient was zero or not finite.
-        queries: forward passes per sample, mean.
+        right_before, right_after: [B] whether the surrogate of attacked samples gets them right, clean and attacked.
+        without_gradient, queries: as in `Attacked`.
         generating: seconds of making the samples.
         examining: seconds of everything else.
         seen: [k, ...] attacked samples for people to look at, in the chunk's order.

@@ -130,19 +130,15 @@ def _attack_probes(
     bench: Bench, attacks: Sequence[Attack], indices: Indices, say: Callable[[str], None]
 ) -> list[Probe]:
     """Each attack on each surrogate, if it can be made there, or on each network itself."""
-
-    def transfers(attack: Attack) -> bool:
-        return attack.knowledge == "gradient" and bool(bench.surrogates)
-
-    able = {}
-    for name, attack in {attack.name: attack for attack in attacks}.items():
-        networks = bench.surrogates if transfers(attack) else bench.subjects
-        able[name] = bench.attackable(attack, networks, indices, say)
-    return [
-        Transferred(number, attack) if transfers(attack) else Direct(number, attack)
-        for attack in attacks
-        for number in able[attack.name]
-    ]
+    found: list[Probe] = []
+    able: dict[str, list[int]] = {}
+    for attack in attacks:
+        transfers = attack.knowledge == "gradient" and bool(bench.surrogates)
+        if attack.name not in able:  # asked once for all sizes
+            networks = bench.surrogates if transfers else bench.subjects
+            able[attack.name] = bench.attackable(attack, networks, indices, say)
+        found += [Transferred(n, attack) if transfers else Direct(n, attack) for n in able[attack.name]]
+    return found
 
 
 def _answers(
@@ -154,13 +150,9 @@ def _answers(
         Call(key, "examine", job, source=Call(key, "samples", job) if probes[job[0]].apart else None)
         for key, job in enumerate(jobs)
     ]
-    found: dict[Any, Answer] = {}
-    for done, (call, answer) in enumerate(work(bench, probes, calls, staff), 1):
-        found[call.key] = answer
-        show(done, len(jobs), probes[call.arguments[0]].words)
     answers: dict[Probe, list[Answer]] = {}
-    for key, (number, _) in enumerate(jobs):
-        answers.setdefault(probes[number], []).append(found[key])
+    for call, answer in work(bench, probes, calls, staff, show):
+        answers.setdefault(probes[call.arguments[0]], []).append(answer)
     return answers
 
 

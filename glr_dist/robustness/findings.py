@@ -25,8 +25,7 @@ class Identity:
         name: the group it belongs to; networks that differ in their seed alone share one.
         checkpoint: its folder.
         sha256: of its parameters.
-        method: how it was trained (glr, bp, ...).
-        loss: with which loss.
+        method, loss: how it was trained.
         activation: of its hidden units.
         architecture: one line, such as ``mlp 784-50-10``.
         seed: of its run.
@@ -69,8 +68,7 @@ class AttackOutcome:
         library: who made the samples, with the version, such as ``glr_dist 0.1.0``.
         right: [n] still right on every candidate that the attack tried (for ``exact``: proved safe).
         undecided: [n] ``exact`` ran out of time; neither right nor broken.
-        without_gradient: samples whose input gradient was zero or not finite.
-        queries: forward passes per sample, mean.
+        without_gradient, queries: as in `Attacked`.
         seconds: of work, all actors added.
     """
 
@@ -105,8 +103,7 @@ class Specimens:
         clean: [m, C, H, W] or [m, D] in [0, 1].
         adversarial: the same shape.
         labels: [m].
-        before: [m] classes without the attack.
-        after: [m] classes under it.
+        before, after: [m] classes without the attack and under it.
     """
 
     outcome: int

@@ -63,13 +63,26 @@ class Staff:
     cpus: tuple[int, int] = (0, 1)
 
 
-def work(bench: Bench, probes: Sequence[Probe], calls: Sequence[Call], staff: Staff) -> Iterator[tuple[Call, Any]]:
-    """Every call of an Examiner's verbs with its answer, as they come.
+def work(
+    bench: Bench, probes: Sequence[Probe], calls: Sequence[Call], staff: Staff, show: Show
+) -> list[tuple[Call, Any]]:
+    """Every call of an Examiner's verbs with its answer, in their order.
 
     Raises:
         UserError: one that a call raised.
         RuntimeError: when workers die faster than they answer.
     """
+    answers: dict[Any, Any] = {}
+    for call, answer in _as_they_come(bench, probes, calls, staff):
+        answers[call.key] = answer
+        made = call if call.source is None else call.source
+        show(len(answers), len(calls), probes[made.arguments[0]].words)
+    return [(call, answers[call.key]) for call in calls]
+
+
+def _as_they_come(
+    bench: Bench, probes: Sequence[Probe], calls: Sequence[Call], staff: Staff
+) -> Iterator[tuple[Call, Any]]:
     if not staff.takers:
         alone = Examiner(bench, probes)
         yield from relay(calls, LocalPool(alone, threads=1), LocalPool(alone, threads=1))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from typing import Any
@@ -43,22 +43,10 @@ def attack_set(
     say: Callable[[str], None] = lambda line: None,
     show: Show = lambda done, jobs, last: None,
 ) -> dict[str, Any]:
-    """Make adversarial samples on a surrogate and store them.
+    """Make adversarial samples of ``data`` on a surrogate and store them in the new folder, or at the URI, ``out``.
 
-    Args:
-        surrogate: the network to make them on.
-        data: the clean samples.
-        attack: how.
-        out: the set's new folder, or a URI.
-        selection: which samples.
-        seed: of everything random but the selection.
-        workers: generation actors, beside one that writes; 0: all happens in this process.
-        policy: how patient their pools are with them.
-        say: told when something needs a look.
-        show: told of the progress.
-
-    Returns:
-        The content of the set's meta.json.
+    ``workers`` are generation actors, beside one that writes; 0: all happens in this process. The rest is as for
+    `evaluate_robustness`. Returns the content of the set's meta.json.
 
     Raises:
         UserError: when something doesn't fit, or the folder holds something else.
@@ -75,17 +63,13 @@ def attack_set(
         return meta
     bench = Bench(surrogates=[surrogate], data=data, split=selection.split, seed=seed)
     bench.attackable(attack, [surrogate], indices, say)
-    probe = Transferred(0, attack)
     calls = [
         Call(chunk.number, "write", (folder.uri, chunk.number), source=Call(chunk.number, "samples", (0, chunk)))
-        for chunk in chunks(indices, probe.chunk)
+        for chunk in chunks(indices)
     ]
     staff = Staff(workers, min(workers, 1), policy, cpus=(1, 0))
-    written: dict[Any, tuple[dict[str, Any], AdversarialBatch]] = {}
-    for done, (call, answer) in enumerate(work(bench, [probe], calls, staff), 1):
-        written[call.key] = answer
-        show(done, len(calls), probe.words)
-    meta = {"format": FORMAT, **request, **_result(written[call.key] for call in calls)}
+    written = [answer for _, answer in work(bench, [Transferred(0, attack)], calls, staff, show)]
+    meta = {"format": FORMAT, **request, **_result(written)}
     _finish(folder, meta)
     if meta["without_gradient"]:
         say(f"warning: {meta['without_gradient']} of {len(indices)} samples had no gradient, and stay as they were")
@@ -120,7 +104,7 @@ def _request(
     }
 
 
-def _result(written: Iterable[tuple[dict[str, Any], AdversarialBatch]]) -> dict[str, Any]:
+def _result(written: Sequence[tuple[dict[str, Any], AdversarialBatch]]) -> dict[str, Any]:
     """What came of it."""
     files, batches = zip(*written, strict=True)
     labels, before, after = (

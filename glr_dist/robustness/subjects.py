@@ -125,14 +125,9 @@ def open_subjects(
 
 
 def predict(subject: Subject, x: Tensor, *, votes: int, seed: int, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The classes that a network tells for [B, ...]: [B]; of equal logits the first.
+    """The classes that a network tells for ``x`` [B, ...]: [B]; of equal logits the first.
 
-    Args:
-        subject: the network.
-        x: [B, ...].
-        votes: noisy passes; 0: one clean pass.
-        seed: of the evaluation, for the noise.
-        indices: [B] the samples' positions in their split, likewise.
+    ``votes`` are noisy passes, 0: one clean pass; ``seed`` and the samples' positions in their split [B] give the noise.
     """
     with torch.no_grad():
         if votes:
