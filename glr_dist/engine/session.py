@@ -39,6 +39,8 @@ from glr_dist.workers.cluster import connected
 
 Assemble = Callable[..., Crew]  # as `glr_dist.engine.crew.assemble_crew`
 Preflight = Callable[[Config, str, DataSource], None]
+Show = Callable[[Progress], None]
+Say = Callable[[str], None]
 _JOURNAL_LIMIT = 10**9  # bytes; `journal = "auto"` is on below
 
 
@@ -70,8 +72,8 @@ def train(
     loss: Loss | None = None,
     run_dir: str | Path | None = None,
     seconds: float | None = None,
-    show: Callable[[Progress], None] = lambda progress: None,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    show: Show = lambda progress: None,
+    say: Say = lambda line: print(line, file=sys.stderr),
     crew: Assemble = assemble_crew,
     preflight: Preflight | None = None,
 ) -> TrainResult:
@@ -113,8 +115,8 @@ def resume(
     data: DataSource | None = None,
     loss: Loss | None = None,
     seconds: float | None = None,
-    show: Callable[[Progress], None] = lambda progress: None,
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+    show: Show = lambda progress: None,
+    say: Say = lambda line: print(line, file=sys.stderr),
     crew: Assemble = assemble_crew,
     preflight: Preflight | None = None,
 ) -> TrainResult:
@@ -201,15 +203,7 @@ class _Session:
             left.callback(crew.close)
             yield crew
 
-    def work(
-        self,
-        run: RunStore,
-        crew: Crew,
-        clock: Clock,
-        seconds: float | None,
-        show: Callable[[Progress], None],
-        say: Callable[[str], None],
-    ) -> TrainResult:
+    def work(self, run: RunStore, crew: Crew, clock: Clock, seconds: float | None, show: Show, say: Say) -> TrainResult:
         """Train to the end, or until the time is over."""
         config, task, trainer, folder = self.config, self.task, self.trainer, run.folder
         journal = _journal(config, task, folder, say)
@@ -244,7 +238,7 @@ class _Session:
         )
 
 
-def _journal(config: Config, task: Task, run: Storage, say: Callable[[str], None]) -> JournalWriter | None:
+def _journal(config: Config, task: Task, run: Storage, say: Say) -> JournalWriter | None:
     """Where losses go: nowhere for methods that observe none, when it is off, and, on ``auto``, when it would grow large."""
     if not task.method.observes or config.journal == "off":
         return None

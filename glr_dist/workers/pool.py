@@ -41,22 +41,16 @@ class Call:
 class PoolPolicy:
     """How patient a pool is with its workers.
 
-    Attributes:
-        in_flight: calls that may wait at one worker.
-        hedge: times the usual duration, after which a call is also given to an idle worker; None: never.
-        deaths: consecutive deaths and faults per worker, with no sound answer in between, that end the work; and deaths of
-            workers at one and the same call, whatever the others answer.
-        nobody_seconds: without a single worker, after which the work ends: nodes that left may come back.
-        grow_seconds: between looks for room for further workers.
-        start_seconds: for workers to start.
+    Work ends after so many ``deaths`` and faults per worker with no sound answer in between, and after so many deaths of
+    workers at one and the same call, whatever the others answer.
     """
 
-    in_flight: int = 2
-    hedge: float | None = 4.0
+    in_flight: int = 2  # calls that may wait at one worker
+    hedge: float | None = 4.0  # times the usual duration, after which an idle worker is given a call too; None: never
     deaths: int = 8
-    nobody_seconds: float = 300.0
-    grow_seconds: float = 1.0
-    start_seconds: float = 120.0
+    nobody_seconds: float = 300.0  # without a single worker, after which work ends: nodes that left may come back
+    grow_seconds: float = 1.0  # between looks for room for further workers
+    start_seconds: float = 120.0  # for workers to start
 
 
 @dataclass(kw_only=True)
