@@ -134,11 +134,6 @@ class Attack:
         return ""
 
     @property
-    def title(self) -> str:
-        """Its name and size."""
-        return f"{self.name} {self.epsilon:g}"
-
-    @property
     def tries(self) -> int:
         """Random starts or draws of which the worst counts."""
         return 1

@@ -24,15 +24,18 @@ from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.robustness.bench import Answer, Bench
 from glr_dist.robustness.findings import Findings
-from glr_dist.robustness.gathering import gathered, shown_samples
+from glr_dist.robustness.gathering import gathered
 from glr_dist.robustness.jobs import Show, Staff, work
 from glr_dist.robustness.probes import Clean, Corrupted, Direct, Probe, Stored, Transferred
 from glr_dist.robustness.sample_set import SampleSet, open_set
 from glr_dist.robustness.selection import Indices, Selection, chunks
 from glr_dist.robustness.subjects import Subject, refuse_votes
 from glr_dist.runs.network import read_origin
+from glr_dist.seeds import Purpose, permutation
 from glr_dist.store.storage import Storage
 from glr_dist.workers.pool import Call, PoolPolicy
+
+_SHOWN = 8  # samples for people to look at, of each attack
 
 
 def open_data(place: str | Path, dataset: str | None = None, data_root: str | None = None) -> DataSource:
@@ -91,7 +94,7 @@ def evaluate_robustness(
         sets=sets,
         votes=votes,
         seed=seed,
-        shown=indices[shown_samples(len(indices), seed)],
+        shown=indices[np.sort(permutation(len(indices), seed, Purpose.SHOWN)[:_SHOWN])],  # not by success
     )
     attacked = _attack_probes(bench, attacks, indices, say)
     _warn_of_itself(bench, say)
@@ -177,13 +180,13 @@ def _selected(selection: Selection, data: DataSource, sets: Sequence[SampleSet])
 
 def _warn_of_itself(bench: Bench, say: Callable[[str], None]) -> None:
     surrogates = [*(surrogate.about for surrogate in bench.surrogates), *(s.meta["surrogate"] for s in bench.sets)]
+    places = {surrogate["sha256"]: surrogate["checkpoint"] for surrogate in surrogates}
     for subject in bench.subjects:
-        for surrogate in {about["sha256"]: about for about in surrogates}.values():
-            if surrogate["sha256"] == subject.sha256:
-                say(
-                    f"warning: the surrogate {surrogate['checkpoint']} has the very parameters of {subject.checkpoint}:"
-                    " on it that attack is white-box, not transfer"
-                )
+        if subject.sha256 in places:
+            say(
+                f"warning: the surrogate {places[subject.sha256]} has the very parameters of {subject.checkpoint}:"
+                " on it that attack is white-box, not transfer"
+            )
 
 
 def _about(data: DataSource, selection: Selection, count: int, stored: bool) -> dict[str, Any]:

@@ -15,14 +15,6 @@ from glr_dist.robustness.bench import Answer, Bench, joined
 from glr_dist.robustness.findings import AttackOutcome, CorruptionOutcome, Findings, ModelCard, Specimens
 from glr_dist.robustness.probes import Corrupted, Probe
 from glr_dist.robustness.selection import Indices, rows_at
-from glr_dist.seeds import Purpose, permutation
-
-_SHOWN = 8  # samples to look at, of each attack
-
-
-def shown_samples(count: int, seed: int) -> Indices:
-    """Places in the selection of the samples for people to look at: chosen by the seed, not by success; sorted."""
-    return np.sort(permutation(count, seed, Purpose.SHOWN)[:_SHOWN])
 
 
 def gathered(
@@ -49,7 +41,10 @@ def gathered(
         data=about,
         indices=indices,
         labels=clean.labels,
-        models=[subject.card(right, bench.votes) for subject, right in zip(bench.subjects, clean.right, strict=True)],
+        models=[
+            ModelCard(**subject.about, votes=bench.votes, right=right)
+            for subject, right in zip(bench.subjects, clean.right, strict=True)
+        ],
         surrogates=list(makers.values()),
         attacks=attacks,
         surrogate_attacks=[own for probe, answer in whole.items() for own in _own(bench, probe, answer, number)],

@@ -103,8 +103,8 @@ class _Attacking(Probe):
 
     @property
     def words(self) -> str:
-        """The attack."""
-        return self.attack.title
+        """The attack and its size."""
+        return f"{self.attack.name} {self.attack.epsilon:g}"
 
     def attack_of(self, bench: Bench) -> Attack:
         """The attack."""

@@ -25,7 +25,7 @@ from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.methods.method import named_method
 from glr_dist.models.config import ModelConfig
-from glr_dist.robustness.findings import Identity, Mask, ModelCard
+from glr_dist.robustness.findings import Identity
 from glr_dist.runs.network import Origin, open_network, read_origin
 
 
@@ -43,12 +43,8 @@ class Subject(Identity):
 
     @property
     def about(self) -> dict[str, Any]:
-        """Who it is, as JSON values."""
+        """Who it is, as JSON values; a ModelCard adds what was measured."""
         return {each.name: getattr(self, each.name) for each in dataclasses.fields(Identity)}
-
-    def card(self, right: Mask, votes: int = 0) -> ModelCard:
-        """Who it is, with the samples [n] that it gets right when nobody attacks."""
-        return ModelCard(**self.about, votes=votes, right=right)
 
 
 def open_subject(
