@@ -46,12 +46,26 @@ hypothesis.settings.load_profile("glr_dist")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that ask for Ray, and run all that are marked so last."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests that ask for Ray, and put them in a row: last, or first in a process of their own (pytest-xdist).
+
+    What is slow comes after the others, when that process has the machine for itself.
+    """
+
+    def rank(item: pytest.Item) -> tuple[bool, bool]:
+        return uses_ray(item) != beside, item.get_closest_marker("slow") is not None
+
+    beside = hasattr(config, "workerinput")
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
-    items.sort(key=lambda item: item.get_closest_marker("ray") is not None)
+        # of the others a file stays together, for the sake of its fixtures
+        item.add_marker(pytest.mark.xdist_group("ray" if uses_ray(item) else item.path.stem))
+    items.sort(key=rank)
+
+
+def uses_ray(item: pytest.Item) -> bool:
+    return item.get_closest_marker("ray") is not None
 
 
 @pytest.fixture(scope="session")
@@ -69,12 +83,6 @@ def ray_session() -> Iterator[None]:
     """One local Ray with 4 CPUs for all tests that ask for it."""
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=4,
-        include_dashboard=False,
-        object_store_memory=300 * 2**20,
-        log_to_driver=False,
-    )
+    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=300 * 2**20, log_to_driver=False)
     yield
     ray.shutdown()

@@ -48,15 +48,7 @@ def test_what_needs_no_heavy_library_imports_none(line: str, code: int, heavy: s
 def test_help_names_every_option_that_scripts_rely_on() -> None:
     text = call("train", "--help").stdout
     for option in (
-        *(
-            "--data-root",
-            "--workers",
-            "--reconstructors",
-            "--gpus-per-worker",
-            "--method",
-            "--loss",
-            "--seed",
-        ),
+        *("--data-root", "--workers", "--reconstructors", "--gpus-per-worker", "--method", "--loss", "--seed"),
         *("--steps", "--seconds", "--run-dir", "--resume", "--journal", "--set", "--json"),
     ):
         assert f"{option} " in text, option

@@ -11,14 +11,7 @@ from glr_dist.cli import main as glr_dist_cli
 from glr_dist.config import preset_names
 
 SYMMETRIC_RUN_REFUSES = {"--head", "--node-ip-address", "--port", "--block"}  # from its --help
-ALLOWED_ON_RESUME = {
-    "workers",
-    "reconstructors",
-    "gpus_per_worker",
-    "data_root",
-    "seconds",
-    "as_json",
-}
+ALLOWED_ON_RESUME = {"workers", "reconstructors", "gpus_per_worker", "data_root", "seconds", "as_json"}
 
 
 def parsed(group: click.Command, words: list[str]) -> click.Context:

@@ -33,10 +33,7 @@ CONTAINER = only(
         "name": TEXT,
         "image": {"type": "string", "pattern": r"^[^:]+:(?!latest$).+$"},
         "securityContext": only(
-            {
-                "allowPrivilegeEscalation": {"const": False},
-                "capabilities": only({"drop": {"const": ["ALL"]}}),
-            }
+            {"allowPrivilegeEscalation": {"const": False}, "capabilities": only({"drop": {"const": ["ALL"]}})}
         ),
         "resources": only({"requests": RESOURCES, "limits": RESOURCES}),
         "volumeMounts": {"type": "array", "items": only({"name": TEXT, "mountPath": {"const": "/shared"}})},

@@ -82,9 +82,7 @@ def test_votes_need_a_run_with_noise_in_its_neurons_at_both_doors(here: Path, me
         refused(call("evaluate", f"{name}run", "--votes", "2", "--workers", "0"), "--votes: ", told, "leave it out")
 
 
-def test_noisy_votes_are_the_same_every_time_and_lose_to_the_clean_network_in_mean_loss(
-    trained: Path,
-) -> None:
+def test_noisy_votes_are_the_same_every_time_and_lose_to_the_clean_network_in_mean_loss(trained: Path) -> None:
     first, second = (last_json(call("evaluate", str(trained), "--votes", "4", "--json")) for _ in range(2))
     assert first == second
     assert first["noisy_loss"] > first["loss"]
@@ -108,17 +106,7 @@ def test_a_run_on_shards_knows_its_folder_and_notes_other_data(here: Path) -> No
     prepared = call("data", "prepare", "digits", "shards", "--shards", "2")
     assert prepared.exit_code == 0
     assert "359" in prepared.stdout
-    args = [
-        "--set",
-        "data.name=parquet",
-        "--data-root",
-        "shards",
-        "--steps",
-        "3",
-        "--run-dir",
-        "run",
-        "--json",
-    ]
+    args = ["--set", "data.name=parquet", "--data-root", "shards", "--steps", "3", "--run-dir", "run", "--json"]
     report = last_json(call("train", *SMALL, *args))
     known = call("evaluate", "run", "--json")
     assert last_json(known)["accuracy"] == report["test_accuracy"]

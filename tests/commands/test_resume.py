@@ -106,10 +106,7 @@ def _other_data(run: Path) -> None:
     for file in folder.iterdir():  # the same shapes, other content
         header, rows = read_footer(file)
         write_file(
-            file,
-            np.zeros((rows, 1, 8, 8), np.uint8),
-            np.zeros(rows, np.int64),
-            header._replace(fingerprint="f"),
+            file, np.zeros((rows, 1, 8, 8), np.uint8), np.zeros(rows, np.int64), header._replace(fingerprint="f")
         )
     config = config.replace('name = "digits"\nroot = ""', f'name = "parquet"\nroot = "{folder}"')
     (run / "config.toml").write_text(config)

@@ -53,14 +53,7 @@ def test_train_ends_with_one_json_object_about_what_is_on_disk(here: Path) -> No
 def test_train_prints_a_table_and_the_runs_path(here: Path) -> None:
     result = call("train", "digits-threshold", *SMALL, "--steps", "2")
     assert result.exit_code == 0
-    for text in (
-        "checkpoint",
-        "step-000002",
-        "test accuracy",
-        "noisy forward passes",
-        "bytes up",
-        "params_sha256",
-    ):
+    for text in ("checkpoint", "step-000002", "test accuracy", "noisy forward passes", "bytes up", "params_sha256"):
         assert text in result.stdout
     (run,) = (here / "runs").iterdir()
     assert run.name.startswith("digits-threshold-20")

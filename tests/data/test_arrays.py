@@ -105,11 +105,7 @@ def test_test_arrays_are_checked_too() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [
-        ({"validation": 1.0}, "validation is 1.0"),
-        ({"shards": 0}, "shards is 0"),
-        ({"validation": 0.97}, "lower it"),
-    ],
+    [({"validation": 1.0}, "validation is 1.0"), ({"shards": 0}, "shards is 0"), ({"validation": 0.97}, "lower it")],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):

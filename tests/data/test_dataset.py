@@ -93,11 +93,7 @@ def test_every_opening_and_every_process_sees_the_same(folder: Path) -> None:
 def test_halving_is_the_mean_of_each_block(folder: Path) -> None:
     images = np.random.default_rng(1).integers(0, 256, (20, 1, 28, 28), dtype=np.uint8)
     write_shards(
-        folder.parent / "square",
-        {"train": (images, np.zeros(20, np.int64))},
-        name="square",
-        classes=("a",),
-        shards=2,
+        folder.parent / "square", {"train": (images, np.zeros(20, np.int64))}, name="square", classes=("a",), shards=2
     )
     full, half = (open_folder(folder.parent / "square", resize=side, validation=0.0) for side in (0, 14))
     assert (full.shape, half.shape) == ((1, 28, 28), (1, 14, 14))

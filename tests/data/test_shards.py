@@ -59,20 +59,14 @@ def test_another_reader_finds_the_documented_columns(tmp_path: Path) -> None:
 def test_every_shard_is_a_fair_sample_of_sorted_rows(tmp_path: Path) -> None:
     labels = np.repeat([0, 1], 400)
     folder = write_shards(
-        tmp_path / "s",
-        {"train": (np.zeros((800, 1, 1, 1), np.uint8), labels)},
-        name="s",
-        classes=("a", "b"),
-        shards=4,
+        tmp_path / "s", {"train": (np.zeros((800, 1, 1, 1), np.uint8), labels)}, name="s", classes=("a", "b"), shards=4
     )
     ones = [int(read_shard(folder, "train", shard)[1].sum()) for shard in range(4)]
     assert sum(ones) == 400
     assert max(abs(n - 100) for n in ones) < 35  # 5.7 standard deviations of drawing 200 of 800 (6.1)
 
 
-def test_same_data_gives_the_same_bytes_and_the_fingerprint_ignores_the_number_of_shards(
-    tmp_path: Path,
-) -> None:
+def test_same_data_gives_the_same_bytes_and_the_fingerprint_ignores_the_number_of_shards(tmp_path: Path) -> None:
     for name, shards in (("a", 4), ("b", 4), ("c", 7)):
         write(tmp_path / name, shards=shards)
     files = sorted(file.name for file in (tmp_path / "a").iterdir())

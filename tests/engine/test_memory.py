@@ -24,8 +24,7 @@ print(result.noisy_forwards, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 @pytest.mark.parametrize(
-    ("scheme", "method", "passes"),
-    [("layerwise", "glr", 2), ("joint", "glr", 1), ("layerwise", "es", 1)],
+    ("scheme", "method", "passes"), [("layerwise", "glr", 2), ("joint", "glr", 1), ("layerwise", "es", 1)]
 )
 def test_ten_thousand_copies_fit(scheme: str, method: str, passes: int) -> None:
     done = subprocess.run(

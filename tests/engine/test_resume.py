@@ -63,10 +63,7 @@ def test_interrupted_twice_and_resumed_equals_uninterrupted(name: str, tmp_path:
     result = resume_small(parts)
     assert result.params_sha256 == expected.params_sha256
     assert (result.steps, result.noisy_forwards) == (STEPS, expected.noisy_forwards)
-    assert (result.test_accuracy, result.validation_accuracy) == (
-        expected.test_accuracy,
-        expected.validation_accuracy,
-    )
+    assert (result.test_accuracy, result.validation_accuracy) == (expected.test_accuracy, expected.validation_accuracy)
     assert outcome(parts) == outcome(whole)
     has_journal = name not in ("joint-momentum-one-cycle", "straight-through-rmsprop", "augmented-bp")
     assert bool(outcome(parts)["journal"]) == result.journal == has_journal

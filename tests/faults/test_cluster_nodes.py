@@ -14,6 +14,7 @@ from small_runs import outcome, train_small
 PROGRAM = Path(__file__).parents[1] / "support" / "several_hosts.py"
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_nodes_that_come_and_go_change_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -60,6 +60,7 @@ def half_written(folder: Path) -> bool:
         return False
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_driver_killed_six_times_ends_where_the_undisturbed_one_does(

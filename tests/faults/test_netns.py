@@ -113,6 +113,7 @@ def steps_done(folder: Path) -> int:
     return 0
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_host_cut_off_for_20_seconds_changes_nothing(

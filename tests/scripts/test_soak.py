@@ -54,6 +54,7 @@ def test_growth_is_that_of_the_last_quarter_over_the_first_after_the_warm_up(soa
     assert memory.report("one") == {"mb_first": 100.0, "mb_last": 110.0, "growth": 0.1}
 
 
+@pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_two_minutes_of_faults(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,13 +17,7 @@ import pytest
 import torch
 from torch import nn
 
-from glr_dist.store.checkpoint import (
-    CheckpointError,
-    checkpoint_steps,
-    load_checkpoint,
-    params_sha256,
-    save_checkpoint,
-)
+from glr_dist.store.checkpoint import CheckpointError, checkpoint_steps, load_checkpoint, params_sha256, save_checkpoint
 from glr_dist.store.storage import Storage
 
 FILES = ("weights.safetensors", "training.pt", "meta.json")
@@ -111,15 +105,7 @@ def test_any_flipped_bit_is_found_and_named(run: Storage, name: str) -> None:
     before, path = saved(run, 1), saved(run, 2)
     whole = (path / name).read_bytes()
     rng = np.random.default_rng(0)
-    places = {
-        0,
-        1,
-        8,
-        len(whole) // 2,
-        len(whole) - 2,
-        len(whole) - 1,
-        *rng.integers(0, len(whole), 40).tolist(),
-    }
+    places = {0, 1, 8, len(whole) // 2, len(whole) - 2, len(whole) - 1, *rng.integers(0, len(whole), 40).tolist()}
     for place in places:
         flipped = bytearray(whole)
         flipped[place] ^= 1 << int(rng.integers(8))
@@ -284,10 +270,6 @@ print("sound")
 
 def test_a_kill_in_the_middle_of_a_save_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
+        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False, timeout=100
     )
     assert done.stdout.strip() == "sound", done.stderr

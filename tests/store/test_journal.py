@@ -13,13 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from glr_dist.errors import UserError
-from glr_dist.store.journal import (
-    JournalError,
-    JournalReader,
-    JournalWriter,
-    estimate_bytes,
-    truncate_journal,
-)
+from glr_dist.store.journal import JournalError, JournalReader, JournalWriter, estimate_bytes, truncate_journal
 from glr_dist.store.journal_file import JournalRow
 from glr_dist.store.storage import Storage
 
@@ -46,12 +40,7 @@ def step_rows(step: int, bits: bool, units: int = 2, shape: tuple[int, int] = (C
     draw: Callable[..., np.ndarray] = zeros_and_ones if bits else floats
     return [
         JournalRow(
-            step=step,
-            site=unit - 1,
-            unit=unit,
-            seed=2**64 - step - unit,
-            rows=shape[1],
-            losses=draw(rng, shape),
+            step=step, site=unit - 1, unit=unit, seed=2**64 - step - unit, rows=shape[1], losses=draw(rng, shape)
         )
         for unit in range(units)
     ]
@@ -171,10 +160,7 @@ def test_flush_puts_everything_on_disk_and_writing_goes_on(run: Storage) -> None
 
 def test_steps_that_are_there_already_are_not_appended(run: Storage) -> None:
     write(run, range(1, 4))
-    with (
-        closing(JournalWriter(run, bits=False)) as journal,
-        pytest.raises(AssertionError, match="step 3 after step 3"),
-    ):
+    with closing(JournalWriter(run, bits=False)) as journal, pytest.raises(AssertionError, match="step 3 after step 3"):
         journal.append(step_rows(3, bits=False))
 
 

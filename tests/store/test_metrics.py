@@ -45,12 +45,7 @@ def test_a_local_line_is_there_at_once_a_remote_one_after_flush(run: Storage) ->
 
 
 def test_every_line_is_strict_json(run: Storage) -> None:
-    values = {
-        "nan": float("nan"),
-        "list": [np.float32(0.5), float("inf")],
-        "tensor": torch.tensor(3),
-        "no": None,
-    }
+    values = {"nan": float("nan"), "list": [np.float32(0.5), float("inf")], "tensor": torch.tensor(3), "no": None}
     with closing(MetricsWriter(run)) as metrics:
         metrics.write(values)
 

@@ -8,14 +8,7 @@ from typing import Any
 import numpy as np
 
 from glr_dist.attacks.attack import ATTACKS, named_attack, own_settings
-from glr_dist.robustness.findings import (
-    AttackOutcome,
-    CorruptionOutcome,
-    Findings,
-    Mask,
-    ModelCard,
-    Specimens,
-)
+from glr_dist.robustness.findings import AttackOutcome, CorruptionOutcome, Findings, Mask, ModelCard, Specimens
 
 
 def mask(text: str) -> Mask:

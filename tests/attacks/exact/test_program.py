@@ -9,15 +9,7 @@ import pytest
 from exact_oracles import lattice_net
 
 from glr_dist.attacks.exact.network import ball_around, threshold_network
-from glr_dist.attacks.exact.program import (
-    Program,
-    class_programs,
-    conflicts,
-    edge_cliques,
-    relax,
-    solve,
-    with_cliques,
-)
+from glr_dist.attacks.exact.program import Program, class_programs, conflicts, edge_cliques, relax, solve, with_cliques
 from glr_dist.attacks.exact.search import climbs
 
 EVERY = np.array(list(itertools.product((0.0, 1.0), repeat=9)))

@@ -2,15 +2,7 @@ from __future__ import annotations
 
 from made_findings import card, findings, mask, outcome
 
-from glr_dist.robustness.report.tally import (
-    groups,
-    in_order,
-    label,
-    sorted_by_key,
-    source,
-    worst,
-    worst_case,
-)
+from glr_dist.robustness.report.tally import groups, in_order, label, sorted_by_key, source, worst, worst_case
 
 
 def test_worst_is_right_only_where_right_under_each() -> None:
