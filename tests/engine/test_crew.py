@@ -47,7 +47,7 @@ def test_a_network_whose_copies_cannot_be_rows_gives_the_same_bits(tmp_path: Pat
     keys: dict[str, Any] = JOINT | {"steps": 3}  # so that the reconstructor runs the noisy passes too
     assert not make_task(small_config(keys), residual_model(), digits(), None).fold
     train_small(tmp_path / "alone", keys, model=residual_model())
-    train_small(tmp_path / "crew", keys | {"engine.workers": 2, "engine.reconstructors": 1}, model=residual_model())
+    train_small(tmp_path / "crew", keys | {"engine.workers": 1, "engine.reconstructors": 1}, model=residual_model())
     assert outcome(tmp_path / "crew") == outcome(tmp_path / "alone")
 
 
@@ -135,7 +135,7 @@ def test_actors_are_let_go_when_others_cannot_start(ray_session: None, monkeypat
 
 
 def test_bytes_down_are_each_calls_parameters_and_units(tmp_path: Path, ray_session: None) -> None:
-    result = train_small(tmp_path / "run", {"steps": 3, "engine.workers": 2})
+    result = train_small(tmp_path / "run", {"steps": 3, "engine.workers": 1})
     task = small_task()
     parameters = 64 * 12 + 12 + 12 * 10 + 10
     calls = [list(block.units) for step in range(3) for block in task.plan.step(step).blocks]
@@ -148,5 +148,5 @@ def test_parameters_of_more_than_a_megabyte_give_the_same_bits(tmp_path: Path, r
     keys: dict[str, Any] = {"model.hidden": [3500], "steps": 3, "estimator.copies": 4, "noise.table_size": 2**18}
     assert 4 * sum(p.numel() for p in small_task(keys).model.parameters()) > 1_000_000
     train_small(tmp_path / "alone", keys)
-    train_small(tmp_path / "crew", keys | {"engine.workers": 2, "engine.reconstructors": 1})
+    train_small(tmp_path / "crew", keys | {"engine.workers": 1, "engine.reconstructors": 1})
     assert outcome(tmp_path / "crew") == outcome(tmp_path / "alone")

@@ -1,4 +1,7 @@
-"""Who does the work changes nothing: the same bits in-process, with any crew, and when workers die or dawdle."""
+"""Who does the work changes nothing: the same bits in-process, with any crew, and when workers die or dawdle.
+
+Generators make adversarial rows, and change nothing else.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import pickle
 import signal
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,11 @@ from small_runs import CONV, ES, JOINT, STEPS, crews_watched, outcome, small_tas
 from glr_dist.core.losses import cross_entropy
 from glr_dist.core.parameters import flat_parameters
 from glr_dist.engine.driver import Progress
+from glr_dist.workers.parcels import Lost, Stored
+from glr_dist.workers.pool import Call
 
+FGSM = {"augment.attack": "fgsm", "augment.epsilon": 0.2}
+SURROGATE = "put the checkpoint's place here"
 RUNS: dict[str, dict[str, Any]] = {
     "layerwise": {},
     "joint": JOINT,
@@ -27,51 +35,68 @@ RUNS: dict[str, dict[str, Any]] = {
     "conv-joint-generator": CONV | JOINT | {"noise.source": "generator", "noise.family": "laplace"},
     "uneven": {"estimator.copies": 10, "units.rows": 16},  # 2 blocks; 2, 2 and 1 pairs a site
     "bp-noise": {"method": "bp-noise", "model.activation": "tanh"},
+    "fgsm": FGSM,
+    "fgsm-jittered": FGSM | {"augment.jitter": 0.1},
+    "pgd-joint": JOINT | {"augment.attack": "pgd", "augment.steps": 3},
+    "fgsm-surrogate": FGSM | {"augment.surrogate": SURROGATE},
+    "fgsm-bp": FGSM | {"method": "bp", "model.activation": "tanh"},
 }
-CREWS = [  # run, evaluators, reconstructors
-    ("layerwise", 2, 2),
-    ("joint", 0, 1),
-    ("es", 1, 1),
-    ("conv-joint-generator", 1, 1),
-    ("uneven", 3, 1),  # more evaluators than blocks: a call per unit
-    ("bp-noise", 0, 2),
+CREWS = [  # run, evaluators, reconstructors, generators; 3 and 0, 2 and 0, 2 and 1, 1 and 1 and 1 are those of tests below
+    ("joint", 0, 1, 0),
+    ("es", 1, 1, 0),
+    ("conv-joint-generator", 1, 1, 0),
+    ("uneven", 3, 1, 0),  # more evaluators than blocks: a call per unit
+    ("bp-noise", 0, 1, 0),
+    ("fgsm", 1, 1, 0),
+    ("fgsm", 0, 0, 1),
+    ("fgsm-jittered", 1, 0, 2),
+    ("pgd-joint", 0, 1, 1),
+    ("fgsm-bp", 0, 1, 1),
 ]
+Keys = Callable[[str], dict[str, Any]]
+InProcess = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def in_process(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
-    """The outcome of a run that this process did alone."""
-    known: dict[str, dict[str, Any]] = {}
+def keys_of(tmp_path_factory: pytest.TempPathFactory) -> Keys:
+    """A run's keys, with a surrogate's place where there is one."""
+    folder = tmp_path_factory.mktemp("surrogate") / "run"
+    train_small(folder, {"method": "bp", "model.activation": "relu"})
 
     def get(name: str) -> dict[str, Any]:
-        if name not in known:
-            folder = tmp_path_factory.mktemp("in-process") / name
-            train_small(folder, RUNS[name])
-            known[name] = outcome(folder)
-        return known[name]
+        return {key: str(folder) if value == SURROGATE else value for key, value in RUNS[name].items()}
 
     return get
 
 
-def engine(workers: int, reconstructors: int) -> dict[str, int]:
-    return {"engine.workers": workers, "engine.reconstructors": reconstructors}
+@pytest.fixture(scope="module")
+def in_process(keys_of: Keys, tmp_path_factory: pytest.TempPathFactory) -> InProcess:
+    """The outcome of a run that this process did alone."""
+
+    @cache
+    def get(name: str) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp("in-process") / name
+        train_small(folder, keys_of(name))
+        return outcome(folder)
+
+    return get
 
 
-@pytest.mark.parametrize(("name", "workers", "reconstructors"), CREWS)
+def engine(workers: int, reconstructors: int, generators: int = 0) -> dict[str, int]:
+    return {"engine.workers": workers, "engine.reconstructors": reconstructors, "engine.generators": generators}
+
+
+@pytest.mark.parametrize("crew", CREWS, ids=str)
 def test_every_crew_gives_the_same_bits(
-    name: str,
-    workers: int,
-    reconstructors: int,
-    in_process: Callable[[str], dict[str, Any]],
-    tmp_path: Path,
-    ray_session: None,
+    crew: tuple[str, int, int, int], keys_of: Keys, in_process: InProcess, tmp_path: Path, ray_session: None
 ) -> None:
-    result = train_small(tmp_path / "run", RUNS[name] | engine(workers, reconstructors))
-    assert (result.workers, result.workers_lost) == (workers, 0)
+    name, *sizes = crew
+    result = train_small(tmp_path / "run", keys_of(name) | engine(*sizes))
+    assert (result.workers, result.workers_lost) == (sizes[0], 0)
     assert outcome(tmp_path / "run") == in_process(name)
 
 
-def test_the_runs_differ_from_each_other(in_process: Callable[[str], dict[str, Any]]) -> None:
+def test_the_runs_differ_from_each_other(in_process: InProcess) -> None:
     digests = {name: str(in_process(name)["weights"]) for name in RUNS}
     assert len(set(digests.values())) == len(RUNS)  # so equal bits above are no accident of untrained parameters
     initial = flat_parameters(small_task().model).numpy()
@@ -89,9 +114,7 @@ def crossing(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> dic
     return {"answers": answers, "result": result, "folder": folder}
 
 
-def test_three_workers_give_the_same_bits(
-    crossing: dict[str, Any], in_process: Callable[[str], dict[str, Any]]
-) -> None:
+def test_three_workers_give_the_same_bits(crossing: dict[str, Any], in_process: InProcess) -> None:
     assert crossing["result"].workers == 3
     assert outcome(crossing["folder"]) == in_process("layerwise")
 
@@ -145,9 +168,7 @@ def faulty_loss(flag: Path, fault: Callable[[], None]) -> Callable[[torch.Tensor
     return loss
 
 
-def test_killed_workers_change_nothing(
-    in_process: Callable[[str], dict[str, Any]], tmp_path: Path, ray_session: None
-) -> None:
+def test_killed_workers_change_nothing(in_process: InProcess, tmp_path: Path, ray_session: None) -> None:
     """One evaluator dies in the middle of a call, another and a reconstructor between steps."""
 
     def die() -> None:
@@ -166,9 +187,7 @@ def test_killed_workers_change_nothing(
     assert outcome(tmp_path / "run") == in_process("layerwise")
 
 
-def test_a_slow_worker_delays_and_changes_nothing(
-    in_process: Callable[[str], dict[str, Any]], tmp_path: Path, ray_session: None
-) -> None:
+def test_a_slow_worker_delays_and_changes_nothing(in_process: InProcess, tmp_path: Path, ray_session: None) -> None:
     started = []
     loss = faulty_loss(tmp_path / "flag", lambda: time.sleep(100))
     with crews_watched() as crews:
@@ -181,3 +200,43 @@ def test_a_slow_worker_delays_and_changes_nothing(
         1 <= crews[0].evaluators.counts.retries <= 2
     )  # the calls that it had in hand ran elsewhere, and it got no others
     assert outcome(tmp_path / "run") == in_process("layerwise")
+
+
+def test_rows_whose_maker_died_are_made_where_they_are_needed(
+    in_process: InProcess, tmp_path: Path, ray_session: None
+) -> None:
+    """The generator dies when it has made rows that nobody has fetched yet, and they are gone with it."""
+    lost: list[Any] = []
+
+    def kill_its_maker(call: Call, made: Any) -> None:
+        if isinstance(made, Stored) and not lost:
+            generators = crews[0].generators
+            assert generators is not None
+            kill(generators.members()[0])
+            deadline = time.monotonic() + 60
+            while not isinstance(made.fetch(5.0), Lost):
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            lost.append(made)
+
+    with crews_watched(see=kill_its_maker) as crews:
+        result = train_small(tmp_path / "run", FGSM | engine(1, 1, 1))
+    assert len(lost) == result.workers_lost == 1
+    assert outcome(tmp_path / "run") == in_process("fgsm")
+
+
+def test_rows_never_come_to_the_driver(
+    keys_of: Keys, in_process: InProcess, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that generators answer is one reference a block, and only actors follow it."""
+    answers: list[Any] = []
+
+    def never(self: Stored, seconds: float | None = None) -> None:
+        raise AssertionError("rows in the driver")
+
+    monkeypatch.setattr(Stored, "fetch", never)
+    with crews_watched(see=lambda call, answer: answers.append(answer) if call.verb == "made" else None):
+        train_small(tmp_path / "run", keys_of("fgsm-surrogate") | engine(1, 1, 1))
+    assert outcome(tmp_path / "run") == in_process("fgsm-surrogate")
+    assert len(answers) == STEPS * 4
+    assert {type(answer) for answer in answers} == {Stored}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from glr_dist.engine.config import OptimizerConfig, ScheduleConfig
-from glr_dist.engine.optimization import OPTIMIZERS, build_optimizer, build_schedule
+from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.errors import UserError
 
 STEPS = 10
@@ -42,7 +42,7 @@ def test_learning_rates_are_as_named(schedule: ScheduleConfig, expected: list[fl
     assert rates(schedule, OptimizerConfig(name="sgd", lr=0.5)) == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", ["sgd", "adam"])  # with and without a momentum that the cycle would move
 def test_one_cycle_rises_to_lr_and_falls_below_its_start(name: str) -> None:
     found = rates(ScheduleConfig(name="one-cycle"), OptimizerConfig(name=name, lr=0.5))
     top = found.index(max(found))

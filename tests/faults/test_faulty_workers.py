@@ -22,7 +22,6 @@ AFFLICTIONS: list[Callable[[Any], Any]] = [
     lambda losses: [losses[0] * np.float32("nan"), *losses[1:]],
     lambda losses: None,
 ]
-TWO_AND_ONE = {"engine.workers": 2, "engine.reconstructors": 1}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def test_workers_that_answer_wrongly_are_replaced_each_time(
             afflict(crews[0].reconstructors.members()[0], lambda found: replace(found, values=found.values[1:]))
 
     with crews_watched() as crews:
-        result = train_small(tmp_path / "run", TWO_AND_ONE, show=harm)
+        result = train_small(tmp_path / "run", {"engine.workers": 2, "engine.reconstructors": 1}, show=harm)
     assert left == []
     assert [pool.counts.faults for pool in crews[0].pools] == [len(AFFLICTIONS), 1]
     assert result.workers_lost == len(AFFLICTIONS) + 1
@@ -59,5 +58,5 @@ def test_a_loss_that_is_wrong_itself_stops_the_run_and_costs_no_worker(tmp_path:
         return cross_entropy(logits, labels) * float("nan")
 
     with crews_watched() as crews, pytest.raises(UserError, match=r"loss: step 0, site 0, unit \d+ returned nan"):
-        train_small(tmp_path / "run", TWO_AND_ONE, loss=loss)
+        train_small(tmp_path / "run", {"engine.workers": 1, "engine.reconstructors": 1}, loss=loss)
     assert [pool.counts.faults + pool.counts.deaths for pool in crews[0].pools] == [0, 0]

@@ -104,63 +104,37 @@ def test_a_probe_turns_whatever_happens_into_a_line(tmp_path: Path) -> None:
     assert storage.startswith("storage: cannot write") and "not a directory" in storage
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.mark.ray
+def test_a_cluster_is_told_node_by_node(tmp_path: Path) -> None:
     """What the check said of `several_nodes`."""
-    folder = tmp_path_factory.mktemp("nodes")
     program = Path(__file__).parents[1] / "support" / "several_nodes.py"
     done = subprocess.run(
-        [sys.executable, program, folder], cwd=folder, capture_output=True, text=True, timeout=115, check=False
+        [sys.executable, program, tmp_path], cwd=tmp_path, capture_output=True, text=True, timeout=115, check=False
     )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    for key in ("first", "second"):
-        found[key] = {found["ports"][report["node"].rpartition(":")[2]]: report for report in found[key]}
-    return found
-
-
-@pytest.mark.ray
-def test_a_sound_node_is_told_as_it_is(cluster: dict[str, Any]) -> None:
+    ports, shown = found["ports"], found["check"]
+    first, second = (
+        {ports[report["node"].rpartition(":")[2]]: report for report in found[key]} for key in ("first", "second")
+    )
     for name, cpus, driver in (("head", 1, True), ("silent", 2, False)):
-        report = cluster["first"][name]
+        report = first[name]
         assert report["problems"] == []
         assert (report["cpus"], report["room"], report["driver"], report["shared"]) == (cpus, cpus, driver, True)
-
-
-@pytest.mark.ray
-def test_another_version_is_named(cluster: dict[str, Any]) -> None:
-    assert cluster["first"]["foreign"]["problems"][0] == f"glr_dist 0.0.1, the driver has {glr_dist.__version__}"
-
-
-@pytest.mark.ray
-def test_other_data_and_a_refusing_disk_are_named(cluster: dict[str, Any]) -> None:
-    storage, data = cluster["first"]["odd"]["problems"]
+    assert first["foreign"]["problems"][0] == f"glr_dist 0.0.1, the driver has {glr_dist.__version__}"
+    storage, data = first["odd"]["problems"]
     assert storage.startswith("storage: cannot write") and "read-only file system" in storage
     assert data.startswith("data: other data (")
-
-
-@pytest.mark.ray
-def test_a_silent_node_holds_nothing_up(cluster: dict[str, Any]) -> None:
-    assert cluster["second"]["silent"]["problems"] == ["did not answer within 6 s"]
-    assert cluster["second"]["head"]["problems"] == []
-
-
-@pytest.mark.ray
-def test_the_check_is_a_table_with_a_line_for_each_node(cluster: dict[str, Any]) -> None:
-    shown = cluster["check"]
+    # a silent node holds nothing up
+    assert (second["silent"]["problems"], second["head"]["problems"]) == (["did not answer within 6 s"], [])
+    # the command's table has a line for each node; its error is one line
     assert shown["code"] == 2
-    lines = shown["out"].splitlines()
-    for port, role in cluster["ports"].items():
-        [line] = [line for line in lines if f":{port}" in line]
+    for port, role in ports.items():
+        [line] = [line for line in shown["out"].splitlines() if f":{port}" in line]
         assert line.rstrip().endswith("ok") == (role in ("head", "silent"))
     assert shown["err"].startswith("Error: the cluster is not ready: node ")
-    single = sum(len(report["problems"]) for report in cluster["first"].values())
     # on the command line ~ is the driver's home for all, as in `train`: no other data. But 20 workers find no room.
-    others = single - 1  # beside the first, which is told
+    others = sum(len(report["problems"]) for report in first.values()) - 1  # beside the first, which is told
     assert f"(and {others} more; glr-dist check lists them)" in shown["err"]
     assert len(shown["err"].splitlines()) == 1
-
-
-@pytest.mark.ray
-def test_the_runs_folder_is_left_as_it_was(cluster: dict[str, Any]) -> None:
-    assert cluster["left"] is False
+    assert found["left"] is False  # the run's folder is as it was

@@ -47,10 +47,10 @@ def evaluated(attack: Fgsm = FGSM, **how: Any) -> Findings:
     )
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_any_number_of_actors_finds_the_same(workers: int) -> None:
+@pytest.mark.parametrize(("workers", "generators"), [(1, 1), (2, 1)])
+def test_any_number_of_actors_finds_the_same(workers: int, generators: int) -> None:
     seen: list[int] = []
-    findings = evaluated(workers=workers, generators=workers, show=lambda done, jobs, last: seen.append(jobs))
+    findings = evaluated(workers=workers, generators=generators, show=lambda done, jobs, last: seen.append(jobs))
     assert seen == [2 * 4 + 4 + 4 + 4] * 20  # 2 surrogates, random signs, clean samples, a corruption; 359 samples
     assert timeless(findings) == timeless(evaluated())
 

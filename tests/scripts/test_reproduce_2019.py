@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import reproduce_2019
 from click.testing import CliRunner
@@ -13,6 +15,9 @@ from table_recipe import Say, Training
 
 import glr_dist
 from glr_dist.config import load_config
+from glr_dist.data.arrays import ArrayDataset
+from glr_dist.data.builtin import load
+from glr_dist.robustness.report import build
 
 DIGITS = {
     "data.name": "digits",
@@ -21,6 +26,7 @@ DIGITS = {
     "batch": 64,
     "units.rows": 64,
     "steps": 60,
+    "model.hidden": [12],
     "noise.table_size": 65536,
     "estimator.copies": 4,
     "optimizer.lr": 0.1,
@@ -42,6 +48,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reproduce_2019, "train_all", train_here)  # a process for each takes long to start
     for name in set(reproduce_2019.NETWORKS) - {"bp", "glr-adversarial"}:
         monkeypatch.delitem(reproduce_2019.NETWORKS, name)
+    monkeypatch.setattr(build, "draw_pictures", lambda *_: [])  # they take longest, and tests/robustness has them
 
 
 @pytest.mark.usefixtures("few")
@@ -96,11 +103,31 @@ def test_the_surrogate_that_is_trained_on_never_attacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", list(reproduce_2019.NETWORKS))
-def test_every_network_is_of_the_published_inputs_and_trained_without_test_images(name: str) -> None:
+def test_every_network_is_of_the_published_inputs(name: str) -> None:
     network = reproduce_2019.NETWORKS[name]
     config = load_config(network.preset, dict(network.settings))
     assert (config.data.name, config.data.resize) == ("mnist", 14)
     assert config.model.hidden == ((50,) if config.augment.attack else (20,))
+
+
+def test_what_is_trained_depends_on_the_training_images_and_on_no_test_image(tmp_path: Path) -> None:
+    """All surrogates and networks of the recipe, the surrogate whose samples are trained on among them."""
+    splits, _ = load("digits", "")
+    (x, labels), (test_x, test_labels) = splits["train"], splits["test"]
+
+    def trained(name: str, x: np.ndarray, test_x: np.ndarray) -> dict[str, str]:
+        data, found = ArrayDataset((x, labels), (test_x, test_labels), shards=2), {}
+        for training in itertools.chain(*reproduce_2019.trainings(1, tmp_path / name, DIGITS | {"steps": 2})):
+            run = tmp_path / name / training.folder
+            result = glr_dist.train(config=training.config(""), data=data, run_dir=run, say=lambda line: None)
+            found[training.folder] = result.params_sha256
+        return found
+
+    parameters = trained("first", x, test_x)
+    assert len(parameters) == 4 + len(reproduce_2019.NETWORKS)
+    assert trained("other test images", x, 255 - test_x) == parameters
+    others = trained("other training images", 255 - x, test_x)
+    assert [folder for folder in parameters if others[folder] == parameters[folder]] == []
 
 
 def test_seeds_must_be_one_or_more() -> None:
