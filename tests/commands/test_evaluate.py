@@ -247,12 +247,9 @@ def test_a_surrogate_that_is_under_test_is_warned_of(surrogate: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "mentions"),
     [
-        (["--attack", "fgms"], ["did you mean 'fgsm'?"]),
         (["--attack", "fgsm", "--epsilon", "-1"], ["--epsilon -1.0"]),
-        (["--attack", "fgsm", "--epsilon", "nan"], ["--epsilon nan"]),
         (["--attack", "fgsm"], ["no gradient", "--surrogate CHECKPOINT"]),
         (["--attack", "eot-pgd"], ["eot-pgd", "--votes"]),
-        (["--corruption", "gausian"], ["did you mean 'gaussian'?"]),
         (["--epsilon", "0.1"], ["--epsilon", "--attack"]),
         (["--corruption", "all", "--steps", "3"], ["--steps", "--attack"]),
         (["--seconds-per-sample", "1"], ["--seconds-per-sample", "--attack"]),
@@ -263,7 +260,6 @@ def test_a_surrogate_that_is_under_test_is_warned_of(surrogate: Path) -> None:
             ["--steps 3: is a setting of pgd, bpda-pgd, eot-pgd; give one of them"],
         ),
         (["--corruption", "impulse", "--generators", "2"], ["--generators 2", "there is none; leave it out"]),
-        (["--count", "0"], ["--count 0"]),
         (["--samples", "none"], ["--samples", "no meta.json"]),
         (["SELF"], ["has the very parameters", "give each network once"]),
         (["other"], ["other", "[1, 4, 4]", "[1, 8, 8]"]),

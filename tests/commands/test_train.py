@@ -111,28 +111,17 @@ def test_exit_code_2_reaches_the_shell_without_a_traceback(here: Path) -> None:
     [
         (["mnist-treshold"], ["'mnist-treshold'", "did you mean 'mnist-threshold'?"]),
         (["none.toml"], ["none.toml", "no such file"]),
-        (["bad.toml"], ["'noise.scal'", "did you mean 'noise.scale'?"]),
         (["--set", "noise.scal=1"], ["'noise.scal'", "did you mean 'noise.scale'?"]),
         (["--set", "noise.scale"], ["--set", "KEY=VALUE"]),
-        (["--set", "noise.scale=0"], ["noise.scale = 0.0"]),
-        (["--set", "noise.scale=-1"], ["noise.scale = -1.0"]),
         (["--set", "noise.scale=wide"], ["noise.scale = 'wide'", "a number"]),
-        (["--set", "estimator.copies=9"], ["estimator.copies = 9", "antithetic", "10"]),
-        (["--set", "estimator.copies=2"], ["estimator.copies = 2", "at least 4"]),
         (["--set", "steps=5", "--steps", "6"], ["steps", "twice"]),
         (["--set", "model.activation=step"], ["model.activation", "'step'"]),
-        (["--method", "straigth-through"], ["method", "did you mean 'straight-through'?"]),
-        (["--loss", "zero-ones"], ["loss", "did you mean 'zero-one'?"]),
         (["--journal", "yes"], ["journal = 'yes'", "auto, off, on"]),
-        (["--seed", "-3"], ["seed = -3"]),
-        (["--seed", "9" * 30], ["seed = 9999", "2^63"]),
-        (["--steps", "0"], ["steps = 0"]),
         (["--steps", "many"], ["--steps", "'many'"]),
         (["--seconds", "0"], ["--seconds", "0"]),
         (["--workers", "-7"], ["engine.workers = -7"]),
         (["--worker", "2"], ["--worker"]),
         (["--augment-share", "0.3"], ["augment.share = 0.3", "changes nothing without --augment fgsm or pgd"]),
-        (["--augment-epsilon", "0.3"], ["augment.epsilon = 0.3", "changes nothing without --augment fgsm or pgd"]),
         (["--augment", "fgsm", "--set", "augment.steps=3"], ["augment.steps = 3", "without --augment pgd"]),
         (["--method", "bp"], ["method = 'bp'", "model.activation=relu"]),
         (["mnist-sigmoid", "--data-root", "empty"], ["--data-root", "empty", "no mnist"]),
@@ -140,7 +129,6 @@ def test_exit_code_2_reaches_the_shell_without_a_traceback(here: Path) -> None:
         (["--set", "data.name=parquet", "--data-root", "empty"], ["--data-root", "holds no training shards"]),
         (["--set", "data.name=parquet", "--data-root", "none"], ["--data-root", "is not a folder"]),
         (["--set", "data.name=parquet", "--data-root", "wrong"], ["label 99", "0 to 9"]),
-        (["--set", "batch=1000000"], ["batch = 1000000"]),
         (["--run-dir", "full"], ["--run-dir", "full", "--resume"]),
         (["--resume", "none"], ["none", "not a run"]),
         (["--resume", "empty"], ["empty", "config.toml"]),
@@ -150,7 +138,6 @@ def test_exit_code_2_reaches_the_shell_without_a_traceback(here: Path) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_train_refuses_what_cannot_be(here: Path, args: list[str], mentions: list[str]) -> None:
-    (here / "bad.toml").write_text("[noise]\nscal = 1.0\n")
     (here / "empty").mkdir()
     (here / "full").mkdir()
     (here / "full" / "thesis.tex").write_text("do not lose me")
@@ -211,9 +198,6 @@ def test_adversarial_rows_from_the_command_line(here: Path) -> None:
     expected = {"attack": "fgsm", "share": 0.25, "epsilon": 0.2, "surrogate": str(here / "bp")}
     assert {key: augment[key] for key in expected} == expected
     for arguments, mentions in (
-        (("--augment", "pdg"), ("augment.attack = 'pdg'", "did you mean 'pgd'")),
-        (("--augment", "fgsm", "--augment-share", "2"), ("augment.share = 2.0", "from 0 to 1")),
-        (("--surrogate", "bp"), ("augment.surrogate", "add --augment fgsm")),
         (("--augment", "fgsm", "--surrogate", "twin"), ("no gradient; use a --method bp run",)),
         (("--augment", "fgsm", "--surrogate", "gone"), ("there is no checkpoint at", "gone")),
         (("--generators", "1"), ("engine.generators = 1", "add --augment fgsm")),
