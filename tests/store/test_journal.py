@@ -191,14 +191,15 @@ def test_a_failure_in_the_background_comes_up(run: Storage, monkeypatch: pytest.
 
     monkeypatch.setattr(Storage, "write", full)
     journal = JournalWriter(run, bits=False, block_bytes=1)
-    journal.append(step_rows(1, bits=False))
-    journal._queue.join()
-    with pytest.raises(UserError, match="no space left"):
-        journal.append(step_rows(2, bits=False))
-    with pytest.raises(UserError, match="no space left"):
-        journal.flush()
-    with pytest.raises(UserError, match="no space left"):
-        journal.close()
+
+    def append_on() -> None:
+        for step in range(1, 1000):
+            journal.append(step_rows(step, bits=False))
+            time.sleep(0.01)
+
+    for use in (append_on, journal.flush, journal.close):
+        with pytest.raises(UserError, match="no space left"):
+            use()
     journal.close()
 
 
