@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from command_line import SMALL, call, last_json, refused, script
 from harm import cut_short, lacks_a_file, no_checkpoint
+from small_runs import contents
 
 
 def test_seconds_end_a_run_with_a_checkpoint_and_resume_goes_on(here: Path) -> None:
@@ -86,6 +87,6 @@ def test_resume_refuses_a_harmed_run_and_leaves_it_alone(
     own: Path, harm: Callable[[Path], None], mentions: list[str]
 ) -> None:
     harm(own)
-    before = {path: path.read_bytes() for path in own.rglob("*") if path.is_file()}
+    before = contents(own)
     refused(call("train", "--resume", str(own)), *mentions)
-    assert {path: path.read_bytes() for path in own.rglob("*") if path.is_file()} == before
+    assert contents(own) == before

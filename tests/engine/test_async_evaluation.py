@@ -15,9 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from small_runs import digits, outcome, resume_small, small_task, train_small
-from torch import nn
+from small_runs import Signs, digits, outcome, resume_small, small_task, train_small
 from torch.nn.functional import cross_entropy
 
 from glr_dist.core.activations import straight_through
@@ -162,14 +160,6 @@ def test_whoever_is_interrupted_waits_for_nobody_but_keeps_what_is_there(ray_ses
 
 
 def test_a_network_without_any_gradient_has_no_robust_figure(tmp_path: Path) -> None:
-    class Signs(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.last = nn.Linear(64, 8), nn.Linear(8, 10)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.last(torch.sign(self.first(x.flatten(1))))  # type: ignore[no-any-return]
-
     result = train_small(tmp_path / "run", {"steps": 1}, model=Signs())
     assert validated(small_task(model=Signs()), result.checkpoint)["fgsm_accuracy"] is None
 

@@ -8,17 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import ES, JOINT, train_small
+from small_runs import ES, JOINT, own_model, train_small
 from torch import Tensor, nn
 
-from glr_dist.core.activations import Heaviside
 from glr_dist.errors import UserError
 from glr_dist.store.checkpoint import load_checkpoint
-
-
-def own_model(outputs: int = 10, inputs: int = 64) -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, 6), Heaviside(), nn.Linear(6, outputs))
 
 
 class Counter(nn.Module):
@@ -85,7 +79,7 @@ def test_a_buffer_that_moves_only_in_training_mode_is_no_obstacle(tmp_path: Path
 )
 def test_frozen_layers_stay_and_the_others_move(keys: dict[str, Any], tmp_path: Path) -> None:
     model = (
-        own_model() if "model.activation" not in keys else nn.Sequential(*own_model()[:2], nn.Tanh(), nn.Linear(6, 10))
+        own_model() if "model.activation" not in keys else nn.Sequential(*own_model()[:2], nn.Tanh(), nn.Linear(7, 10))
     )
     model[1].requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -13,12 +13,10 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from small_runs import CONV, ES, JOINT, STEPS, digits, resume_small, small_task, train_small
-from torch import nn
+from small_runs import CONV, ES, JOINT, STEPS, digits, own_model, resume_small, small_task, train_small
 
 from glr_dist.cli import main
 from glr_dist.core import losses as core_losses
-from glr_dist.core.activations import Heaviside
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.crew import Crew
@@ -206,43 +204,37 @@ def test_a_loss_that_no_evaluator_sends_is_refused(run: Path, tmp_path: Path) ->
         verify(tampered(run, tmp_path, lost), 1.0)
 
 
-def own_model(seed: int) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Flatten(), nn.Linear(64, 7), Heaviside(), nn.Linear(7, 10))
-
-
 def own_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return (logits.argmax(-1) != labels).float() * 2
 
 
 def test_a_run_of_ones_own_model_and_loss_needs_them(tmp_path: Path) -> None:
     folder, data = tmp_path / "run", digits()
-    train_small(folder, model=own_model(0), loss=own_loss)
+    train_small(folder, model=own_model(), loss=own_loss)
     with pytest.raises(UserError, match=r"replay\(run, model=...\)"):
         replay(folder, data=data)
-    model = own_model(0)
+    model = own_model()
     result = replay(folder, model=model, data=data)
     assert result.equal is True
     assert result.model is model
-    assert replay(folder, model=own_model(1), data=data).first_difference == 4
+    assert replay(folder, model=own_model(seed=1), data=data).first_difference == 4
     with pytest.raises(UserError, match=r"verify\(loss=...\)"):
-        verify(folder, model=own_model(0), data=data)
-    assert verify(folder, model=own_model(0), data=data, loss=own_loss).differences == ()
+        verify(folder, model=own_model(), data=data)
+    assert verify(folder, model=own_model(), data=data, loss=own_loss).differences == ()
 
 
 @pytest.mark.parametrize("lost", ["checkpoints", "provenance.json"])
 def test_a_run_of_ones_own_is_recognised_also_before_its_first_checkpoint(lost: str, tmp_path: Path) -> None:
     """Its config describes a model and a loss that it was not trained with."""
     folder = tmp_path / "run"
-    train_small(folder, model=own_model(0), loss=own_loss, seconds=0.0)
+    train_small(folder, model=own_model(), loss=own_loss, seconds=0.0)
     Storage.at(folder).delete(lost)
     for audit in (replay, verify):
         with pytest.raises(UserError, match=r"its model was built by Python code; .*\(run, model=...\)"):
             audit(folder, data=digits())
     with pytest.raises(UserError, match=r"its loss was given by Python code; .*verify\(loss=...\)"):
-        verify(folder, model=own_model(0), data=digits())
-    assert verify(folder, model=own_model(0), data=digits(), loss=own_loss).differences == ()
+        verify(folder, model=own_model(), data=digits())
+    assert verify(folder, model=own_model(), data=digits(), loss=own_loss).differences == ()
 
 
 def test_what_cannot_be_replayed_says_why(run: Path, tmp_path: Path) -> None:

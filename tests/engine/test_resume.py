@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import ES, JOINT, STEPS, digits, outcome, resume_small, small_config, train_small
+from small_runs import ES, JOINT, STEPS, contents, digits, outcome, own_model, resume_small, small_config, train_small
 from torch import nn
 
 from glr_dist.config import load_config
-from glr_dist.core.activations import Heaviside
 from glr_dist.core.losses import cross_entropy
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.prepare import prepare
@@ -45,10 +44,6 @@ def interrupt_at(step: int) -> Callable[[Progress], None]:
             raise KeyboardInterrupt
 
     return show
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -159,11 +154,6 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unfinished") / "run"
     train_small(folder, model=own_model(7), seconds=0.0)
     return folder
-
-
-def own_model(hidden: int) -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, hidden), Heaviside(), nn.Linear(hidden, 10))
 
 
 def other_digits() -> ArrayDataset:

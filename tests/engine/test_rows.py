@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import digits, outcome, resume_small, small_config, small_task, train_small
+from small_runs import Signs, digits, outcome, resume_small, small_config, small_task, train_small
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -236,14 +236,6 @@ def test_what_cannot_go_together_is_refused(surrogate: Path, tmp_path: Path) -> 
 
 
 def test_a_network_that_no_derivative_helps_is_refused() -> None:
-    class Signs(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.last = nn.Linear(64, 8), nn.Linear(8, 10)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.last(torch.sign(self.first(x.flatten(1))))  # type: ignore[no-any-return]
-
     with pytest.raises(UserError, match=r"augment.attack: the network has no gradient, not even with .*give a --surr"):
         make_task(small_config(FGSM), Signs(), digits(), None)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import ES, JOINT, digits, small_config, train_small
+from small_runs import ES, JOINT, contents, digits, small_config, train_small
 from torch import Tensor, nn
 
 import glr_dist
@@ -102,10 +102,10 @@ def test_an_optimizer_that_blows_up_is_told(tmp_path: Path) -> None:
 
 def test_a_run_is_never_written_over(tmp_path: Path) -> None:
     train_small(tmp_path / "run", {"steps": 1})
-    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    files = contents(tmp_path / "run")
     with pytest.raises(UserError, match="exists and is not empty: choose another, or continue it with --resume"):
         train_small(tmp_path / "run", {"steps": 1})
-    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == files
+    assert contents(tmp_path / "run") == files
 
 
 def test_a_table_too_small_for_a_unit_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_runs import outcome, resume_small, train_small
+from small_runs import contents, outcome, resume_small, train_small
 
 from glr_dist.engine.driver import Progress
 from glr_dist.errors import UserError
@@ -62,10 +62,10 @@ def test_a_flipped_bit_in_the_journal(seed: int, runs: dict[str, Any], tmp_path:
     folder = Path(shutil.copytree(runs["parts"], tmp_path / "run"))
     (block,) = (folder / "journal").glob("steps-00000005-00000008-*")
     flip_one_bit(block, seed)
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    before = contents(folder)
     with pytest.raises(UserError, match=rf"journal file {re.escape(str(block))} is damaged") as caught:
         resume_small(folder)
-    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert contents(folder) == before
     assert offered(str(caught.value)) == (folder / "checkpoints" / "step-000004")
     resume_small(offered(str(caught.value)))
     assert outcome(folder) == runs["whole"]

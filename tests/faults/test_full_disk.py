@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,25 +14,12 @@ from glr_dist.engine.session import train
 from glr_dist.store.checkpoint import load_checkpoint
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 2 MB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    if shutil.which("mount") is None or os.geteuid() != 0:
-        pytest.skip("needs to mount a tmpfs: only root can")
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", place], capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"needs to mount a tmpfs: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
 def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "glr_dist.cli", "train", *arguments, "--workers", "0"]
     return subprocess.run(command, capture_output=True, text=True, timeout=110)
 
 
+@pytest.mark.parametrize("small_disk", ["2m"], indirect=True)
 @pytest.mark.parametrize("checkpoint_every", [2, 0])
 def test_a_full_disk_is_told_and_survived(checkpoint_every: int, small_disk: Path, tmp_path: Path) -> None:
     """Filled by checkpoints and journal files; and, without checkpoints on the way, by the journal and the metrics."""

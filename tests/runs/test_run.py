@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_runs import digits, small_config, train_small
+from small_runs import contents, digits, small_config, train_small
 
 from glr_dist.errors import UserError
 from glr_dist.runs.card import RunCard
@@ -28,10 +28,6 @@ def card(seed: int = 0) -> RunCard:
 
 def create(place: Path, seed: int = 0) -> RunStore:
     return RunStore.create(place, dataclasses.replace(small_config(), seed=seed), card(seed))
-
-
-def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_run_is_made_and_opened_again(tmp_path: Path) -> None:

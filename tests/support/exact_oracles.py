@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import linprog
-from small_nets import digits
+from small_nets import trained_mlp
 from torch import nn
-from torch.nn.functional import cross_entropy
 
-from glr_dist.core.activations import Heaviside, straight_through
-from glr_dist.models.networks import MLP, InputThreshold
+from glr_dist.core.activations import Heaviside
+from glr_dist.models.networks import InputThreshold
 
 
 def lattice_net(seed: int, inputs: int, hidden: int, classes: int, threshold: float = 0.0) -> nn.Sequential:
@@ -76,16 +75,6 @@ def rescaled(model: nn.Sequential, seed: int) -> nn.Sequential:
 
 
 @lru_cache
-def digits_net(hidden: int = 24, threshold: float = 0.5) -> nn.Sequential:
+def digits_net(hidden: int = 24, threshold: float = 0.5) -> nn.Module:
     """An mlp behind a threshold per pixel that gets most digits right."""
-    ((x, labels),) = digits().batches("train", 10_000)
-    first = [InputThreshold(threshold)] if threshold else []
-    with torch.random.fork_rng(), straight_through():
-        torch.manual_seed(0)
-        model = MLP(64, (hidden,), 10, "heaviside", first)
-        optimizer = torch.optim.Adam(model.parameters(), 0.02)
-        for _ in range(100):
-            optimizer.zero_grad()
-            cross_entropy(model(x), labels).backward()
-            optimizer.step()
-    return model.eval().requires_grad_(False)
+    return trained_mlp("heaviside", hidden, first=[InputThreshold(threshold)] if threshold else [])

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import tomli_w
 import torch
+from torch import nn
 from watched_pool import WatchedPool
 
 from glr_dist.config import Config, parse_config
+from glr_dist.core.activations import Heaviside
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine import session
 from glr_dist.engine.checks import set_up
@@ -120,6 +122,29 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files below."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def own_model(hidden: int = 7, *, seed: int = 0, inputs: int = 64, outputs: int = 10) -> nn.Sequential:
+    """A model as a user would build it for the digits."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), Heaviside(), nn.Linear(hidden, outputs))
+
+
+class Signs(nn.Module):
+    """A network of the user's own that no lent derivative gives a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 8), nn.Linear(8, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.sign(self.first(x.flatten(1))))  # type: ignore[no-any-return]
 
 
 @contextmanager
