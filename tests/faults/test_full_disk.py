@@ -23,7 +23,7 @@ def command_line(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("checkpoint_every", [2, 0])
 def test_a_full_disk_is_told_and_survived(checkpoint_every: int, small_disk: Path, tmp_path: Path) -> None:
     """Filled by checkpoints and journal files; and, without checkpoints on the way, by the journal and the metrics."""
-    keys = {"steps": 300, "checkpoint_every": checkpoint_every, "validate_every": 0}
+    keys = {"steps": 100, "checkpoint_every": checkpoint_every, "validate_every": 0}
     config = small_toml(tmp_path / "small.toml", **keys)
     run = small_disk / "run"
     ballast = small_disk / "ballast"
@@ -34,7 +34,7 @@ def test_a_full_disk_is_told_and_survived(checkpoint_every: int, small_disk: Pat
     assert f"no space left to write {run}/" in line
     assert "Traceback" not in full.stderr
     if checkpoint_every:
-        assert 0 < load_checkpoint(run).step < 300
+        assert 0 < load_checkpoint(run).step < 100
     ballast.unlink()
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     resumed = command_line("--resume", str(run))
