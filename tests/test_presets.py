@@ -23,6 +23,7 @@ def reached(preset: str, folder: Path, data_root: str) -> float:
     return float(result.test_accuracy)
 
 
+@pytest.mark.slow
 def test_digits(tmp_path: Path) -> None:
     assert reached("digits-threshold", tmp_path, "") >= 0.95
 

@@ -1,5 +1,0 @@
-"""Places to store things."""
-
-from places import small_disk
-
-__all__ = ["small_disk"]
