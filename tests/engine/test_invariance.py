@@ -189,12 +189,12 @@ def test_killed_workers_change_nothing(in_process: InProcess, tmp_path: Path, ra
 
 def test_a_slow_worker_delays_and_changes_nothing(in_process: InProcess, tmp_path: Path, ray_session: None) -> None:
     started = []
-    loss = faulty_loss(tmp_path / "flag", lambda: time.sleep(100))
+    loss = faulty_loss(tmp_path / "flag", lambda: time.sleep(900))
     with crews_watched() as crews:
         result = train_small(
             tmp_path / "run", engine(2, 0), loss=loss, show=lambda progress: started.append(time.monotonic())
         )
-    assert started[-1] - started[0] < 50
+    assert started[-1] - started[0] < 250
     assert result.workers_lost == 0
     assert (
         1 <= crews[0].evaluators.counts.retries <= 2

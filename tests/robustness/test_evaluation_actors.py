@@ -78,10 +78,10 @@ def test_a_call_that_kills_its_actor_again_and_again_ends_with_a_clear_error(tmp
 
 
 def test_a_straggler_is_overtaken(tmp_path: Path) -> None:
-    attack = FaultyFgsm(epsilon=0.1, folder=str(tmp_path), sleep=300.0)
+    attack = FaultyFgsm(epsilon=0.1, folder=str(tmp_path), sleep=900.0)
     began = time.monotonic()
     findings = evaluate_robustness([network("relu")], digits(), attacks=[attack], workers=2)
-    assert time.monotonic() - began < 100
+    assert time.monotonic() - began < 250
     assert timeless(findings) == timeless(
         evaluate_robustness([network("relu")], digits(), attacks=[FaultyFgsm(epsilon=0.1)])
     )
