@@ -10,7 +10,6 @@ import torch
 from small_images import images, network
 from torch import Tensor
 
-from glr_dist.attacks.ascent import fgsm
 from glr_dist.attacks.attack import named_attack
 from glr_dist.attacks.ball import check_images, fooled
 from glr_dist.errors import UserError
@@ -40,13 +39,6 @@ def test_what_is_no_image_is_refused_in_one_line(x: Tensor, told: str) -> None:
     with pytest.raises(UserError, match=told) as caught:
         check_images(x)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("epsilon", [-0.1, math.nan, math.inf])
-def test_a_ball_without_a_size_is_refused(epsilon: float) -> None:
-    x, labels = images(2)
-    with pytest.raises(UserError, match="--epsilon"):
-        fgsm(network("relu"), x, labels, epsilon)
 
 
 def test_labels_of_another_kind_are_refused() -> None:

@@ -86,11 +86,6 @@ def test_a_network_without_a_gradient_is_refused(step: str) -> None:
         input_gradient(lambda x: last(STEPS[step](first(x))), *images())
 
 
-def test_a_threshold_network_is_refused() -> None:
-    with pytest.raises(UserError, match="no gradient"):
-        input_gradient(MLP(12, [7], 3, "heaviside"), *images())
-
-
 def test_a_saturated_loss_is_counted_and_not_refused() -> None:
     x, _ = images()
     labels = torch.tensor([0, 0, 0, 0, 0, 0])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import SMALL, call, last_json, refused
-from harm import cut_short, lacks_a_file, no_checkpoint
+from harm import cut_short, no_checkpoint
 from safetensors.numpy import load_file
 from scipy.special import log_softmax
 from torch import nn
@@ -148,7 +148,7 @@ def test_data_and_loss_of_python_code_have_to_be_named(here: Path) -> None:
     assert "the loss here is cross-entropy" in result.stderr
 
 
-@pytest.mark.parametrize("harm", [cut_short, lacks_a_file, no_checkpoint])
+@pytest.mark.parametrize("harm", [cut_short, no_checkpoint])
 def test_evaluate_refuses_a_harmed_run(own: Path, harm: Callable[[Path], None]) -> None:
     harm(own)
     refused(call("evaluate", str(own)), "checkpoint")

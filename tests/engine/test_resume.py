@@ -274,11 +274,3 @@ def test_a_run_of_ones_own_model_is_resumed_with_any_parameters_in_it(tmp_path: 
     assert result.params_sha256 == expected.params_sha256
     weights = load_checkpoint(tmp_path / "whole").weights
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
-
-
-def test_only_runs_can_be_resumed(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not a run: there is no such folder"):
-        resume_small(tmp_path / "nothing")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"is not a run: it has no config.toml"):
-        resume_small(tmp_path / "empty")

@@ -119,8 +119,3 @@ def test_tensorboard_missing_is_said_before_anything_is_written(
     with pytest.raises(UserError, match=r"pip install 'glr-dist\[tensorboard\]'"):
         train_small(tmp_path / "run", {"tensorboard": True})
     assert not (tmp_path / "run").exists()
-
-
-def test_without_tensorboard_there_are_no_event_files(tmp_path: Path) -> None:
-    train_small(tmp_path / "run", {"steps": 1})
-    assert not (tmp_path / "run" / "tensorboard").exists()

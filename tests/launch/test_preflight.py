@@ -106,7 +106,6 @@ def test_a_probe_turns_whatever_happens_into_a_line(tmp_path: Path) -> None:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_a_cluster_is_told_node_by_node(tmp_path: Path) -> None:
     """What the check said of `several_nodes`."""
     program = Path(__file__).parents[1] / "support" / "several_nodes.py"

@@ -53,11 +53,6 @@ def test_images_too_small_for_the_convolutions_are_refused(shape: list[int], cha
         ConvNet(shape, channels, 5, 2, 10, "heaviside")
 
 
-def test_an_unknown_unit_is_refused() -> None:
-    with pytest.raises(UserError, match="did you mean 'heaviside'"):
-        MLP(4, [3], 2, "heavyside")
-
-
 def test_an_input_threshold_turns_pixels_into_bits_from_the_threshold_up() -> None:
     below, above = (float(torch.nextafter(torch.tensor(0.3), torch.tensor(end))) for end in (0.0, 1.0))
     x = torch.tensor([[0.0, below, 0.3, above, 1.0]])
