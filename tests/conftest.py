@@ -69,6 +69,13 @@ def uses_ray(item: pytest.Item) -> bool:
     return item.get_closest_marker("ray") is not None
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the figures that tests recorded (`record_property`); a process of pytest-xdist has no terminal."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{report.nodeid}: {name} {value}")
+
+
 @pytest.fixture(scope="session")
 def mnist_root() -> Path:
     """The folder under which MNIST lies as torchvision stores it (MNIST/raw/train-images-idx3-ubyte, ...)."""

@@ -64,7 +64,7 @@ def half_written(folder: Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_driver_killed_six_times_ends_where_the_undisturbed_one_does(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """Between the steps, while it writes a checkpoint, while it writes a journal file; once with actors of its own."""
     config = small_toml(tmp_path / "small.toml", steps=1000, checkpoint_every=2)
@@ -101,8 +101,7 @@ def test_a_driver_killed_six_times_ends_where_the_undisturbed_one_does(
     assert json.loads(out.splitlines()[-1])["params_sha256"] == whole.params_sha256
     assert outcome(run) == outcome(tmp_path / "whole")
     wait_until_gone()
-    with capsys.disabled():
-        print("\n" + json.dumps({"driver_kills": kills, "files_half_written": torn, "bit_identical": True}))
+    record_property("figures", json.dumps({"driver_kills": kills, "files_half_written": torn, "bit_identical": True}))
 
 
 def wait_until_gone(seconds: float = 180.0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ EVERY = 3  # steps between kills
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_more_than_twenty_kills_change_nothing(
-    tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, ray_session: None, record_property: Callable[[str, object], None]
 ) -> None:
     """Evaluators and reconstructors in turn, each in the midst of a step; the crew is never more than 2 and 2."""
     keys = {"steps": KILLS * EVERY + 80, "checkpoint_every": 30}
@@ -38,8 +39,7 @@ def test_more_than_twenty_kills_change_nothing(
     killer.close()
     report = killer.report() | {"workers_lost": result.workers_lost, "bit_identical": True}
     assert outcome(tmp_path / "run") == outcome(tmp_path / "undisturbed")
-    with capsys.disabled():
-        print("\n" + json.dumps(report))
+    record_property("figures", json.dumps(report))
     assert min(report["kills"].values()) >= 10
     assert sum(report["kills"].values()) >= 20
     assert report["recovered"] >= 20

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -117,7 +117,7 @@ def steps_done(folder: Path) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_host_cut_off_for_20_seconds_changes_nothing(
-    hosts: Hosts, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    hosts: Hosts, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     folder = tempfile.mkdtemp(prefix="glr", dir="/tmp")  # short: sockets' paths are limited to 107 bytes
     try:
@@ -141,8 +141,7 @@ def test_a_host_cut_off_for_20_seconds_changes_nothing(
         hosts.remove()
         shutil.rmtree(folder, ignore_errors=True)
     report = json.loads(out.splitlines()[-1]) | {"steps_while_cut_off": during}
-    with capsys.disabled():
-        print("\n" + json.dumps(report))
+    record_property("figures", json.dumps(report))
     assert report["addresses"] == sorted(ADDRESSES)  # a worker on each host
     assert before + during < GIVEN_STEPS  # the run outlasted the cut
     assert during > 20

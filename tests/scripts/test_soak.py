@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -57,12 +58,11 @@ def test_growth_is_that_of_the_last_quarter_over_the_first_after_the_warm_up(soa
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_two_minutes_of_faults(capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_minutes_of_faults(record_property: Callable[[str, object], None]) -> None:
     command = [str(ROOT / "scripts" / "soak"), "--minutes", "2", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=880)
     assert done.returncode == 0, done.stdout + done.stderr
     figures = json.loads(done.stdout)  # and nothing else
-    with capsys.disabled():
-        print("\n" + json.dumps(figures))
+    record_property("figures", json.dumps(figures))
     assert figures["differences"] == figures["failures"] == []
     assert figures["workers_lost"] >= sum(figures["kills"].values()) >= 3
