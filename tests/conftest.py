@@ -46,31 +46,31 @@ hypothesis.settings.register_profile("glr_dist", deadline=None)  # a busy machin
 hypothesis.settings.load_profile("glr_dist")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How scripts/test divides the tests between two processes."""
+    parser.addoption("--ray", choices=("all", "only", "none"), default="all", help="which tests, by their use of Ray")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that ask for Ray, and put them in a row: last, or first in a process of their own (pytest-xdist).
+    """Mark the tests that ask for Ray, and run all that are marked so last; or only them, or none of them."""
 
-    What is slow comes after the others, when that process has the machine for itself.
-    """
+    def uses_ray(item: pytest.Item) -> bool:
+        return item.get_closest_marker("ray") is not None
 
-    def rank(item: pytest.Item) -> tuple[bool, bool]:
-        return uses_ray(item) != beside, item.get_closest_marker("slow") is not None
-
-    beside = hasattr(config, "workerinput")
     for item in items:
         if "ray_session" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.ray)
-        # of the others a file stays together, for the sake of its fixtures
-        item.add_marker(pytest.mark.xdist_group("ray" if uses_ray(item) else item.path.stem))
-    items.sort(key=rank)
-
-
-def uses_ray(item: pytest.Item) -> bool:
-    return item.get_closest_marker("ray") is not None
+    items.sort(key=uses_ray)
+    chosen = config.getoption("--ray")
+    if chosen != "all":
+        left_out = [item for item in items if uses_ray(item) != (chosen == "only")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if uses_ray(item) == (chosen == "only")]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the figures that tests recorded (`record_property`); a process of pytest-xdist has no terminal."""
+    """Print the figures that tests recorded (`record_property`)."""
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, value in report.user_properties:
             terminalreporter.write_line(f"{report.nodeid}: {name} {value}")
