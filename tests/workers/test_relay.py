@@ -70,7 +70,9 @@ def log(folder: Path) -> list[str]:
     return (folder / "log").read_text().splitlines()
 
 
-@pytest.mark.parametrize(("makers", "takers"), [(0, 0), (1, 2), (1, 0), (0, 1)])
+@pytest.mark.parametrize(
+    ("makers", "takers"), [(0, 0), *(pytest.param(*sizes, marks=pytest.mark.ray) for sizes in ((1, 2), (1, 0), (0, 1)))]
+)
 def test_every_call_is_answered_once_with_what_was_made_for_it(
     makers: int, takers: int, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
