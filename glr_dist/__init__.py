@@ -23,4 +23,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'glr_dist' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    found = getattr(import_module(_HOMES[name]), name)
+    if name not in ("resume", "train"):
+        return found
+    from functools import partial, update_wrapper
+
+    from glr_dist.launch.node_report import check_nodes
+
+    # the engine knows nothing of clusters' nodes: here, as on the command line, it is told to look at them first
+    return update_wrapper(partial(found, preflight=check_nodes), found)

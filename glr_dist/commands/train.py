@@ -24,7 +24,6 @@ from glr_dist.launch.place import KEPT_PLACE, PLACE
 
 if TYPE_CHECKING:
     from glr_dist.config import Config
-    from glr_dist.data.source import DataSource
     from glr_dist.engine.session import TrainResult
 
 
@@ -81,9 +80,10 @@ def train(
         config = _checked(preset or DEFAULT_PRESET, overrides) if resumed is None else None
         from glr_dist.engine.session import resume
         from glr_dist.engine.session import train as start
+        from glr_dist.launch.node_report import check_nodes
 
         with progress_display() as show:
-            how: dict[str, Any] = {"seconds": seconds, "show": show, "say": say, "preflight": _preflight}
+            how: dict[str, Any] = {"seconds": seconds, "show": show, "say": say, "preflight": check_nodes}
             if config is not None:
                 result = start(config=config, run_dir=run, **how)
             else:
@@ -135,17 +135,3 @@ def _checked(preset: str, overrides: Mapping[str, Any]) -> Config:
                 f"{key} = {overrides[key]}: changes nothing without --augment {needed}; add it, or leave it out"
             )
     return config
-
-
-def _preflight(config: Config, place: str, data: DataSource) -> None:
-    """On more than one node: refuse what would fail later, and show the table that says so."""
-    import ray
-
-    if sum(node["Alive"] for node in ray.nodes()) < 2:
-        return
-    from glr_dist.launch.node_report import show_reports
-    from glr_dist.launch.preflight import preflight, refuse
-
-    reports = preflight(config, place, data=data)
-    show_reports(reports, to_stderr=True)
-    refuse(reports, config)

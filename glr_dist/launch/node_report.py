@@ -8,9 +8,26 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from glr_dist.launch.preflight import NodeReport
+from glr_dist.config import Config
+from glr_dist.data.source import DataSource
+from glr_dist.launch.preflight import NodeReport, preflight, refuse
 
 _COLUMNS = ("node", "CPUs", "GPUs", "room", "glr_dist", "torch", "ray", "python", "data", "run", "state")
+
+
+def check_nodes(config: Config, place: str, data: DataSource) -> None:
+    """On a cluster of more than one node: refuse a run that would fail later, and show the table that says so.
+
+    Raises:
+        UserError: naming the first thing that is wrong.
+    """
+    import ray
+
+    if sum(node["Alive"] for node in ray.nodes()) < 2:
+        return
+    reports = preflight(config, place, data=data)
+    show_reports(reports, to_stderr=True)
+    refuse(reports, config)
 
 
 def show_reports(reports: Sequence[NodeReport], *, to_stderr: bool = False) -> None:

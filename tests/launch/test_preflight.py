@@ -15,7 +15,7 @@ import glr_dist
 from glr_dist.config import Config, parse_config
 from glr_dist.errors import UserError
 from glr_dist.launch import probe
-from glr_dist.launch.node_report import remarks
+from glr_dist.launch.node_report import check_nodes, remarks
 from glr_dist.launch.preflight import NodeReport, problems, refuse
 
 
@@ -139,3 +139,8 @@ def test_a_cluster_is_told_node_by_node(tmp_path: Path) -> None:
     assert f"(and {others} more; glr-dist check lists them)" in shown["err"]
     assert len(shown["err"].splitlines()) == 1
     assert found["left"] is False  # the run's folder is as it was
+
+
+def test_python_and_the_command_line_look_at_the_nodes_before_a_run() -> None:
+    for door in (glr_dist.train, glr_dist.resume):
+        assert door.keywords == {"preflight": check_nodes}
