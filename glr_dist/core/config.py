@@ -9,7 +9,7 @@ from glr_dist.errors import UserError, check_known
 
 FAMILIES = ("gaussian", "laplace")
 SOURCES = ("table", "generator")
-SCHEMES = ("layerwise", "joint")
+SCHEMES = ("layerwise", "joint", "flips", "joint-flips")
 BASELINES = ("leave-out", "none")
 
 
@@ -45,8 +45,14 @@ class EstimatorConfig:
     """How losses become gradients.
 
     Attributes:
-        scheme: ``layerwise`` (one site noised at a time) or ``joint`` (all sites at once, one loss for all).
-        copies: noisy forward passes per example, step and site (``layerwise``) or per example and step (``joint``).
+        scheme: ``layerwise`` (one site noised at a time), ``joint`` (all sites at once, one loss for all), ``flips`` (as
+            layerwise, but the bits of Heaviside units are turned one by one and not sampled) or ``joint-flips`` (the
+            same with every site noised, for losses that need noise everywhere).
+        copies: noisy forward passes per example, step and site (``layerwise``) or per example and step (``joint``); of
+            the flips' schemes those at the sites that no Heaviside unit reads.
+        base_draws: of the flips' schemes, per example, step and Heaviside site.
+        base_antithetic: take base draws in pairs (+eps, -eps).
+        flips: bits turned for each base draw and example at a site, drawn by their weight; 0: each.
         antithetic: draw noise in pairs (+eps, -eps).
         baseline: ``leave-out`` subtracts the mean loss of the example's other copies (of other pairs, if antithetic).
         conditioning: replace the score by its expectation given the sign bit where a Heaviside unit reads the site.
@@ -55,6 +61,9 @@ class EstimatorConfig:
 
     scheme: str = "layerwise"
     copies: int = 32
+    base_draws: int = 1
+    base_antithetic: bool = False
+    flips: int = 0
     antithetic: bool = True
     baseline: str = "leave-out"
     conditioning: bool = True
@@ -76,6 +85,15 @@ class EstimatorConfig:
                 f"estimator.copies = {self.copies}: antithetic pairs need an even number; use"
                 f" {self.copies + 1} or estimator.antithetic = false"
             )
+        if self.base_draws < 1:
+            raise UserError(f"estimator.base_draws = {self.base_draws}: must be at least 1")
+        if self.base_antithetic and self.base_draws % 2:
+            raise UserError(
+                f"estimator.base_draws = {self.base_draws}: antithetic pairs need an even number; use"
+                f" {self.base_draws + 1} or estimator.base_antithetic = false"
+            )
+        if self.flips < 0:
+            raise UserError(f"estimator.flips = {self.flips}: must be at least 1, or 0 to turn each bit")
         fewest = 2 * self.signs
         if self.baseline == "leave-out" and self.copies < fewest:
             kind = "leave-pair-out" if self.antithetic else "leave-one-out"

@@ -34,6 +34,22 @@ def score(family: str, eps: Tensor) -> Tensor:
     return eps if family == "gaussian" else eps.sign()
 
 
+def density(family: str, eps: Tensor) -> Tensor:
+    """The density f of the standard noise, elementwise."""
+    if family == "gaussian":
+        return torch.exp(-0.5 * eps * eps) * (1.0 / math.sqrt(2.0 * math.pi))
+    return 0.5 * torch.exp(-eps.abs())
+
+
+def cumulative(family: str, eps: Tensor) -> Tensor:
+    """The distribution function F of the standard noise, elementwise: uniform where eps is a draw."""
+    if family == "gaussian":
+        below: Tensor = torch.special.ndtr(eps.double())
+        return below
+    tail = 0.5 * torch.exp(-eps.double().abs())
+    return torch.where(eps >= 0, 1.0 - tail, tail)
+
+
 def hazard(family: str, z: Tensor) -> Tensor:
     """f(z) / F(z) of the standard noise, elementwise: the score's expectation given ``eps >= -z``, finite for finite z."""
     return hazards(family, z)[0]

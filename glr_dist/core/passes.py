@@ -20,6 +20,7 @@ from glr_dist.core.sites import Site, tapped
 from glr_dist.errors import UserError
 
 SiteNoise = Mapping[int, Tensor]  # site index -> standard noise [P, R, *N]
+PICKS = -2  # the "site" of the noise [P, R] by which flips are drawn
 
 
 def split_noise(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from glr_dist.core.activations import heaviside
+from glr_dist.core.readers import with_readers
 from glr_dist.core.sites import Site, tapped
 from glr_dist.errors import UserError, nearest
 
@@ -168,7 +169,7 @@ def _probe(
         for name, call, z, readers in seen
     ]
     checked = [replace(s, binary=s.binary and _bits_alone(model, sites, i, x)) for i, s in enumerate(sites)]
-    return checked, calls
+    return with_readers(model, checked, x), calls
 
 
 def _own_parameters(modules: Iterable[nn.Module]) -> set[int]:

@@ -28,6 +28,10 @@ class Site:
     call: int  # which of the module's calls in one forward pass this is, from 0
     shape: tuple[int, ...]  # of the output for one example
     binary: bool  # whether Heaviside units are all that ever reads the output
+    reader: int | None = (
+        None  # index of the site of the affine layer that alone reads these units' bits, if there is one
+    )
+    logits: bool = False  # whether its output is what the network returns
 
     @property
     def size(self) -> int:

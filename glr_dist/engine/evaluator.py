@@ -8,7 +8,6 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from glr_dist.core.losses import check_losses
 from glr_dist.core.noise import noise_source
 from glr_dist.core.parameters import load_parameters
 from glr_dist.engine.plan import Unit
@@ -51,11 +50,7 @@ class Evaluator:
         return results
 
     def _of_unit(self, unit: Unit, x: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-        noise, signs = self.task.draw(self.source, unit, self.device), unit.kind.signs
-        copies, rows = unit.shape
-        parts = []
-        for sign in (1.0, -1.0)[:signs]:
-            losses = self.task.method.losses(self.net, noise, sign, x, labels)
-            check_losses(losses, (copies // signs, rows), str(unit))
-            parts.append(losses)
-        return torch.cat(parts).to("cpu", torch.float32).numpy()
+        noise = self.task.draw(self.source, unit, self.device)
+        losses = self.task.method.losses(self.net, unit.kind, noise, x, labels, str(unit))
+        assert tuple(losses.shape) == unit.shape, f"{unit}: {tuple(losses.shape)} where {unit.shape} belong"
+        return losses.to("cpu", torch.float32).numpy()

@@ -65,7 +65,8 @@ class Placed:
     def _loss(self, losses: Sequence[np.ndarray], batch: int) -> float | None:
         """Over all that evaluators sent, or over what the reconstructors saw by themselves."""
         if losses:
-            return sum(float(value.sum(dtype=np.float64)) for value in losses) / sum(value.size for value in losses)
+            whole = [value for unit, value in zip(self.plan.units, losses, strict=True) if unit.kind.whole]
+            return sum(float(value.sum(dtype=np.float64)) for value in whole) / sum(value.size for value in whole)
         parts = [self.parts[block.number].loss for block in self.plan.blocks]
         seen = [loss for loss in parts if loss is not None]
         return sum(seen) / batch if seen else None

@@ -76,7 +76,8 @@ class Unit:
             return f"{self}: {described(losses)} where float32 losses of shape {self.shape} belong"
         if not np.isfinite(losses).all():  # type: ignore[call-overload]
             return f"{self}: losses that are not finite, which the evaluator itself did not see"
-        return None
+        fault = self.kind.fault(losses)  # type: ignore[arg-type]
+        return fault and f"{self}: {fault}"
 
     def __str__(self) -> str:
         site = "all sites" if self.site == ALL_SITES else f"site {self.site}"
@@ -137,7 +138,7 @@ class Plan:
         Raises:
             UserError: when a unit has no room for one draw.
         """
-        pieces = [(kind, draws) for kind in kinds for draws in cut(kind, units, schedule.rows)]
+        pieces = [piece for kind in kinds for piece in cut(kind, units, schedule.rows)]
         return cls(seed=seed, schedule=schedule, pieces=tuple(pieces), observes=observes)
 
     def step(self, step: int) -> StepPlan:
@@ -161,13 +162,14 @@ class Plan:
     @property
     def noisy_forwards_per_step(self) -> int:
         """Forward passes of one example with noise."""
-        shapes = [kind.losses(draws, self.schedule.rows) for kind, draws in self.pieces]
-        return sum(copies * rows for copies, rows in shapes) * self.schedule.blocks_per_step
+        passes = sum(kind.passes(draws, self.schedule.rows) for kind, draws in self.pieces)
+        return passes * self.schedule.blocks_per_step
 
     @property
     def losses_per_step(self) -> int:
         """Scalars that evaluators send home."""
-        return self.noisy_forwards_per_step if self.observes else 0
+        shapes = [kind.losses(draws, self.schedule.rows) for kind, draws in self.pieces if self.observes]
+        return sum(count * rows for count, rows in shapes) * self.schedule.blocks_per_step
 
     @property
     def largest_draw(self) -> int:
@@ -175,8 +177,8 @@ class Plan:
         return max((kind.noise(draws, self.schedule.rows) for kind, draws in self.pieces), default=0)
 
 
-def cut(kind: UnitKind, units: UnitsConfig, rows: int) -> tuple[int, ...]:
-    """How a kind's draws are cut into units: the draws of each.
+def cut(kind: UnitKind, units: UnitsConfig, rows: int) -> Sequence[tuple[UnitKind, int]]:
+    """How a kind is cut into units: the kind and the draws of each.
 
     Args:
         kind: what is noised.
@@ -186,11 +188,10 @@ def cut(kind: UnitKind, units: UnitsConfig, rows: int) -> tuple[int, ...]:
     Raises:
         UserError: when a unit has no room for one draw.
     """
-    most = (units.copies or max(2, _AUTO_VALUES // (rows * kind.width(rows)))) // kind.signs
-    if most < 1:
+    pieces = kind.pieces(units.copies or max(2, _AUTO_VALUES // (rows * kind.width(rows))))
+    if not pieces:
         raise UserError(f"units.copies = {units.copies}: an antithetic pair is 2 copies; use 2 or more")
-    parts = -(-kind.draws // most)  # of nearly the same size, so that workers have nearly the same to do
-    return tuple(kind.draws // parts + (number < kind.draws % parts) for number in range(parts))
+    return pieces
 
 
 def losses_fault(units: Sequence[Unit], answer: object) -> str | None:

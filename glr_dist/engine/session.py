@@ -242,7 +242,7 @@ def _journal(config: Config, task: Task, run: Storage, say: Say) -> JournalWrite
     """Where losses go: nowhere for methods that observe none, when it is off, and, on ``auto``, when it would grow large."""
     if not task.method.observes or config.journal == "off":
         return None
-    bits = task.loss is LOSSES["zero-one"]
+    bits = task.loss is LOSSES["zero-one"] and all(kind.whole for kind, _ in task.plan.pieces)
     size = estimate_bytes(config.steps, task.plan.losses_per_step, bits)
     if config.journal == "auto" and size >= _JOURNAL_LIMIT:
         say(f"journal off: it would take up to {size / 1e9:.1f} GB; --journal on writes it all the same")

@@ -13,7 +13,7 @@ from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.losses import Loss
 from glr_dist.core.noise import NoiseSource, TableSource
 from glr_dist.core.parameters import trainable_parameters
-from glr_dist.core.passes import SiteNoise, split_noise
+from glr_dist.core.passes import PICKS, SiteNoise, split_noise
 from glr_dist.core.sites import Site
 from glr_dist.core.units import ALL_SITES
 from glr_dist.data.batches import Block
@@ -76,8 +76,12 @@ class Task:
         values = source.values(unit.seed(self.plan.seed), unit.values).to(device)
         if unit.kind.shared:
             return {ALL_SITES: values.view(unit.draws, -1)}
-        noised = list(range(len(self.sites))) if unit.site == ALL_SITES else [unit.site]
-        return split_noise(values, unit.draws, unit.rows, self.sites, noised)
+        noised = list(range(len(self.sites))) if unit.kind.noises_all else [unit.site]
+        neurons = unit.draws * unit.rows * sum(self.sites[index].size for index in noised)
+        noise = split_noise(values[:neurons], unit.draws, unit.rows, self.sites, noised)
+        if neurons < len(values):
+            noise[PICKS] = values[neurons:].view(unit.draws, unit.rows)
+        return noise
 
     def make_table(self) -> np.ndarray | None:
         """The run's noise table, float32 [table_size]; None where the noise has another source, or there is none."""

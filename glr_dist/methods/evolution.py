@@ -18,7 +18,7 @@ from glr_dist.core.parameters import shaped
 from glr_dist.core.passes import SiteNoise, copy_losses, perturbed_logits
 from glr_dist.core.sites import Site
 from glr_dist.core.units import ALL_SITES, UnitKind
-from glr_dist.methods.method import Gradient, Method, Net, Observed, register, with_advantages
+from glr_dist.methods.method import Gradient, Method, Net, Observed, register, signed_losses, with_advantages
 
 
 class Evolution(Method):
@@ -34,10 +34,15 @@ class Evolution(Method):
         draws = estimator.copies // signs
         return [UnitKind(site=ALL_SITES, draws=draws, signs=signs, values=parameters, shared=True, widest=widest)]
 
-    def losses(self, net: Net, noise: SiteNoise, sign: float, x: Tensor, labels: Tensor) -> Tensor:
-        """Of every member, [P, R]."""
-        logits = perturbed_logits(net.model, noise[ALL_SITES], sign * net.noise.scale, list(net.trained), x)
-        return copy_losses(net.loss, logits, labels)
+    def losses(self, net: Net, kind: UnitKind, noise: SiteNoise, x: Tensor, labels: Tensor, where: str) -> Tensor:
+        """Of networks with other weights, [K, R]."""
+        names = list(net.trained)
+
+        def evaluate(sign: float) -> Tensor:
+            logits = perturbed_logits(net.model, noise[ALL_SITES], sign * net.noise.scale, names, x)
+            return copy_losses(net.loss, logits, labels)
+
+        return signed_losses(kind, noise, len(x), where, evaluate)
 
     def gradient(self, net: Net, x: Tensor, labels: Tensor, units: Sequence[Observed], where: str) -> Gradient:
         """The members' noise, weighted by their losses."""

@@ -5,7 +5,7 @@ Shapes: S signs, P draws, R rows (examples), N a site's outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -27,45 +27,38 @@ def joint_kinds(sites: Sequence[Site], estimator: EstimatorConfig) -> list[UnitK
 
 
 def joint_gradient(net: Net, x: Tensor, units: Sequence[Observed]) -> list[Tensor]:
-    """The likelihood-ratio gradient, summed over the block's rows.
-
-    Args:
-        net: at the parameters that the losses were observed at.
-        x: the block's inputs [R, ...].
-        units: each of all sites.
-    """
+    """The likelihood-ratio gradient, summed over the block's rows x [R, ...]; each unit is of all sites."""
     total = [torch.zeros_like(p) for p in net.parameters]
     for advantage, unit in with_advantages(units, net.estimator.baseline):
         eps = unit.noise()
         for number in range(len(advantage)):
-            pairs = _signals(net, x, eps, advantage, number)
+            pairs = joint_signals(net, x, eps, advantage, number)
             if pairs:
                 for sum_, part in zip(total, pullback(pairs, net.parameters), strict=True):
                     sum_ += part
     return total
 
 
-def _signals(net: Net, x: Tensor, eps: SiteNoise, advantage: Tensor, number: int) -> list[tuple[Tensor, Tensor]]:
-    """The sites' pre-activations under the noise of one sign, with their error signals.
+def joint_signals(
+    net: Net, x: Tensor, eps: SiteNoise, advantage: Tensor, number: int, among: Collection[int] | None = None
+) -> list[tuple[Tensor, Tensor]]:
+    """The sites' pre-activations under the noise of one sign, with their error signals; ``among``: of these sites alone.
 
-    Args:
-        net: the network.
-        x: inputs [R, ...].
-        eps: standard noise.
-        advantage: [S, P, R].
-        number: of the sign. The first site's error signal takes both signs at once and comes with the first.
+    For advantages [S, P, R]. The first site's error signal takes both signs at once and comes with the first.
     """
     family, scale, estimator, sites = net.noise.family, net.noise.scale, net.estimator, net.sites
     sign = (1.0, -1.0)[number]
     first = min(eps)  # no noise reaches its input: one z for all copies of an example
-    outputs = _replay(net, eps, sign * scale, x)
+    outputs = site_outputs(net, eps, sign * scale, x)
     z_first = outputs.pop(first)
     pairs = []
     with torch.no_grad():
-        if number == 0:
+        if number == 0 and (among is None or first in among):
             condition = z_first.detach() if estimator.conditioning and sites[first].binary else None
             pairs.append((z_first, error_signal(family, scale, advantage, eps[first], condition, estimator.copies)))
         for index, z in outputs.items():
+            if among is not None and index not in among:
+                continue
             condition = z.detach() if estimator.conditioning and sites[index].binary else None
             scores = copy_scores(family, scale, eps[index], condition, sign)
             weight = advantage[number].view(*advantage[number].shape, *(1,) * (scores.dim() - 2))
@@ -73,7 +66,7 @@ def _signals(net: Net, x: Tensor, eps: SiteNoise, advantage: Tensor, number: int
     return pairs
 
 
-def _replay(net: Net, eps: SiteNoise, scale: float, x: Tensor) -> dict[int, Tensor]:
+def site_outputs(net: Net, eps: SiteNoise, scale: float, x: Tensor) -> dict[int, Tensor]:
     """The noised sites' pre-activations, each a function of its own layer's parameters alone.
 
     Returns:

@@ -12,18 +12,23 @@ from torch import Tensor
 from glr_dist.core.config import EstimatorConfig
 from glr_dist.core.passes import SiteNoise, copy_losses, noisy_logits
 from glr_dist.core.sites import Site
-from glr_dist.core.units import UnitKind
+from glr_dist.core.units import FlipKind, UnitKind
+from glr_dist.methods.flips import flips_gradient, flips_kinds, flips_losses, joint_flips_gradient
 from glr_dist.methods.joint import joint_gradient, joint_kinds
 from glr_dist.methods.layerwise import layerwise_gradient, layerwise_kinds
-from glr_dist.methods.method import Gradient, Method, Net, Observed, register
+from glr_dist.methods.method import Gradient, Method, Net, Observed, register, signed_losses
 
 _KINDS: dict[str, Callable[[Sequence[Site], EstimatorConfig], list[UnitKind]]] = {
     "layerwise": layerwise_kinds,
     "joint": joint_kinds,
+    "flips": flips_kinds,
+    "joint-flips": flips_kinds,
 }
 _GRADIENTS: dict[str, Callable[[Net, Tensor, Sequence[Observed]], list[Tensor]]] = {
     "layerwise": layerwise_gradient,
     "joint": joint_gradient,
+    "flips": flips_gradient,
+    "joint-flips": joint_flips_gradient,
 }
 
 
@@ -38,10 +43,16 @@ class LikelihoodRatio(Method):
         """Those of the scheme."""
         return _KINDS[estimator.scheme](sites, estimator)
 
-    def losses(self, net: Net, noise: SiteNoise, sign: float, x: Tensor, labels: Tensor) -> Tensor:
-        """Of noisy passes, [P, R]."""
-        logits = noisy_logits(net.model, net.sites, noise, sign * net.noise.scale, x, fold=net.fold)
-        return copy_losses(net.loss, logits, labels)
+    def losses(self, net: Net, kind: UnitKind, noise: SiteNoise, x: Tensor, labels: Tensor, where: str) -> Tensor:
+        """Of noisy passes, [K, R], or the differences that turned bits make."""
+        if isinstance(kind, FlipKind):
+            return flips_losses(net, kind, noise, x, labels, where)
+
+        def evaluate(sign: float) -> Tensor:
+            logits = noisy_logits(net.model, net.sites, noise, sign * net.noise.scale, x, fold=net.fold)
+            return copy_losses(net.loss, logits, labels)
+
+        return signed_losses(kind, noise, len(x), where, evaluate)
 
     def gradient(self, net: Net, x: Tensor, labels: Tensor, units: Sequence[Observed], where: str) -> Gradient:
         """That of the scheme."""

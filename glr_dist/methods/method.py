@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.estimator import advantages
-from glr_dist.core.losses import Loss
+from glr_dist.core.losses import Loss, check_losses
 from glr_dist.core.parameters import trainable_parameters
 from glr_dist.core.passes import SiteNoise
 from glr_dist.core.sites import Site
 from glr_dist.core.units import UnitKind
-from glr_dist.errors import UserError, nearest
+from glr_dist.errors import check_known
 
 Noised = Literal["neurons", "weights", "nothing"]
 
@@ -82,7 +82,7 @@ class Observed:
 
     Attributes:
         kind: what was noised.
-        losses: float32 [S, P, R]; zeros for methods that observe none.
+        losses: what an evaluator sent, such as float32 [S, P, R]; zeros for methods that observe none.
         noise: draws the unit's noise again: {site index: [P, R, *N]}, or {ALL_SITES: [P, D]} for noise on the weights.
     """
 
@@ -127,15 +127,19 @@ class Method(Protocol):
         """
         ...
 
-    def losses(self, net: Net, noise: SiteNoise, sign: float, x: Tensor, labels: Tensor) -> Tensor:
-        """What an evaluator computes for one sign of a unit's draws: the losses [P, R]. Needs no derivative.
+    def losses(self, net: Net, kind: UnitKind, noise: SiteNoise, x: Tensor, labels: Tensor, where: str) -> Tensor:
+        """What an evaluator computes of a unit, in the shape that its kind says, such as the losses [K, R].
 
         Args:
-            net: the network.
-            noise: the unit's standard noise, as in `Observed`.
-            sign: 1, or -1 for the other copy of each antithetic pair.
+            net: the network; no derivative is taken.
+            kind: of the unit.
+            noise: its standard noise, as in `Observed`.
             x: the block's inputs [R, ...].
             labels: [R].
+            where: the unit, for messages.
+
+        Raises:
+            UserError: when the loss has a wrong shape or is not finite.
         """
         raise AssertionError(f"method {self.name!r} observes no losses")
 
@@ -177,9 +181,22 @@ def named_method(name: str) -> Method:
     Raises:
         UserError: for an unknown name.
     """
-    if name not in METHODS:
-        raise UserError(f"method = {name!r}: unknown; {nearest(name, METHODS)}")
+    check_known("method", name, METHODS)
     return METHODS[name]
+
+
+def signed_losses(
+    kind: UnitKind, noise: SiteNoise, rows: int, where: str, evaluate: Callable[[float], Tensor]
+) -> Tensor:
+    """The losses of both signs of a unit's draws, or of the one that there is, [K, R]; ``evaluate``: sign -> [P, R].
+
+    Raises:
+        UserError: when these have a wrong shape or are not finite.
+    """
+    parts = [evaluate(sign) for sign in (1.0, -1.0)[: kind.signs]]
+    for losses in parts:
+        check_losses(losses, (len(next(iter(noise.values()))), rows), where)
+    return torch.cat(parts)
 
 
 def with_advantages(units: Sequence[Observed], baseline: str) -> list[tuple[Tensor, Observed]]:

@@ -37,6 +37,10 @@ def kind(draws: int, *, site: int = 0, signs: int = 2, widest: int = 1) -> UnitK
     return UnitKind(site=site, draws=draws, signs=signs, values=1, widest=widest)
 
 
+def draws_of(kind: UnitKind, units: UnitsConfig, rows: int) -> tuple[int, ...]:
+    return tuple(draws for _, draws in cut(kind, units, rows))
+
+
 @given(
     draws=st.integers(1, 20_000),
     signs=st.integers(1, 2),
@@ -46,7 +50,7 @@ def kind(draws: int, *, site: int = 0, signs: int = 2, widest: int = 1) -> UnitK
 )
 def test_pieces_hold_all_draws_and_are_bounded(draws: int, signs: int, most: int, rows: int, largest: int) -> None:
     units = UnitsConfig(copies=0 if most == 1 else most)
-    pieces = cut(kind(draws, signs=signs, widest=largest), units, rows)
+    pieces = draws_of(kind(draws, signs=signs, widest=largest), units, rows)
     assert sum(pieces) == draws
     assert all(piece >= 1 for piece in pieces)
     assert max(pieces) - min(pieces) <= 1  # cut evenly
@@ -59,12 +63,12 @@ def test_pieces_hold_all_draws_and_are_bounded(draws: int, signs: int, most: int
 
 def test_hand_counted_pieces() -> None:
     pairs = kind(5)
-    assert cut(pairs, UnitsConfig(copies=4), 1) == (2, 2, 1)
-    assert cut(pairs, UnitsConfig(copies=5), 1) == (2, 2, 1)
-    assert cut(pairs, UnitsConfig(copies=100), 1) == (5,)
-    assert cut(kind(5000, widest=20), UnitsConfig(), 25) == (1667, 1667, 1666)
+    assert draws_of(pairs, UnitsConfig(copies=4), 1) == (2, 2, 1)
+    assert draws_of(pairs, UnitsConfig(copies=5), 1) == (2, 2, 1)
+    assert draws_of(pairs, UnitsConfig(copies=100), 1) == (5,)
+    assert draws_of(kind(5000, widest=20), UnitsConfig(), 25) == (1667, 1667, 1666)
     shared = UnitKind(site=ALL_SITES, draws=8, signs=1, values=2**19, shared=True, widest=1)
-    assert cut(shared, UnitsConfig(), 2) == (4, 4)  # a member is 2^19 weights, the unit's rows share it
+    assert draws_of(shared, UnitsConfig(), 2) == (4, 4)  # a member is 2^19 weights, the unit's rows share it
     with pytest.raises(UserError, match=r"units.copies = 1: an antithetic pair is 2 copies; use 2 or more"):
         cut(pairs, UnitsConfig(copies=1), 1)
 

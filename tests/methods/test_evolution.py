@@ -57,17 +57,21 @@ def estimates(family: str, kind: str, antithetic: bool, baseline: str, loss: Los
     draws = COPIES // len(signs)
     noise, sites = NoiseConfig(family=family, scale=SCALE), find_sites(model, (3,))
     net = Net.of(model, sites, loss=loss, noise=noise, estimator=config)
-    (kind,) = named_method("es").kinds(sites, SIZE, config)
+    (members,) = named_method("es").kinds(sites, SIZE, config)
     rows = []
     for seed in range(SEEDS):
         values = source_of(kind, family, seed).values(np.random.SeedSequence(seed), REPEATS * draws * SIZE)
         eps = values.view(REPEATS * draws, SIZE)
         with torch.no_grad():
-            losses = torch.stack([named_method("es").losses(net, {ALL_SITES: eps}, sign, X, LABELS) for sign in signs])
+            losses = (
+                named_method("es")
+                .losses(net, members, {ALL_SITES: eps}, X, LABELS, "here")
+                .unflatten(0, (len(signs), -1))
+            )
         total = torch.zeros(SIZE)
         for one in range(0, REPEATS * draws, draws):
             units = [
-                Observed(kind=kind, losses=losses[:, part], noise=partial(dict, [(ALL_SITES, eps[part])]))
+                Observed(kind=members, losses=losses[:, part], noise=partial(dict, [(ALL_SITES, eps[part])]))
                 for part in (slice(one, one + 1), slice(one + 1, one + draws))
             ]
             parts = named_method("es").gradient(net, X, LABELS, units, "here").parts

@@ -45,7 +45,7 @@ class Forward(Method):
         )
         return [kind]
 
-    def losses(self, net: Net, noise: SiteNoise, sign: float, x: Tensor, labels: Tensor) -> Tensor:
+    def losses(self, net: Net, kind: UnitKind, noise: SiteNoise, x: Tensor, labels: Tensor, where: str) -> Tensor:
         eps = torch.cat([torch.zeros_like(noise[ALL_SITES][:1]), noise[ALL_SITES]])
         return copy_losses(net.loss, perturbed_logits(net.model, eps, net.noise.scale, list(net.trained), x), labels)
 

@@ -1,0 +1,188 @@
+"""Forward passes with one bit turned, from where the turned bit enters.
+
+Three ways, tested equal:
+
+* any network: one more row (or copy under ``vmap``) whose pre-activation has the other sign;
+* behind an affine reader (Linear, Conv2d): its output moves by a column of its matrix, and what follows sees a row for each
+  flip, so what lies before it is computed once per base draw;
+* behind a linear read-out with cross-entropy not even that: ``sum_c exp(logits_c +- W_cj) = exp(logits) @ exp(+-W)``.
+
+Shapes: M base draws, F flips, R rows (examples), N the site's outputs, C classes, C' a reader's outputs.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+
+from glr_dist.core.losses import check_losses, cross_entropy
+from glr_dist.core.noise import cumulative, density
+from glr_dist.core.passes import PICKS, SiteNoise, copy_losses
+from glr_dist.core.readers import columns
+from glr_dist.core.sites import tapped
+from glr_dist.core.units import FlipKind
+from glr_dist.methods.method import Net
+
+_LARGEST_EXPONENT = 30.0  # of a weight in matrix products of exponentials: exp(+-30) and their sums stay in float32
+
+
+def turned_losses(
+    net: Net, kind: FlipKind, noise: SiteNoise, sign: float, x: Tensor, labels: Tensor, where: str
+) -> tuple[Tensor, Tensor]:
+    """Which bits were turned in the base draws of one sign, int64 [M, F, R], and L(1) - L(0), float32 [M, F, R]."""
+    turn = _Turn(net, kind, noise, sign)
+    logits = turn.by_rows(x) if net.fold else turn.by_copies(x)  # [M, 1 + F, R, C]; [M, 1, R, C] for products
+    if turn.products:
+        return turn.picks, _by_products(logits[:, 0], labels, turn)
+    losses = copy_losses(net.loss, logits.flatten(0, 1), labels)
+    check_losses(losses, (logits.shape[0] * logits.shape[1], len(x)), where)
+    losses = losses.unflatten(0, logits.shape[:2])
+    return turn.picks, (losses[:, 1:] - losses[:, :1]) * turn.direction
+
+
+class _Turn:
+    """The flips of one sign's base draws, on their way through the network."""
+
+    def __init__(self, net: Net, kind: FlipKind, noise: SiteNoise, sign: float) -> None:
+        self.net, self.kind, self.scale = net, kind, sign * net.noise.scale
+        self.uniform = cumulative(net.noise.family, sign * noise[PICKS]) if kind.drawn else None
+        self.noise = {index: eps for index, eps in noise.items() if index >= 0}
+        self.draws, self.site = len(self.noise[kind.site]), net.sites[kind.site]
+        self.reader = self.site.reader if net.fold else None
+        self.matrix, self.products = torch.empty(0), False
+        if self.reader is not None:
+            reader = net.sites[self.reader]
+            self.matrix = columns(net.model.get_submodule(reader.module), self.site.shape)  # [N, C']
+            quick = reader.logits and net.loss is cross_entropy and not kind.drawn
+            self.products = quick and float(self.matrix.abs().max()) < _LARGEST_EXPONENT
+        self.picks = self.direction = torch.empty(
+            0
+        )  # [M, F, R]: which bits are turned, and 1 where they become 1, else -1
+
+    def look(self, z: Tensor) -> Tensor:
+        """Take in the site's pre-activations, [R, *N] or [M, R, *N]: the base draws' are returned, [M, R, N]."""
+        flat, kind = z.flatten(-len(self.site.shape)), self.kind
+        base = torch.add(flat, self.noise[kind.site].flatten(2), alpha=self.scale)
+        if self.uniform is None:
+            picks = torch.arange(kind.first, kind.first + kind.flips, device=base.device).expand(*base.shape[:2], -1)
+        else:
+            chances = drawing_weights(self.net.noise.family, flat / abs(self.scale), kind.flips)
+            picks = systematic(chances.expand_as(base), self.uniform, kind.flips)
+        bits = base.gather(-1, picks).ge(0.0).to(base.dtype)
+        self.picks, self.direction = picks.transpose(1, 2), (1.0 - 2.0 * bits).transpose(1, 2)
+        return base
+
+    def turned(self, base: Tensor) -> Tensor:
+        """[M, 1 + F, R, N]: the base draws, then each with one element on the other side of 0."""
+        rows = base.unsqueeze(1).repeat(1, 1 + self.kind.flips, 1, 1)
+        rows[:, 1:].scatter_(-1, self.picks.unsqueeze(-1), self.direction.unsqueeze(-1))
+        return rows
+
+    def moved(self, z: Tensor) -> Tensor:
+        """A reader's outputs [M, R, C'] for the base draws and every flip: [M, 1 + F, R, C']."""
+        kind = self.kind
+        moves = self.matrix[self.picks] if kind.drawn else self.matrix[kind.first :][: kind.flips, None]
+        rows = z.new_empty(len(z), 1 + kind.flips, *z.shape[1:])
+        rows[:, 0] = z
+        torch.mul(self.direction.unsqueeze(-1), moves, out=rows[:, 1:])
+        rows[:, 1:] += z.unsqueeze(1)
+        return rows
+
+    def _by_draw(self, z: Tensor, rows: int) -> Tensor:
+        """A site's outputs by base draw, [M, R, *N]; [R, *N] where no noise has reached them yet."""
+        return z if len(z) == rows else z.view(self.draws, rows, *z.shape[1:])
+
+    def by_rows(self, x: Tensor) -> Tensor:
+        """Logits [M, 1 + F, R, C], flips being further rows of the batch."""
+        rows, draws, turned = len(x), self.draws, False
+
+        def on_output(index: int, z: Tensor) -> Tensor | None:
+            nonlocal turned
+            shape = self.net.sites[index].shape
+            if turned:
+                if index not in self.noise:
+                    return None
+                spread = z.unflatten(0, (draws, -1, rows))
+                return torch.add(spread, self.noise[index].unsqueeze(1), alpha=self.scale).flatten(0, 2)
+            if index == self.kind.site:
+                base = self.look(self._by_draw(z, rows))
+                if self.reader is not None:
+                    return base.reshape(-1, *shape)
+                turned = True
+                return self.turned(base).reshape(-1, *shape)
+            if index in self.noise:
+                spread = self._by_draw(z, rows)
+                z = torch.add(spread, self.noise[index], alpha=self.scale).flatten(0, 1)
+            if index == self.reader and not self.products:
+                turned = True
+                return self.moved(z.reshape(draws, rows, -1)).reshape(-1, *shape)
+            return z if index in self.noise else None
+
+        with tapped(self.net.model, self.net.sites, on_output):
+            logits: Tensor = self.net.model(x)
+        return logits.reshape(draws, -1, rows, logits.shape[-1])
+
+    def by_copies(self, x: Tensor) -> Tensor:
+        """As `by_rows`, flips being further copies under ``vmap``: for networks whose copies can't be rows."""
+        model, sites, order = self.net.model, self.net.sites, sorted(self.noise)
+
+        def base(*eps: Tensor) -> Tensor:
+            kept: list[Tensor] = []
+
+            def keep(index: int, z: Tensor) -> Tensor | None:
+                if index == self.kind.site:
+                    kept.append(z)
+                return torch.add(z, eps[order.index(index)], alpha=self.scale) if index in self.noise else None
+
+            with tapped(model, sites, keep):
+                model(x)
+            return kept[0]
+
+        turned = self.turned(self.look(vmap(base)(*(self.noise[i] for i in order))))  # [M, 1 + F, R, N]
+        passes = turned.shape[:2]
+        others = [i for i in order if i != self.kind.site]
+
+        def one(z_turned: Tensor, *eps: Tensor) -> Tensor:
+            def put(index: int, z: Tensor) -> Tensor | None:
+                if index == self.kind.site:
+                    return z_turned
+                return torch.add(z, eps[others.index(index)], alpha=self.scale) if index in self.noise else None
+
+            with tapped(model, sites, put):
+                return model(x)  # type: ignore[no-any-return]
+
+        spread = [
+            self.noise[i].unsqueeze(1).expand(-1, passes[1], *self.noise[i].shape[1:]).flatten(0, 1) for i in others
+        ]
+        logits = vmap(one)(turned.reshape(-1, turned.shape[2], *self.site.shape), *spread)
+        return logits.view(*passes, *logits.shape[1:])
+
+
+def _by_products(logits: Tensor, labels: Tensor, turn: _Turn) -> Tensor:
+    """L(1) - L(0) of cross-entropy for base logits [M, R, C]: [M, F, R]."""
+    weight = turn.matrix[turn.kind.first :][: turn.kind.flips]  # [F, C]
+    p = (logits - logits.amax(-1, keepdim=True)).exp()
+    total = p.sum(-1, keepdim=True)
+    up, down = (p @ weight.exp().t()) / total, (p @ weight.neg().exp().t()) / total  # [M, R, F]
+    moved = torch.where(turn.direction.transpose(1, 2) > 0, up.log(), down.log().neg())
+    return (moved - weight.t()[labels]).transpose(1, 2)
+
+
+def drawing_weights(family: str, z: Tensor, flips: int) -> Tensor:
+    """By which weights flips are drawn, float64 of z's shape: f(z), z in standard units, cut so that few are drawn twice."""
+    weights = density(family, z.double())
+    for _ in range(3):
+        weights = torch.minimum(weights, weights.sum(-1, keepdim=True) / flips)
+    return weights
+
+
+def systematic(weights: Tensor, uniform: Tensor, count: int) -> Tensor:
+    """Draw ``count`` numbers, j ``count * weights_j / sum`` times on average: points at equal distances, shifted at random.
+
+    For weights [M, R, N] and uniform numbers [M, R] in [0, 1]: int64 [M, R, count], ascending.
+    """
+    edges = weights.cumsum(-1)
+    steps = torch.arange(count, device=weights.device, dtype=edges.dtype)
+    points = (uniform.double().unsqueeze(-1) + steps) * (edges[..., -1:] / count)
+    return torch.searchsorted(edges, points, right=True).clamp_max_(weights.shape[-1] - 1)
