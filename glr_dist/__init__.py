@@ -28,7 +28,6 @@ def __getattr__(name: str) -> Any:
         return found
     from functools import partial, update_wrapper
 
-    from glr_dist.launch.node_report import check_nodes
-
     # the engine knows nothing of clusters' nodes: here, as on the command line, it is told to look at them first
-    return update_wrapper(partial(found, preflight=check_nodes), found)
+    check = import_module("glr_dist.launch.node_report").check_nodes
+    return update_wrapper(partial(found, preflight=check), found)

@@ -28,6 +28,7 @@ PRESETS = [
     "mnist-sigmoid",
     "mnist-sigmoid-zero-one",
     "mnist-threshold",
+    "mnist-wide",
     "mnist-zero-one",
 ]
 
@@ -51,9 +52,10 @@ def test_every_preset_makes_a_task_on_data_of_its_shape(name: str) -> None:
     images = rng.integers(0, 256, (4000, 1, side, side), dtype=np.uint8)
     data = ArrayDataset((images, np.arange(4000) % 10), shards=config.data.shards)
     task = make_task(config, build_model(config.model, data.shape, 10, 0), data, None)
-    kinds = 1 if config.estimator.scheme == "joint" else len(task.sites)
-    losses = kinds * config.estimator.copies * config.batch if config.method == "glr" else 0
-    assert task.plan.losses_per_step == losses
+    scheme, copies = config.estimator.scheme, config.estimator.copies
+    of_sites = [site.size if site.binary and scheme == "flips" else copies for site in task.sites]
+    losses = copies if scheme == "joint" else sum(of_sites)
+    assert task.plan.losses_per_step == (losses * config.batch if config.method == "glr" else 0)
 
 
 @pytest.mark.parametrize("name", PRESETS)

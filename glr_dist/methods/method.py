@@ -118,13 +118,7 @@ class Method(Protocol):
     noises: ClassVar[Noised]
 
     def kinds(self, sites: Sequence[Site], parameters: int, estimator: EstimatorConfig) -> list[UnitKind]:
-        """The kinds of unit that every block of examples gets; none for methods without noise.
-
-        Args:
-            sites: the network's.
-            parameters: how many are trained.
-            estimator: copies, pairs, scheme.
-        """
+        """The kinds of unit that every block of examples gets, so many parameters being trained; none without noise."""
         ...
 
     def losses(self, net: Net, kind: UnitKind, noise: SiteNoise, x: Tensor, labels: Tensor, where: str) -> Tensor:
@@ -159,11 +153,7 @@ class Method(Protocol):
         ...
 
     def refuse(self, net: Net, classes: int) -> None:
-        """Refuse a network or loss that the method can't train.
-
-        Raises:
-            UserError: saying what to use instead.
-        """
+        """Raise UserError for a network or loss that the method can't train, saying what to use instead."""
         return
 
 
@@ -176,11 +166,7 @@ def register(method: Method) -> None:
 
 
 def named_method(name: str) -> Method:
-    """The method of that name.
-
-    Raises:
-        UserError: for an unknown name.
-    """
+    """The method of that name; UserError where there is none."""
     check_known("method", name, METHODS)
     return METHODS[name]
 
