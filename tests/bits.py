@@ -118,16 +118,19 @@ def _lasting(thing: Any) -> Any:
 
 
 def machine() -> dict[str, str]:
-    """What the bits depend on."""
+    """What the bits depend on: the CPU, by all that it says of itself but its speed, and the libraries that compute."""
+    import numpy
     import torch
 
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        cpu = next(
-            (line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu
-        )
-    return {"cpu": cpu, "capability": torch.backends.cpu.get_cpu_capability(), "torch": torch.__version__}
+        known = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags", "Features", "CPU part")
+        first = info.read_text().split("\n\n")[0].splitlines()
+        told = [line for line in first if line.split(":")[0].strip() in known]
+        cpu += " " + hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {"cpu": cpu, "capability": capability, "torch": torch.__version__, "numpy": numpy.__version__}
 
 
 def main() -> None:
