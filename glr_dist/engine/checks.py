@@ -84,6 +84,9 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
     model.eval()
     refuse_unfit(model, data)
     sites = find_sites(model, data.shape, config.estimator.sites)
+    fold = folds(model, sites, data.shape)
+    if not fold:  # then turned bits are copies of all of their site, whoever reads it, and units are cut for that
+        sites = [dataclasses.replace(site, reader=None) for site in sites]
     rows = config.units.rows_for(config.batch)
     schedule = BlockSchedule(data.sizes("train"), batch=config.batch, rows=rows, seed=config.seed)
     trainable = trainable_parameters(model, sites)
@@ -95,7 +98,7 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
     task = Task(
         model=model,
         sites=tuple(sites),
-        fold=folds(model, sites, data.shape),
+        fold=fold,
         method=method,
         loss=loss or named_loss(config.loss),
         estimator=config.estimator,

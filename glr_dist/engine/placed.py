@@ -66,6 +66,8 @@ class Placed:
         """Over all that evaluators sent, or over what the reconstructors saw by themselves."""
         if losses:
             whole = [value for unit, value in zip(self.plan.units, losses, strict=True) if unit.kind.whole]
+            if not whole:
+                return None
             return sum(float(value.sum(dtype=np.float64)) for value in whole) / sum(value.size for value in whole)
         parts = [self.parts[block.number].loss for block in self.plan.blocks]
         seen = [loss for loss in parts if loss is not None]

@@ -34,7 +34,9 @@ def turned_losses(
     turn = _Turn(net, kind, noise, sign)
     logits = turn.by_rows(x) if net.fold else turn.by_copies(x)  # [M, 1 + F, R, C]; [M, 1, R, C] for products
     if turn.products:
-        return turn.picks, _by_products(logits[:, 0], labels, turn)
+        differences = _by_products(logits[:, 0], labels, turn)
+        check_losses(differences.flatten(0, 1), (differences.shape[0] * differences.shape[1], len(x)), where)
+        return turn.picks, differences
     losses = copy_losses(net.loss, logits.flatten(0, 1), labels)
     check_losses(losses, (logits.shape[0] * logits.shape[1], len(x)), where)
     losses = losses.unflatten(0, logits.shape[:2])

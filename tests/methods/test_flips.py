@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import digits, outcome, resume_small, small_config, small_task, train_small
+from small_runs import STEPS, digits, outcome, resume_small, small_config, small_task, train_small
 from torch import Tensor, nn
 
 from glr_dist.core.activations import Heaviside
@@ -27,6 +27,8 @@ from glr_dist.methods.flips import flips_kinds, flips_losses
 from glr_dist.methods.method import Net
 from glr_dist.methods.turning import drawing_weights, systematic
 from glr_dist.models.networks import MLP, ConvNet
+from glr_dist.store.metrics import read_metrics
+from glr_dist.store.storage import Storage
 
 ROWS = 5
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -95,6 +97,13 @@ def test_quick_ways_give_what_a_row_more_and_a_copy_more_give(name: str, scheme:
             torch.testing.assert_close(found[0], other, atol=2e-6, rtol=1e-5)
 
 
+class Halved(nn.Linear):
+    """Makes something else of its weights than a Linear does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, 0.5 * self.weight, self.bias)
+
+
 def test_a_reader_is_an_affine_layer_that_alone_sees_the_bits() -> None:
     torch.manual_seed(0)
     for build, shape in NETWORKS.values():
@@ -102,6 +111,8 @@ def test_a_reader_is_an_affine_layer_that_alone_sees_the_bits() -> None:
         assert [site.reader for site in sites] == [*range(1, len(sites)), None]
         assert [site.logits for site in sites] == [False] * (len(sites) - 1) + [True]
     assert [site.reader for site in find_sites(Residual(), (20,))] == [None, None, None]
+    halved = nn.Sequential(nn.Linear(20, 9), Heaviside(), Halved(9, 4))
+    assert find_sites(halved, (20,))[0].reader is None
     padded = nn.Sequential(nn.Conv2d(1, 2, 3), Heaviside(), nn.Conv2d(2, 3, 3, padding="same"), nn.Flatten())
     assert find_sites(padded, (1, 6, 6))[0].reader is None  # a padding that `columns` does not know
 
@@ -149,6 +160,42 @@ def test_workers_and_reconstructors_give_the_same_bits(name: str, tmp_path: Path
     train_small(tmp_path / "alone", RUNS[name])
     train_small(tmp_path / "crew", RUNS[name] | {"engine.workers": 2, "engine.reconstructors": 1})
     assert outcome(tmp_path / "crew") == outcome(tmp_path / "alone")
+
+
+def test_units_are_cut_for_all_of_a_site_where_copies_cannot_be_rows() -> None:
+    class Skipping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.skipped = nn.Linear(64, 8), nn.Linear(8, 8)
+            self.wide, self.last = nn.Linear(8, 4096), nn.Linear(4096, 10)
+            self.step = Heaviside()
+
+        def forward(self, x: Tensor) -> Tensor:
+            h = torch.tanh(self.first(x.flatten(1)))
+            return self.last(self.step(self.wide(h + torch.tanh(self.skipped(h)))))  # type: ignore[no-any-return]
+
+    task = small_task(FLIPS | {"units.copies": 0, "noise.table_size": 2**20}, model=Skipping())
+    assert not task.fold
+    flips = [kind for kind, _ in task.plan.pieces if isinstance(kind, FlipKind)]
+    assert max(kind.passes(1, 8) for kind in flips) * 4096 <= 2**21  # values of the largest tensor: 8 MB
+
+
+def test_where_only_bits_are_turned_nobody_sees_a_loss(tmp_path: Path) -> None:
+    train_small(tmp_path / "run", FLIPS | {"estimator.sites": ["1"]})
+    assert [line["loss"] for line in read_metrics(Storage.at(tmp_path / "run"))] == [None] * STEPS
+
+
+def test_differences_that_are_not_finite_are_told_by_the_evaluator_that_sees_them() -> None:
+    model, estimator = MLP(20, [12], 4, "heaviside"), EstimatorConfig(scheme="flips")
+    sites = find_sites(model, (20,))
+    (kind, _) = flips_kinds(sites, estimator)
+    assert isinstance(kind, FlipKind)
+    net = Net.of(model, sites, fold=True, loss=cross_entropy, noise=NoiseConfig(), estimator=estimator)
+    labels = torch.arange(ROWS) % 4
+    with torch.no_grad():
+        model.get_submodule(sites[1].module).bias.fill_(torch.inf)  # type: ignore[union-attr, operator]
+        with pytest.raises(UserError, match="loss: here returned nan; losses must be finite"):
+            flips_losses(net, kind, {0: torch.randn(1, ROWS, 12)}, torch.rand(ROWS, 20), labels, "here")
 
 
 def test_it_learns_without_noise_at_the_read_out_being_turned(tmp_path: Path) -> None:
