@@ -96,8 +96,10 @@ def _site_signal(net: Net, index: int, z: Tensor, units: Sequence[Observed]) -> 
     if not isinstance(units[0].kind, FlipKind):
         return copies_signal(net, index, z, units)
     flat = z.flatten(1)
-    parts = [_signal(net, unit, flat.expand(unit.kind.draws * unit.kind.signs, *flat.shape)).sum(0) for unit in units]
-    return torch.stack(parts).sum(0).view_as(z)
+    total = torch.zeros_like(flat)
+    for unit in units:
+        total += _signal(net, unit, flat.unsqueeze(0))[0]
+    return total.view_as(z)
 
 
 def joint_flips_gradient(net: Net, x: Tensor, units: Sequence[Observed]) -> list[Tensor]:
@@ -134,25 +136,24 @@ def _replayed(net: Net, x: Tensor, unit: Observed, number: int) -> tuple[Tensor,
 
 
 def _signal(net: Net, unit: Observed, z: Tensor, sign: int | None = None) -> Tensor:
-    """A unit's part of its site's error signal, draw by draw, [draws, R, N]; their sum is the part.
+    """A unit's part of its site's error signal, draw by draw, [M, R, N]; their sum is the part.
 
-    ``z`` are the pre-activations without the site's noise, [draws, R, N], of the draws of one sign or (None) of all.
+    ``z`` are the pre-activations without the site's noise: [M, R, N] in the base draws of one sign, or, where these are the
+    same in all draws of both signs (None), [1, R, N]; then the draws are added up here.
     """
     kind, estimator = unit.kind, net.estimator
     assert isinstance(kind, FlipKind)
     weight = density(net.noise.family, z / net.noise.scale) / (net.noise.scale * estimator.base_draws)
-    seen = unit.losses.flatten(0, 1).unflatten(0, (-1, kind.flips))  # [draws, F, R], twice as many where they are drawn
+    seen = unit.losses.view(2 if kind.drawn else 1, kind.signs, kind.draws, kind.flips, -1)
+    # [M, F, R], or [1, S * M * F, R]; the first of two are the numbers of the bits
+    each = seen.view(len(seen), 1, -1, seen.shape[-1]) if sign is None else seen[:, sign]
     if not kind.drawn:
-        differences = seen if sign is None else seen.unflatten(0, (kind.signs, -1))[sign]
-        signal = torch.zeros_like(weight)
-        span = slice(kind.first, kind.first + kind.flips)
+        differences = each[0].view(len(z), -1, kind.flips, seen.shape[-1]).sum(1)
+        signal, span = torch.zeros_like(weight), slice(kind.first, kind.first + kind.flips)
         signal[..., span] = weight[..., span] * differences.transpose(1, 2)
         return signal
-    picks, differences = seen.unflatten(0, (2, -1)) if sign is None else seen.unflatten(0, (2, kind.signs, -1))[:, sign]
+    where, differences = each[0].transpose(1, 2).long(), each[1].transpose(1, 2)
     chances = drawing_weights(net.noise.family, z / net.noise.scale, kind.flips)
     # E[times j is drawn] = F w_j / sum w in this piece; all pieces together drew `drawn`
     scaled = weight * chances.sum(-1, keepdim=True) / (chances.clamp_min(torch.finfo(chances.dtype).tiny) * kind.drawn)
-    where = picks.transpose(1, 2).long()
-    return torch.zeros_like(weight).scatter_add_(
-        -1, where, scaled.float().gather(-1, where) * differences.transpose(1, 2)
-    )
+    return torch.zeros_like(weight).scatter_add_(-1, where, scaled.float().gather(-1, where) * differences)
