@@ -119,7 +119,7 @@ class Attack:
         finite("epsilon", self.epsilon, " (pixels are in [0, 1])")
         for name, value in self.settings().items():
             flag = name.replace("_", "-")
-            if isinstance(value, float):
+            if isinstance(value, float) or isinstance(getattr(type(self), name, None), float):
                 finite(flag, value)
             elif isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise UserError(f"--{flag} {value}: must be at least 1")

@@ -139,9 +139,8 @@ def resume(
     if then is not None:
         then.refuse_other(session.card, str(run))
         session = session.folding(then.fold)
-    step = max(run.steps(), default=None) if step is None else step
-    if step is not None:
-        checkpoint = run.checkpoint(step)
+    checkpoint = run.newest() if step is None else run.checkpoint(step)
+    if checkpoint is not None:
         session.trainer.restore(checkpoint)
         clock = Clock(**checkpoint.meta["clock"])
     moved = run.config({key: value for key, value in (overrides or {}).items() if key in PLACES})

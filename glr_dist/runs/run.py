@@ -110,6 +110,14 @@ class RunStore:
         """
         return load_checkpoint(self.folder.folder(f"{checkpoints.FOLDER}/step-{step:06d}"))
 
+    def newest(self) -> Checkpoint | None:
+        """The newest complete checkpoint; None where none was begun.
+
+        Raises:
+            CheckpointError: it is damaged, or what is there of checkpoints is not complete.
+        """
+        return load_checkpoint(self.folder) if self.folder.list(checkpoints.FOLDER) else None
+
     def newest_sound(self, until: int | None = None) -> Checkpoint | None:
         """The newest checkpoint that is as it was written, at step ``until`` or before; None: there is none."""
         for step in reversed(self.steps()):

@@ -131,6 +131,11 @@ def test_settings_out_of_range_are_refused_in_one_line(name: str, settings: dict
     assert "\n" not in str(caught.value)
 
 
+def test_a_number_may_be_given_as_a_whole_one() -> None:
+    named_attack("pgd", epsilon=1, step_size=0)
+    named_attack("exact", epsilon=0, seconds=0)
+
+
 def test_seeds_hang_on_the_text_that_they_always_had() -> None:
     """That of one class with all settings of all attacks, those of others in the same command among them."""
     assert named_attack("random-signs", 0.05, queries=200).seed_text() == (

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from command_line import SMALL, call, last_json, refused, script
-from harm import cut_short, lacks_a_file, no_checkpoint
+from harm import cut_short, lacks_a_file, no_checkpoint, no_whole_checkpoint
 from small_runs import contents
 
 
@@ -81,6 +81,7 @@ def test_a_resumed_run_keeps_what_defines_it(trained: Path, args: list[str], men
     [
         (cut_short, ["cut short", "weights.safetensors", "step-000010"]),
         (lacks_a_file, ["cut short", "training.pt", "step-000010"]),
+        (no_whole_checkpoint, ["has no complete checkpoint yet"]),
     ],
 )
 def test_resume_refuses_a_harmed_run_and_leaves_it_alone(

@@ -17,3 +17,8 @@ def lacks_a_file(run: Path) -> None:
 
 def no_checkpoint(run: Path) -> None:
     shutil.rmtree(run / "checkpoints")
+
+
+def no_whole_checkpoint(run: Path) -> None:
+    for file in run.glob("checkpoints/*/meta.json"):
+        file.unlink()
