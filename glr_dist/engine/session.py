@@ -141,6 +141,7 @@ def resume(
         session = session.folding(then.fold)
     checkpoint = run.newest() if step is None else run.checkpoint(step)
     if checkpoint is not None:
+        RunCard.read(checkpoint.meta, checkpoint.place).refuse_other(session.card, checkpoint.place)
         session.trainer.restore(checkpoint)
         clock = Clock(**checkpoint.meta["clock"])
     moved = run.config({key: value for key, value in (overrides or {}).items() if key in PLACES})

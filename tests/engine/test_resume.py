@@ -185,6 +185,15 @@ def test_what_does_not_belong_to_the_run_is_refused(arguments: dict[str, Any], m
     assert contents(unfinished) == before
 
 
+def test_a_checkpoint_of_another_run_is_refused(unfinished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(unfinished, tmp_path / "run"))
+    other = train_small(tmp_path / "other", model=own_model(7), data=digits(2)).checkpoint
+    shutil.copytree(other, run / "checkpoints" / Path(other).name)
+    shutil.rmtree(run / "journal")  # which would lack its steps
+    with pytest.raises(UserError, match=r"step-0000\d\d: its data were cut into shards"):
+        resume_small(run, model=own_model(7))
+
+
 def test_the_runs_own_values_may_be_given_again(unfinished: Path, tmp_path: Path) -> None:
     """As a scheduler does, which calls the same command line after each failure."""
     again = {"steps": STEPS, "seed": "0", "engine.gpus_per_worker": 0, "engine.threads": "1", "engine.workers": "0"}
