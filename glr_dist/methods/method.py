@@ -31,25 +31,15 @@ Noised = Literal["neurons", "weights", "nothing"]
 
 @dataclass(frozen=True, kw_only=True)
 class Net:
-    """A network on one device, with all that says how it is trained.
+    """A network on one device, with all that says how it is trained."""
 
-    Attributes:
-        model: at the parameters of the step.
-        sites: its noise sites.
-        fold: whether `glr_dist.core.passes.folds` lets copies be rows of a larger batch.
-        loss: per-example loss.
-        noise: family and scale.
-        estimator: copies, baseline, conditioning, scheme.
-        trained: the parameters that get a gradient, by name in the model's order.
-    """
-
-    model: nn.Module
+    model: nn.Module  # at the parameters of the step
     sites: Sequence[Site]
-    fold: bool
+    fold: bool  # whether `glr_dist.core.passes.folds` lets copies be rows of a larger batch
     loss: Loss
     noise: NoiseConfig
     estimator: EstimatorConfig
-    trained: dict[str, nn.Parameter]
+    trained: dict[str, nn.Parameter]  # the parameters that get a gradient, by name in the model's order
 
     @classmethod
     def of(
@@ -80,10 +70,8 @@ class Net:
 class Observed:
     """One unit as a gradient needs it.
 
-    Attributes:
-        kind: what was noised.
-        losses: what an evaluator sent, such as float32 [S, P, R]; zeros for methods that observe none.
-        noise: draws the unit's noise again: {site index: [P, R, *N]}, or {ALL_SITES: [P, D]} for noise on the weights.
+    Its losses are what an evaluator sent, such as float32 [S, P, R], and zeros for methods that observe none; ``noise``
+    draws its noise again: {site index: [P, R, *N]}, or {ALL_SITES: [P, D]} for noise on the weights.
     """
 
     kind: UnitKind
@@ -93,14 +81,9 @@ class Observed:
 
 @dataclass(frozen=True)
 class Gradient:
-    """What a block of examples gives.
+    """What a block of examples gives: the gradient of its summed loss, and that loss where no evaluator has sent it."""
 
-    Attributes:
-        parts: the gradient of its summed loss, one tensor per trained parameter.
-        loss: the summed loss itself, of methods that see it on the way and have no evaluators to send it.
-    """
-
-    parts: list[Tensor]
+    parts: list[Tensor]  # one per trained parameter
     loss: float | None = None
 
 
