@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Attacked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack:
+class Attack(ABC):
     """An attack of one size; each kind adds its own settings as fields.
 
     Attributes:
@@ -96,6 +97,7 @@ class Attack:
     epsilon: float
     beside: tuple[tuple[str, Any], ...] = ()
 
+    @abstractmethod
     def run(self, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence) -> Attacked:
         """Attack a network: a pure function of the arguments, if ``logits`` is one.
 
@@ -109,10 +111,10 @@ class Attack:
             UserError: for settings out of range, inputs that are no images, a network that it can't attack, or without a
                 library that it needs.
         """
-        raise NotImplementedError
 
     def refuse(self, logits: Logits, x: Tensor, labels: Tensor) -> None:
         """Raise UserError, saying why and what to do, for a network that it can't attack, seen at some samples."""
+        return  # most can attack any network
 
     def check(self) -> None:
         """Raise UserError for settings outside their range: counts are 1 or more, other numbers finite and 0 or more."""

@@ -13,6 +13,7 @@ Shapes: B samples, D = their pixels, C classes, M rows of one question.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,8 +57,9 @@ class _BlackBox(Attack):
                 made[rows] = self._found(asked, x[rows], labels[rows], seed)
         return Attacked(x=made, queries=asked.rows / len(x))
 
+    @abstractmethod
     def _found(self, logits: Logits, x: Tensor, labels: Tensor, seed: np.random.SeedSequence) -> Tensor:
-        raise NotImplementedError
+        """Adversaries for samples that the network gets right."""
 
 
 @register
