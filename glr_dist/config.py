@@ -23,6 +23,7 @@ from glr_dist.settings import build, put
 
 JOURNAL_CHOICES = ("auto", "on", "off")
 PLACES = ("data.root", "data.cache", "augment.surrogate")  # keys that hold a path or a URI
+_EVERY = ("validate_every", "checkpoint_every", "evaluate_every", "diagnose_every")
 _RETIRED = (("augment", "refresh", 1),)  # table, key, the value that it has in configs of older runs
 
 
@@ -40,6 +41,7 @@ class Config:
         validate_every: steps between validations; 0: only at the end.
         checkpoint_every: steps between checkpoints; 0: only at the end.
         evaluate_every: steps between checkpoints that an actor evaluates beside the run; 0: none.
+        diagnose_every: steps between those that are estimated twice, to tell signal from noise; 0: none.
         journal: ``on``, ``off``, or ``auto``: on when its estimated size is below 1 GB.
         tensorboard: write TensorBoard event files too; needs the extra ``glr-dist[tensorboard]``.
     """
@@ -52,6 +54,7 @@ class Config:
     validate_every: int = 500
     checkpoint_every: int = 1000
     evaluate_every: int = 0
+    diagnose_every: int = 100
     journal: str = "auto"
     tensorboard: bool = False
     data: DataConfig = field(default_factory=DataConfig)
@@ -74,7 +77,7 @@ class Config:
     def check(self) -> None:
         """Raise UserError naming the first key whose value can't be."""
         check_known("journal", self.journal, JOURNAL_CHOICES)
-        for name in ("steps", "batch", "seed", "validate_every", "checkpoint_every", "evaluate_every"):
+        for name in ("steps", "batch", "seed", *_EVERY):
             if getattr(self, name) < (least := 1 if name in ("steps", "batch") else 0):
                 raise UserError(f"{name} = {getattr(self, name)}: must be at least {least}")
         if self.seed >= 2**63:

@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     TABLE = 2**32 - 3  # the noise table
     VOTE = 2**32 - 4  # noise of a prediction by noisy passes
     ROWS = 2**32 - 5  # jitter on training rows, and random starts of their attacks
+    REPEAT = 2**32 - 6  # noise of the units of a step that is estimated once more
     SELECTION = 0x73656C65  # which samples an evaluation looks at
     ATTACK = 0x61747461  # an attack on a chunk of samples
     SHOWN = 0x73686F77  # which samples a report shows

@@ -88,12 +88,15 @@ def _lines() -> Callable[[int, int, str, str], None]:
 
 
 def describe(progress: Progress) -> str:
-    """Loss, validation accuracy and speed, as one short text."""
+    """Loss, validation accuracy, the weakest layer's signal and speed, as one short text."""
     parts = []
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.4f}")
     if progress.validation is not None:
         parts.append(f"validation {percent(progress.validation)}")
+    if progress.weakest is not None:
+        layer, snr = progress.weakest
+        parts.append(f"signal/noise {snr:.2f} (layer {layer})")
     if progress.noisy_forwards_per_second:
         rate = _in_units(progress.noisy_forwards_per_second, (" thousand", " million", " billion"), 2)
         parts.append(f"{rate} noisy forward passes/s")

@@ -32,7 +32,8 @@ from glr_dist.store.checkpoint import CheckpointError
 
 PLACES = ("data.root", "data.cache", "augment.surrogate")  # where things lie; their content is compared
 # what a resumed run may change without changing a bit of its result
-_FREE = (*PLACES, "engine.workers", "engine.reconstructors", "engine.generators", "engine.in_flight", "evaluate_every")
+_CREW = ("engine.workers", "engine.reconstructors", "engine.generators", "engine.in_flight")
+_FREE = (*PLACES, *_CREW, "evaluate_every", "diagnose_every")
 _BUILT_HERE = ("mlp", "conv")  # kinds that need no code but this package's
 _UNITS_IN_TABLE = 4  # the noise table holds at least so many of the largest units
 

@@ -42,13 +42,13 @@ class Crew:
     generators: Pool | None = None  # their role is a `RowSupply`, whose answers stay where they are; None: nobody is
     bytes_up: int = 0  # of losses from evaluator actors so far
 
-    def gradient(self, parameters: np.ndarray, step: int) -> StepResult:
+    def gradient(self, parameters: np.ndarray, step: int, repeat: int = 0) -> StepResult:
         """Evaluate a step's units and reconstruct the gradient, each block as soon as its losses are in.
 
         Results are placed by their unit's position and added in the blocks' order, whoever was first. All parameters are
-        float32 [D], steps are counted from 0.
+        float32 [D], steps are counted from 0. A ``repeat`` estimates the same gradient from noise of its own.
         """
-        theta, placed = Vector(parameters), Placed(self.task.plan.step(step))
+        theta, placed = Vector(parameters), Placed(self.task.plan.step(step, repeat))
         for block in placed.plan.blocks:
             if self.generators is None:
                 self._begin(theta, placed, block)

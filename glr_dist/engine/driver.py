@@ -14,6 +14,7 @@ from typing import Any
 from glr_dist.config import Config
 from glr_dist.core.prediction import EVALUATION_BATCH, Accuracy, clean_accuracy
 from glr_dist.engine.crew import Crew
+from glr_dist.engine.diagnosis import Diagnosis
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
@@ -32,6 +33,7 @@ class Progress:
     validation: float | None = None
     seconds_left: float
     noisy_forwards_per_second: float = 0.0
+    weakest: tuple[str, float] | None = None  # the layer with the lowest signal-to-noise ratio, and it
 
 
 @dataclass
@@ -55,6 +57,7 @@ class Driver:
     recorder: Recorder
     meta: Mapping[str, Any]  # what every checkpoint's meta.json says beside the step and the clock
     clock: Clock  # seconds and work of all the run's steps
+    diagnosis: Diagnosis
     checkpoint_path: str = ""  # the newest
     look: Callable[[str], None] = lambda checkpoint: (
         None
@@ -80,11 +83,11 @@ class Driver:
         try:
             with held_interrupts() as interrupted:
                 while self.step < self.config.steps:
-                    result = self._advance(crew)
+                    result, signals = self._advance(crew)
                     self.clock.seconds = before.seconds + time.monotonic() - started
                     self.clock.bytes_up = before.bytes_up + crew.bytes_up
                     self.clock.bytes_down = before.bytes_down + crew.bytes_down
-                    self._record(result)
+                    self._record(result, signals)
                     show(self._progress(result.loss, (time.monotonic() - started) / (self.step - first)))
                     if interrupted():
                         raise KeyboardInterrupt
@@ -118,17 +121,20 @@ class Driver:
             return None
         return clean_accuracy(self.trainer.model, self.task.loss, data.batches(split, EVALUATION_BATCH))
 
-    def _advance(self, crew: Crew) -> StepResult:
+    def _advance(self, crew: Crew) -> tuple[StepResult, dict[str, float | None]]:
+        """Do a step; what it brought, and figures of its signal and noise, if they are due."""
+        due = self.diagnosis.due(self.step + 1)
+        again = crew.gradient(self.trainer.theta(), self.step, repeat=1).gradient if due else None
         result = self.trainer.advance(crew)
         self.clock.noisy_forwards += self.task.plan.noisy_forwards_per_step
         self.recorder.losses(self.step, result, self.task.plan.seed)
         self._recorded = self.step
-        return result
+        return result, {} if again is None else self.diagnosis.figures(self.step, result.gradient, again)
 
-    def _record(self, result: StepResult) -> None:
+    def _record(self, result: StepResult, signals: Mapping[str, float | None]) -> None:
         """Figures, validation and checkpoint when they are due."""
         config = self.config
-        line: dict[str, Any] = {"step": self.step, "loss": result.loss, "lr": self.trainer.lr}
+        line: dict[str, Any] = {"step": self.step, "loss": result.loss, "lr": self.trainer.lr, **signals}
         if self._due(config.validate_every):
             self._validation = self.measure("validation")
             if self._validation is not None:
@@ -153,6 +159,7 @@ class Driver:
             loss=loss,
             validation=None if self._validation is None else self._validation.accuracy,
             noisy_forwards_per_second=self.clock.noisy_forwards / max(self.clock.seconds, 1e-9),
+            weakest=self.diagnosis.weakest,
             seconds_left=(self.config.steps - self.step) * seconds_per_step,
         )
 

@@ -18,7 +18,7 @@ from glr_dist.core.units import ALL_SITES, UnitKind
 from glr_dist.data.batches import Block, BlockSchedule
 from glr_dist.engine.config import UnitsConfig
 from glr_dist.errors import UserError
-from glr_dist.seeds import seed_of
+from glr_dist.seeds import Purpose, seed_of
 
 _AUTO_VALUES = 2**21  # values of a unit's largest tensor when its size is automatic: 8 MB
 
@@ -34,6 +34,7 @@ class Unit:
         block: which examples.
         draws: noise draws, P.
         rows: examples, R.
+        repeat: 0 where the training learns from it; else the step is estimated once more, with noise of its own.
     """
 
     step: int
@@ -42,6 +43,7 @@ class Unit:
     block: Block
     draws: int
     rows: int
+    repeat: int = 0
 
     @property
     def site(self) -> int:
@@ -60,7 +62,8 @@ class Unit:
 
     def seed(self, run: int) -> np.random.SeedSequence:
         """Where its noise comes from, in the run of that seed."""
-        return seed_of(run, self.step, self.site % 2**32, self.number)
+        place = self.step, self.site % 2**32, self.number
+        return seed_of(run, Purpose.REPEAT, *place, self.repeat) if self.repeat else seed_of(run, *place)
 
     def journalled_seed(self, run: int) -> int:
         """The 64 bits of its seed that the journal keeps, and a replay compares."""
@@ -141,15 +144,15 @@ class Plan:
         pieces = [piece for kind in kinds for piece in cut(kind, units, schedule.rows)]
         return cls(seed=seed, schedule=schedule, pieces=tuple(pieces), observes=observes)
 
-    def step(self, step: int) -> StepPlan:
-        """The plan of one step, counted from 0."""
+    def step(self, step: int, repeat: int = 0) -> StepPlan:
+        """The plan of one step, counted from 0; a ``repeat`` of it has the same rows, and noise of its own."""
         numbers: Counter[int] = Counter()
         units: list[Unit] = []
         blocks = []
         for number, block in enumerate(self.schedule.blocks(step)):
             first = len(units)
             for kind, draws in self.pieces:
-                units.append(Unit(step, kind, numbers[kind.site], block, draws, self.schedule.rows))
+                units.append(Unit(step, kind, numbers[kind.site], block, draws, self.schedule.rows, repeat))
                 numbers[kind.site] += 1
             blocks.append(BlockUnits(number, block, tuple(units[first:]), range(first, len(units))))
         return StepPlan(step, tuple(units), tuple(blocks))

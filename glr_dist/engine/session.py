@@ -20,6 +20,7 @@ from glr_dist.data.source import DataSource
 from glr_dist.engine.async_evaluation import evaluated_beside
 from glr_dist.engine.checks import PLACES, refuse_changes, set_up, surrogate_card
 from glr_dist.engine.crew import Crew, assemble_crew
+from glr_dist.engine.diagnosis import Diagnosis
 from glr_dist.engine.driver import Clock, Driver, Progress
 from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
@@ -209,7 +210,8 @@ class _Session:
         journal = _journal(config, task, folder, say)
         events = EventWriter(folder, trainer.step) if config.tensorboard else None
         with Recorder(MetricsWriter(folder), journal, events) as recorder, ExitStack() as beside:
-            driver = Driver(config, task, trainer, folder, recorder, self.card.as_json(), clock)
+            diagnosis = Diagnosis(task, config.diagnose_every, say)
+            driver = Driver(config, task, trainer, folder, recorder, self.card.as_json(), clock, diagnosis)
             if config.evaluate_every:
                 seen = evaluated_beside(partial(validated, task), folder, recorder.evaluation, say)
                 driver.look = beside.enter_context(seen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from glr_dist.commands.display import describe, file_size, job_display, progress_display
@@ -17,6 +19,8 @@ def progress(step: int, loss: float | None = 0.5) -> Progress:
 def test_a_step_in_words() -> None:
     expected = "loss 0.5000, validation 87.50%, 1.25 million noisy forward passes/s"
     assert describe(progress(1)) == expected
+    weak = dataclasses.replace(progress(1), weakest=("features.0", 0.7649))
+    assert describe(weak) == expected.replace("1.25", "signal/noise 0.76 (layer features.0), 1.25")
     bare = Progress(step=1, steps=2, loss=None, validation=None, noisy_forwards_per_second=0.0, seconds_left=0.0)
     assert describe(bare) == ""
 
