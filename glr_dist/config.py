@@ -94,8 +94,17 @@ class Config:
         from glr_dist.core.losses import named_loss  # here, since torch takes seconds to import
         from glr_dist.methods.method import named_method
 
-        named_method(self.method)  # says if there is none
+        method = named_method(self.method)
         named_loss(self.loss)
+        unread = ["conditioning"] if method.noises != "neurons" or not method.observes else []
+        unread += [] if method.observes else ["baseline"]
+        unread += ["antithetic"] if method.noises == "nothing" else []
+        for key in unread:  # not copies: presets set these, whatever the method
+            if (value := getattr(self.estimator, key)) != getattr(EstimatorConfig(), key):
+                raise UserError(
+                    f"estimator.{key} = {value}: changes nothing with --method {self.method}; leave it out, or use --method"
+                    " glr"
+                )
 
 
 def preset_names() -> list[str]:

@@ -157,6 +157,24 @@ def test_values_out_of_range_are_refused_by_their_key(key: str, value: object, m
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("method", "key", "value"),
+    [
+        ("bp", "antithetic", False),
+        ("straight-through", "baseline", "none"),
+        ("bp-noise", "conditioning", False),
+        ("es", "conditioning", False),
+    ],
+)
+def test_keys_that_a_method_never_reads_are_refused(method: str, key: str, value: object) -> None:
+    keys = {"method": method, f"estimator.{key}": value}
+    with pytest.raises(
+        UserError, match=f"estimator.{key} = {value}: changes nothing with --method {method}; leave it out"
+    ):
+        load_config("mnist-zero-one", keys)
+    assert load_config("mnist-zero-one", {"method": method}).estimator.copies == 64  # presets fit every method
+
+
 def test_a_preset_that_is_none_is_told_the_nearest_name() -> None:
     with pytest.raises(UserError, match="preset 'mnist-treshold': unknown; did you mean 'mnist-threshold'"):
         load_config("mnist-treshold")

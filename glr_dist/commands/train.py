@@ -120,10 +120,19 @@ def _rows(result: TrainResult) -> dict[str, Any]:
 
 
 def _checked(preset: str, overrides: Mapping[str, Any]) -> Config:
-    """The config; whoever says how rows are attacked, and not that they are, has forgotten something."""
+    """The config; whoever says how rows are attacked, and not that they are, has forgotten something.
+
+    So has who asks for copies that nobody makes.
+    """
     from glr_dist.config import load_config
+    from glr_dist.methods.method import named_method
 
     config = load_config(preset, overrides)
+    if "estimator.copies" in overrides and named_method(config.method).noises == "nothing":
+        raise UserError(
+            f"estimator.copies = {overrides['estimator.copies']}: changes nothing with --method {config.method}, which makes"
+            " no noisy copies; leave it out, or use --method glr"
+        )
     attack = config.augment.attack
     idle = [] if attack else ["share"]
     idle += [] if attack or config.evaluate_every else ["epsilon"]  # --evaluate-every attacks with it, too

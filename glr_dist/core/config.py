@@ -9,7 +9,8 @@ from glr_dist.errors import UserError, check_known
 
 FAMILIES = ("gaussian", "laplace")
 SOURCES = ("table", "generator")
-SCHEMES = ("layerwise", "joint", "flips", "joint-flips")
+TURNING = ("flips", "joint-flips")  # the schemes that turn the bits of Heaviside units
+SCHEMES = ("layerwise", "joint", *TURNING)
 BASELINES = ("leave-out", "none")
 
 
@@ -56,6 +57,7 @@ class EstimatorConfig:
         antithetic: draw noise in pairs (+eps, -eps).
         baseline: ``leave-out`` subtracts the mean loss of the example's other copies (of other pairs, if antithetic).
         conditioning: replace the score by its expectation given the sign bit where a Heaviside unit reads the site.
+            In the flips' schemes no such site has copies.
         sites: names of the layers to train; all parametric leaf layers when empty.
     """
 
@@ -101,3 +103,19 @@ class EstimatorConfig:
                 f"estimator.copies = {self.copies}: a {kind} baseline needs at least {fewest} copies;"
                 f" use {fewest} or more, or estimator.baseline = 'none'"
             )
+        self._refuse_ignored()
+
+    def _refuse_ignored(self) -> None:
+        """Raise UserError for a key with another value than its default's that the scheme never looks at."""
+        idle = (
+            {"conditioning": True}
+            if self.scheme in TURNING
+            else {"base_draws": 1, "base_antithetic": False, "flips": 0}
+        )
+        fitting = " or ".join(repr(scheme) for scheme in SCHEMES if (scheme in TURNING) != (self.scheme in TURNING))
+        for key, default in idle.items():
+            if (value := getattr(self, key)) != default:
+                raise UserError(
+                    f"estimator.{key} = {value}: changes nothing under estimator.scheme = {self.scheme!r}; leave it out, or"
+                    f" use estimator.scheme = {fitting}"
+                )

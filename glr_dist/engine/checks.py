@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 from glr_dist.config import Config
-from glr_dist.core.config import NoiseConfig
+from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.losses import Loss, named_loss
 from glr_dist.core.parameters import trainable_parameters
 from glr_dist.core.passes import folds
 from glr_dist.core.probing import find_sites
+from glr_dist.core.units import FlipKind
 from glr_dist.data.batches import BlockSchedule
 from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource
@@ -110,6 +111,7 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
         surrogate=open_surrogate(config.augment.surrogate, data) if config.augment.surrogate else None,
     )
     refuse_tight_table(task.noise, plan)
+    refuse_ignored_copies(config.estimator, plan)
     task.method.refuse(task.net(torch.device("cpu")), len(data.classes))
     if task.augment.attack:
         refuse_without_input_gradient(task)
@@ -180,6 +182,18 @@ def refuse_unfit(model: nn.Module, data: DataSource) -> None:
             raise UserError(
                 f"model: buffer {name!r} changes in a forward pass, so no work unit could be run twice with one result;"
                 " leave out layers that keep running statistics"
+            )
+
+
+def refuse_ignored_copies(estimator: EstimatorConfig, plan: Plan) -> None:
+    """UserError for keys of the noisy copies, if not at their defaults, where bits are turned at every site."""
+    if not plan.pieces or not all(isinstance(kind, FlipKind) for kind, _ in plan.pieces):
+        return
+    for key in ("copies", "antithetic", "baseline"):
+        if (value := getattr(estimator, key)) != getattr(EstimatorConfig(), key):
+            raise UserError(
+                f"estimator.{key} = {value}: changes nothing, since estimator.scheme = {estimator.scheme!r} turns bits"
+                " at every site that is trained; leave it out"
             )
 
 

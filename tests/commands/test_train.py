@@ -116,6 +116,8 @@ def test_exit_code_2_reaches_the_shell_without_a_traceback(here: Path) -> None:
         (["--worker", "2"], ["--worker"]),
         (["--augment-share", "0.3"], ["augment.share = 0.3", "changes nothing without --augment fgsm or pgd"]),
         (["--augment", "fgsm", "--set", "augment.steps=3"], ["augment.steps = 3", "without --augment pgd"]),
+        (["--method", "straight-through", "--set", "estimator.copies=8"], ["estimator.copies = 8", "changes nothing"]),
+        (["--set", "estimator.base_draws=4"], ["estimator.base_draws = 4", "estimator.scheme = 'flips'"]),
         (["--method", "bp"], ["method = 'bp'", "model.activation=relu"]),
         (["mnist-sigmoid", "--data-root", "empty"], ["--data-root", "empty", "no mnist"]),
         (["--set", "data.name=parquet"], ["data.root", "--data-root"]),

@@ -27,6 +27,22 @@ FAMILIES = ["gaussian", "laplace"]
             EstimatorConfig(copies=1, antithetic=False),
             "estimator.copies = 1: a leave-one-out baseline needs at least 2 copies",
         ),
+        (
+            EstimatorConfig(base_draws=2),
+            "changes nothing under estimator.scheme = 'layerwise'; leave it out, or use estimator.scheme = 'flips' or 'joint",
+        ),
+        (
+            EstimatorConfig(scheme="joint", flips=8),
+            "estimator.flips = 8: changes nothing under estimator.scheme = 'joint'",
+        ),
+        (
+            EstimatorConfig(base_draws=2, base_antithetic=True),
+            "estimator.base_draws = 2: changes nothing under estimator.scheme = 'layerwise'",
+        ),
+        (
+            EstimatorConfig(scheme="flips", conditioning=False),
+            "changes nothing under estimator.scheme = 'flips'; leave it out, or use estimator.scheme = 'layerwise' or 'joint'",
+        ),
     ],
 )
 def test_wrong_settings_are_named(config: EstimatorConfig, message: str) -> None:
@@ -44,6 +60,9 @@ def test_wrong_settings_are_named(config: EstimatorConfig, message: str) -> None
         EstimatorConfig(copies=2, baseline="none"),
         EstimatorConfig(copies=1, baseline="none", antithetic=False),
         EstimatorConfig(copies=3, antithetic=False),
+        EstimatorConfig(conditioning=False),
+        EstimatorConfig(scheme="flips", base_draws=2, base_antithetic=True, flips=8),
+        EstimatorConfig(scheme="joint-flips", base_draws=2),
     ],
 )
 def test_right_settings_pass(config: EstimatorConfig) -> None:

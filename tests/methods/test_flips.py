@@ -181,7 +181,7 @@ def test_units_are_cut_for_all_of_a_site_where_copies_cannot_be_rows() -> None:
 
 
 def test_where_only_bits_are_turned_nobody_sees_a_loss(tmp_path: Path) -> None:
-    train_small(tmp_path / "run", FLIPS | {"estimator.sites": ["1"]})
+    train_small(tmp_path / "run", FLIPS | {"estimator.sites": ["1"], "estimator.copies": 32})
     assert [line["loss"] for line in read_metrics(Storage.at(tmp_path / "run"))] == [None] * STEPS
 
 
@@ -211,6 +211,10 @@ def test_it_learns_without_noise_at_the_read_out_being_turned(tmp_path: Path) ->
             r"scheme = 'flips': the network has no Heaviside unit .*'layerwise'",
         ),
         ({"estimator.flips": 13}, r"estimator.flips = 13: layer '1' has 12 units; give at most as many"),
+        (
+            {"estimator.sites": ["1"]},
+            r"estimator.copies = 8: changes nothing, since estimator.scheme = 'flips' turns bits",
+        ),
     ],
 )
 def test_what_a_network_cannot_give_is_refused(keys: dict[str, Any], message: str) -> None:
