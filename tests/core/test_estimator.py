@@ -29,7 +29,7 @@ FAMILIES = ["gaussian", "laplace"]
         ),
         (
             EstimatorConfig(base_draws=2),
-            "changes nothing under estimator.scheme = 'layerwise'; leave it out, or use estimator.scheme = 'flips' or 'joint",
+            "changes nothing under estimator.scheme = 'layerwise'; leave it out, or use estimator.scheme = 'flips' or",
         ),
         (
             EstimatorConfig(scheme="joint", flips=8),
@@ -41,7 +41,7 @@ FAMILIES = ["gaussian", "laplace"]
         ),
         (
             EstimatorConfig(scheme="flips", conditioning=False),
-            "changes nothing under estimator.scheme = 'flips'; leave it out, or use estimator.scheme = 'layerwise' or 'joint'",
+            "changes nothing under estimator.scheme = 'flips'; leave it out, or use estimator.scheme = 'layerwise' or",
         ),
     ],
 )
