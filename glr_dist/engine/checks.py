@@ -26,7 +26,7 @@ from glr_dist.engine.task import Task
 from glr_dist.engine.trainer import Trainer
 from glr_dist.errors import UserError, first_line
 from glr_dist.methods.method import named_method
-from glr_dist.models.spec import build_model
+from glr_dist.models.spec import build_model, refuse_not_finite
 from glr_dist.runs.card import SurrogateCard
 from glr_dist.runs.network import Network, open_network, read_origin
 from glr_dist.store.checkpoint import CheckpointError
@@ -160,8 +160,8 @@ def refuse_unfit(model: nn.Module, data: DataSource) -> None:
     """Refuse a model that can't be run on the data as it is.
 
     Raises:
-        UserError: for parameters that are no float32 on the CPU, an input that the model can't take, outputs that don't
-            match the classes, and buffers that move in a forward pass, so that no unit could be run twice.
+        UserError: for parameters that are no finite float32 on the CPU, an input that the model can't take, outputs that
+            don't match the classes, and buffers that move in a forward pass, so that no unit could be run twice.
     """
     for name, p in model.named_parameters():
         if p.dtype != torch.float32 or p.device.type != "cpu":
@@ -169,6 +169,7 @@ def refuse_unfit(model: nn.Module, data: DataSource) -> None:
                 f"model: parameter {name!r} is {str(p.dtype).removeprefix('torch.')} on {p.device}; give a float32 model"
                 " on the CPU (workers with GPUs move their copies)"
             )
+    refuse_not_finite(model, "model")
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     try:
         with torch.no_grad():

@@ -16,7 +16,7 @@ from glr_dist.engine.crew import Crew
 from glr_dist.engine.optimization import assign_gradient
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.task import Task
-from glr_dist.models.spec import load_weights
+from glr_dist.models.spec import load_weights, refuse_not_finite
 from glr_dist.store.checkpoint import Checkpoint, params_sha256
 
 
@@ -47,9 +47,14 @@ class Trainer:
         """Do one step, with the gradient that a crew estimates.
 
         Raises:
-            UserError: for a gradient that is not finite; nothing has moved then.
+            UserError: for a gradient, or parameters, that are not finite; nothing has moved then.
         """
-        result = crew.gradient(self.theta(), self.step)
+        theta = self.theta()
+        with np.errstate(all="ignore"):
+            finite = bool(np.isfinite(theta.sum()))  # quick; a sum may be infinite where no parameter is
+        if not finite:
+            self._refuse_diverged()
+        result = crew.gradient(theta, self.step)
         assign_gradient(self._trainable, result.gradient, self.step)
         self.whole = False
         self.lr = self._optimizer.param_groups[0]["lr"]
@@ -60,8 +65,16 @@ class Trainer:
         return result
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the weights."""
+        """What a checkpoint keeps beside the weights.
+
+        Raises:
+            UserError: when these are not finite: nobody could go on from them, or use them.
+        """
+        self._refuse_diverged()
         return {"optimizer": self._optimizer.state_dict(), "schedule": self._schedule.state_dict()}
+
+    def _refuse_diverged(self) -> None:
+        refuse_not_finite(self.model, f"step {self.step}: the training has diverged (lower optimizer.lr)")
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint.

@@ -55,7 +55,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], place: str) ->
     """Copy a checkpoint's weights (a state_dict, from ``place``) into a model.
 
     Raises:
-        UserError: when they are another model's; names the first tensor that differs.
+        UserError: when they are another model's, naming the first tensor that differs, or not finite.
     """
     expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in weights.items()}
@@ -66,6 +66,23 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], place: str) ->
                 f" {expected.get(name)} here"
             )
     model.load_state_dict(dict(weights))
+    refuse_not_finite(model, place)
+
+
+def refuse_not_finite(model: nn.Module, what: str) -> None:
+    """Refuse a network with a value that is no number: Heaviside units make a class of anything, and hide it.
+
+    Raises:
+        UserError: naming the first parameter that holds NaN or infinity, or buffer that holds NaN (a mask may be infinite).
+    """
+    for kind, tensors in (("parameter", model.named_parameters()), ("buffer", model.named_buffers())):
+        for name, values in tensors:
+            wrong = ~torch.isfinite(values) if kind == "parameter" else torch.isnan(values)
+            if count := int(wrong.sum()):
+                raise UserError(
+                    f"{what}: {kind} {name!r} is not finite ({count} of {values.numel()} values are NaN or infinite); use"
+                    " weights from before they diverged"
+                )
 
 
 def _first(config: ModelConfig) -> list[nn.Module]:

@@ -119,15 +119,20 @@ def read_meta(folder: Storage) -> dict[str, Any]:
         raise UserError(f"--samples {folder}: {META} is damaged; make the set again") from error
     try:
         assert meta["format"] == FORMAT
-        _attack(meta)
         ModelCard(**meta["surrogate"], votes=0, right=np.empty(0, bool))
         assert all({"name", "sha256"} <= set(file) and FILE.fullmatch(file["name"]) for file in meta["files"])
         assert {"name", "split", "fingerprint", "rows"} <= set(meta["data"]) and meta["shape"]
         assert {"without_gradient", "queries"} <= set(meta)
+        made = _attack(meta)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"--samples {folder}: {META} is none of this version's (format {FORMAT}); make the set again"
         ) from error
+    if not made.stored:  # a proof that a file claims would stand among those that were made here
+        raise UserError(
+            f"--samples {folder}: {META} says that {made.name!r} made it, which makes no sets; what a file claims is no"
+            f" proof: leave it out, and give --attack {made.name}"
+        )
     return dict(meta)
 
 

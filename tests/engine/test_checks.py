@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ def counting_model() -> nn.Module:
     return model
 
 
+def model_with(value: float) -> nn.Module:
+    model = own_model()
+    model[1].weight.data[2, 3] = value
+    return model
+
+
 def all_frozen_model() -> nn.Module:
     return own_model().requires_grad_(False)
 
@@ -48,8 +55,10 @@ def all_frozen_model() -> nn.Module:
         (lambda: own_model(inputs=63), r"^model: can't take the data's shape \[1, 8, 8\]: "),
         (counting_model, "^model: buffer '4.calls' changes in a forward pass"),
         (all_frozen_model, "^model: none of its parameters has requires_grad"),
+        (lambda: model_with(math.nan), r"^model: parameter '1.weight' is not finite \(1 of 448 values"),
+        (lambda: model_with(math.inf), "^model: parameter '1.weight' is not finite"),
     ],
-    ids=["more-outputs", "fewer-outputs", "float64", "input", "moving-buffer", "all-frozen"],
+    ids=["more-outputs", "fewer-outputs", "float64", "input", "moving-buffer", "all-frozen", "nan", "infinite"],
 )
 @pytest.mark.parametrize("method", ["glr", "straight-through"])
 def test_models_that_cannot_be_trained_are_refused(
@@ -70,6 +79,16 @@ def test_a_buffer_that_moves_only_in_training_mode_is_no_obstacle(tmp_path: Path
     after = load_checkpoint(tmp_path / "run").weights
     kept = {name for name, tensor in after.items() if torch.equal(tensor, before[name])}
     assert kept == {"1.weight_u", "1.weight_v"}
+
+
+def test_a_training_that_diverges_says_so_and_leaves_no_checkpoint_that_is_not_finite(tmp_path: Path) -> None:
+    """A Heaviside unit makes a bit of NaN, and losses stay finite."""
+    keys = {"optimizer.name": "sgd", "optimizer.lr": 3e38, "optimizer.weight_decay": 0.5, "schedule.name": "constant"}
+    model = own_model()
+    model[3].requires_grad_(False)
+    with pytest.raises(UserError, match=r"^step \d+: the training has diverged \(lower optimizer.lr\): parameter '"):
+        train_small(tmp_path / "run", keys | {"checkpoint_every": 1}, model=model)
+    assert all(bool(p.isfinite().all()) for p in load_checkpoint(tmp_path / "run").weights.values())
 
 
 @pytest.mark.parametrize(

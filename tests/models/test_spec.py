@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import sys
 import types
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from torchvision.transforms import Normalize
 
 from glr_dist.errors import UserError
 from glr_dist.models.config import ModelConfig
-from glr_dist.models.spec import build_model
+from glr_dist.models.spec import build_model, load_weights
 
 SHAPE = (1, 8, 8)
 CONFIGS = [
@@ -52,6 +54,20 @@ def test_the_seed_alone_makes_the_parameters(config: ModelConfig) -> None:
     assert torch.equal(parameters(config, 3), first)
     assert torch.equal(torch.get_rng_state(), before)  # and the caller's generator is where it was
     assert not torch.equal(parameters(config, 4), first)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "refused"),
+    [("1.weight", math.nan, True), ("1.bias", math.inf, True), ("mask", math.nan, True), ("mask", -math.inf, False)],
+)
+def test_weights_that_are_not_finite_are_refused_by_name(name: str, value: float, refused: bool) -> None:
+    """Infinity is right for a mask alone."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    model.register_buffer("mask", torch.zeros(3))
+    weights = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    weights[name].view(-1)[0] = value
+    with pytest.raises(UserError, match=rf"^runs/a: \w+ '{name}' is not finite") if refused else nullcontext():
+        load_weights(model, weights, "runs/a")
 
 
 def test_networks_are_built_for_evaluation() -> None:

@@ -173,6 +173,7 @@ def flipped_bit(folder: Path) -> None:
         (lambda f: (f / "meta.json").write_text("{"), "meta.json is damaged"),
         (lambda f: edited(f, lambda m: m.update(format=99)), "none of this version's"),
         (lambda f: edited(f, lambda m: m["attack"].update(epsilon=float("nan"))), "none of this version's"),
+        (lambda f: edited(f, lambda m: m["attack"].update(name="exact")), "what a file claims is no proof"),
         (lambda f: edited(f, lambda m: m["files"].clear()), "holds no samples"),
         (lambda f: edited(f, lambda m: m["files"].reverse()), "not in the order of their index"),
         (lambda f: edited(f, lambda m: m.update(shape=[1, 4, 16])), r"shape \[1, 4, 16\], arrays has \[1, 8, 8\]"),

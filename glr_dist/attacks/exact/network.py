@@ -19,9 +19,11 @@ from torch import nn
 from glr_dist.core.activations import Heaviside
 from glr_dist.errors import UserError
 from glr_dist.models.networks import InputThreshold, Standardize
+from glr_dist.models.spec import refuse_not_finite
 
 Floats = NDArray[np.float64]
-SLACK = 1e-6  # of the ball: float32 inputs at its edge count as inside
+SLACK = 1e-6  # of the ball, for proofs: float32 inputs at its edge count as inside
+_OVERFLOW = float(np.finfo(np.float32).max) / 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,31 +50,40 @@ class Ball:
     """Where the hidden layer's inputs can go: ``start + width * v``, v in [0, 1]."""
 
     x: NDArray[np.float32]  # [D], the centre
-    epsilon: float  # radius, in input units
+    least: NDArray[np.float32]  # [D] of an input in the ball itself, to the last bit
+    most: NDArray[np.float32]  # [D]
     movable: NDArray[np.int64]  # [F] inputs that can move
     start: Floats  # [D] value at v = 0
     width: Floats  # [F] how far v = 1 is from it
     threshold: float | None  # the network's; v is a bit where there is one
 
     def input_at(self, v: Floats) -> NDArray[np.float32]:
-        """The input in [0, 1] that has these v [F]: float32 [D], as near to the centre as a threshold allows."""
+        """The input of the ball that has these v [F]: float32 [D], as near to the centre as a threshold allows.
+
+        A pixel that could pass the threshold only beyond the ball's edge stays on its side.
+        """
         found = self.x.copy()
         if self.threshold is None:
             found[self.movable] = (self.start[self.movable] + self.width * v).astype(np.float32)
-            return found.clip(np.float32(0), np.float32(1))
+            return found.clip(self.least, self.most)
         least = np.float32(self.threshold)
         most = np.nextafter(least, np.float32(0))
         near = self.x[self.movable]
         found[self.movable] = np.where(v > 0.5, np.maximum(near, least), np.minimum(near, most))
-        return found
+        return found.clip(self.least, self.most)
+
+    def holds(self, candidate: NDArray[np.float32]) -> bool:
+        """Whether an input [D] lies within epsilon of the centre, and in [0, 1]: exactly so."""
+        return bool(((candidate >= self.least) & (candidate <= self.most)).all())
 
 
 def threshold_network(model: nn.Module) -> ThresholdNetwork:
     """The arrays of an mlp with one hidden Heaviside layer, perhaps behind a threshold per input or a standardization.
 
     Raises:
-        UserError: for any other architecture.
+        UserError: for any other architecture, and for values that are not finite, or whose sums may overflow in float32.
     """
+    refuse_not_finite(model, "exact")
     layers = [layer for layer in _layers(model) if not isinstance(layer, (nn.Flatten, nn.Identity))]
     first, inner = None, layers
     if layers and isinstance(layers[0], (InputThreshold, Standardize)):
@@ -88,7 +99,14 @@ def threshold_network(model: nn.Module) -> ThresholdNetwork:
     mean = 0.0
     if isinstance(first, Standardize):
         w, b, mean = w / first.std, b - w.sum(1) * (first.mean / first.std), first.mean
-    return ThresholdNetwork(model=model, w=w, b=b, v=v, d=d, input_threshold=threshold, mean=mean)
+    network = ThresholdNetwork(model=model, w=w, b=b, v=v, d=d, input_threshold=threshold, mean=mean)
+    sums = [np.abs(w).sum(1) * (1.0 + 2.0 * abs(mean)) + np.abs(b), np.abs(v).sum(1) + np.abs(d)]
+    greatest = np.concatenate(sums).max(initial=0.0)
+    if not greatest < _OVERFLOW:  # also where mean or std is not finite
+        raise UserError(
+            f"exact: sums of the network's weights reach {greatest:g}, more than float32 holds; scale them down"
+        )
+    return network
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:
@@ -105,13 +123,13 @@ def _affine(layer: nn.Module) -> tuple[Floats, Floats]:
     return weight, bias
 
 
-def ball_around(x: NDArray[np.float32], epsilon: float, threshold: float | None) -> Ball:
+def ball_around(x: NDArray[np.float32], epsilon: float, threshold: float | None, slack: float = SLACK) -> Ball:
     """Where the inputs of the hidden layer can go, around x [D] in [0, 1].
 
-    A pixel can turn its bit if a float32 on the threshold's other side is within epsilon + 1e-6: at the very edge of the
+    A pixel can turn its bit if a float32 on the threshold's other side is within epsilon + slack: at the very edge of the
     ball rounding counts against the network.
     """
-    reach = epsilon + SLACK
+    reach = epsilon + slack
     exact = x.astype(np.float64)
     if threshold is None:
         low, high = (exact - epsilon).clip(0.0, 1.0), (exact + epsilon).clip(0.0, 1.0)
@@ -121,4 +139,19 @@ def ball_around(x: NDArray[np.float32], epsilon: float, threshold: float | None)
         high = np.where(threshold - exact > reach, 0.0, 1.0)
     movable = np.flatnonzero(high > low)
     width = (high - low)[movable]
-    return Ball(x=x, epsilon=epsilon, movable=movable, start=low, width=width, threshold=threshold)
+    least, most = 0.0 - _farthest(-x, epsilon, 0.0), _farthest(x, epsilon, 1.0)
+    return Ball(x=x, least=least, most=most, movable=movable, start=low, width=width, threshold=threshold)
+
+
+def _farthest(x: NDArray[np.float32], epsilon: float, edge: float) -> NDArray[np.float32]:
+    """The greatest float32 not above ``edge`` that exceeds x by epsilon at most, in real numbers."""
+    exact = x.astype(np.float64)
+    found = (exact + epsilon).clip(None, edge).astype(np.float32)
+    for _ in range(2):  # it may have been rounded up
+        wide = found.astype(np.float64)
+        moved = wide - exact
+        back = moved - wide
+        lost = (wide - (moved - back)) - (exact + back)  # by the rounding of `moved` (Knuth's TwoSum)
+        over = (moved > epsilon) | ((moved == epsilon) & (lost > 0.0))
+        found = np.where(over, np.nextafter(found, np.float32(-np.inf)), found)
+    return found

@@ -23,6 +23,10 @@ Shapes: F inputs that can move, U units that can be won or not, H hidden units.
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -151,13 +155,30 @@ def _solve(program: Program, options: dict[str, float], *, whole: bool, goal: fl
     if goal is not None:
         constraints.append(LinearConstraint(value, (goal - program.base) / program.lead_size, np.inf))
     kinds = np.concatenate([np.full(inputs, float(program.bits)), np.ones(units)])
-    return milp(
-        -value,
-        integrality=kinds if whole else np.zeros_like(kinds),
-        bounds=Bounds(0.0, 1.0),
-        constraints=constraints,
-        options=options,
-    )
+    with _stdout_kept():
+        return milp(
+            -value,
+            integrality=kinds if whole else np.zeros_like(kinds),
+            bounds=Bounds(0.0, 1.0),
+            constraints=constraints,
+            options=options,
+        )
+
+
+@contextmanager
+def _stdout_kept() -> Iterator[None]:
+    """Within: what a library's own code writes to the process's standard output goes to standard error.
+
+    HiGHS has warnings that no option turns off, and a report may be on its way through standard output.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def with_cliques(program: Program) -> Program:

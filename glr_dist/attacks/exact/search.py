@@ -3,9 +3,10 @@
 Cheap answers first: the clean input, interval bounds, a local search, the linear relaxation of each wrong class; what is
 left goes to a mixed-integer program per wrong class (`glr_dist.attacks.exact.program`; for ReLU networks: Tjeng, Xiao
 and Tedrake, 2019, "Evaluating robustness of neural networks with mixed integer programming").
-*robust* means proved with every unit's bit free within a margin of its threshold and ties of the logits counted against
-the network; *broken* means that a float32 forward pass of the network itself was fooled; nothing is ever guessed. A margin
-is never below what float32 may do to its sum (`glr_dist.attacks.exact.margin`).
+*robust* means proved with every unit's bit free within a margin of its threshold, ties of the logits counted against the
+network, and inputs up to 1e-6 outside the ball; *broken* means that a float32 forward pass of the network itself was fooled
+by an input of the ball, to the last bit; nothing is ever guessed. A margin is never below what float32 may do to its sum
+(`glr_dist.attacks.exact.margin`).
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ def verify(
     started = time.perf_counter()
     network = model if isinstance(model, ThresholdNetwork) else threshold_network(model)
     _check(network, x, label, epsilon, seconds)
-    ball = ball_around(x.reshape(-1), epsilon, network.input_threshold)
-    search = _Search(network, ball, label, margin, x.shape, started + seconds)
+    wide, ball = (ball_around(x.reshape(-1), epsilon, network.input_threshold, slack) for slack in (SLACK, 0.0))
+    search = _Search(network, wide, ball, label, margin, x.shape, started + seconds)
     status, adversary = search.run()
     found = None if adversary is None else adversary.reshape(x.shape)
     return Verdict(status=status, adversary=found, bound=search.bound, seconds=time.perf_counter() - started)
@@ -94,7 +95,8 @@ class _Search:
     """One input's search, until a clock's ``deadline``; `bound` is what has been proved so far."""
 
     network: ThresholdNetwork
-    ball: Ball
+    wide: Ball  # for proofs
+    ball: Ball  # for adversaries
     label: int
     margin: float
     shape: tuple[int, ...]
@@ -106,15 +108,15 @@ class _Search:
         return max(self.bounds.values(), default=np.inf)
 
     def run(self) -> tuple[str, NDArray[np.float32] | None]:
-        """Status and adversary; each stage yields points for the network to judge, and tightens the bounds."""
+        """Status and adversary; each stage yields inputs for the network to judge, and tightens the bounds."""
         if self._fools(self.ball.x):
             return "broken", self.ball.x
-        programs = class_programs(self.network, self.ball, self.label, self.margin)
+        programs = class_programs(self.network, self.wide, self.label, self.margin)
         self.bounds = {program.wrong: program.interval_bound for program in programs}
         for stage in (self._local, self._relaxed, self._whole):
             programs = sorted(filter(self._is_open, programs), key=lambda program: -self.bounds[program.wrong])
-            for v in stage(programs):
-                if v is not None and self._fools(candidate := self.ball.input_at(v)):
+            for candidate in stage(programs):
+                if self._fools(candidate):
                     return "broken", candidate
             if stage == self._local:
                 programs = [with_cliques(program) for program in programs]
@@ -126,28 +128,37 @@ class _Search:
     @torch.no_grad()
     def _fools(self, candidate: NDArray[np.float32]) -> bool:
         """Whether a point [D] lies in the ball and a float32 pass of the network itself takes it for another class."""
-        inside = np.abs(candidate.astype(np.float64) - self.ball.x).max(initial=0.0) <= self.ball.epsilon + SLACK
-        if not inside or candidate.min() < 0.0 or candidate.max() > 1.0:
+        if not self.ball.holds(candidate):
             return False
         logits = self.network.model(torch.from_numpy(candidate).reshape(1, *self.shape))
         return int(logits[0].argmax()) != self.label
 
-    def _local(self, programs: list[Program]) -> Iterator[Floats | None]:
-        for program in programs:
-            yield from climbs(program)
+    def _local(self, programs: list[Program]) -> Iterator[NDArray[np.float32]]:
+        if np.array_equal(self.ball.movable, self.wide.movable):
+            inner = programs
+        else:  # some pixels can pass the threshold just outside the ball
+            wrong = [program.wrong for program in programs]
+            every = class_programs(self.network, self.ball, self.label, self.margin)
+            inner = sorted((one for one in every if one.wrong in wrong), key=lambda one: wrong.index(one.wrong))
+        for program in inner:
+            yield from map(self.ball.input_at, climbs(program))
 
-    def _relaxed(self, programs: list[Program]) -> Iterator[Floats | None]:
+    def _relaxed(self, programs: list[Program]) -> Iterator[NDArray[np.float32]]:
         for program, v in self._solved(programs, lambda program, left: relax(program)):
-            if self._is_open(program):
-                yield v
+            if v is not None and self._is_open(program):
+                yield self.wide.input_at(v)
 
-    def _whole(self, programs: list[Program]) -> Iterator[Floats | None]:
+    def _whole(self, programs: list[Program]) -> Iterator[NDArray[np.float32]]:
         for program, v in self._solved(programs, solve):
-            yield v
-            if v is not None:  # it leans on bits within the margin: ask for one that doesn't
-                strict = class_programs(self.network, self.ball, self.label, self.margin, strict=True)
-                same = next(other for other in strict if other.wrong == program.wrong)
-                yield solve(same, self.deadline - time.perf_counter()).v
+            if v is None:
+                continue
+            yield self.wide.input_at(v)
+            # it leans on bits within the margin, or on pixels just outside the ball: ask for one that doesn't
+            strict = class_programs(self.network, self.ball, self.label, self.margin, strict=True)
+            same = next(other for other in strict if other.wrong == program.wrong)
+            v = solve(same, self.deadline - time.perf_counter()).v
+            if v is not None:
+                yield self.ball.input_at(v)
 
     def _solved(
         self, programs: list[Program], answer: Callable[[Program, float], Solution]

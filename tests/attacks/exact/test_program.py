@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import os
+from typing import Any
 
 import numpy as np
 import pytest
 from exact_oracles import lattice_net
 
+from glr_dist.attacks.exact import program as the_program
 from glr_dist.attacks.exact.network import ball_around, threshold_network
 from glr_dist.attacks.exact.program import Program, class_programs, conflicts, edge_cliques, relax, solve, with_cliques
 from glr_dist.attacks.exact.search import climbs
@@ -42,6 +45,24 @@ def test_bounds_hold_and_cliques_only_tighten_them(seed: int) -> None:
             solution = solve(given, seconds=30)
             assert (solution.v is not None) == (greatest >= 0)
             assert solution.v is None or float(program.leads(solution.v.round())) >= 0
+
+
+def test_what_the_solver_writes_keeps_out_of_standard_output(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    solver = the_program.milp
+
+    def talking(*arguments: Any, **options: Any) -> Any:
+        os.write(1, b"a warning that no option turns off\n")
+        return solver(*arguments, **options)
+
+    monkeypatch.setattr(the_program, "milp", talking)
+    print("before")
+    for given in programs(0):
+        relax(given)
+    os.write(1, b"after\n")
+    out, err = capfd.readouterr()
+    assert (out, "a warning" in err) == ("before\nafter\n", True)
 
 
 def test_conflicts_are_pairs_that_no_input_wins_together_and_most_such_pairs_are_found() -> None:
