@@ -33,6 +33,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "robustness": (*_BASE, *_MATERIAL, "config", "runs", "workers"),
     "commands": (*_BASE, *_MATERIAL, "config", "runs", "workers", "launch", "engine", "robustness"),
     "cli": (*_BASE, "commands"),
+    "__main__": ("cli",),
 }
 LINES_OF_A_FILE, LINES_OF_A_FUNCTION, SHARE_OF_A_ROOM = 300, 60, 0.2
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glr_dist.commands.options import actors, attack_options, attacks_of, data_options, json_option
-from glr_dist.commands.terminal import INTERRUPTED, import_from_here, say
+from glr_dist.commands.terminal import INTERRUPTED, say
 from glr_dist.launch.place import PLACE
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ def attack(
 
     Writes one set of samples for each --epsilon, for `glr-dist evaluate --samples`.
     """
-    import_from_here()
     from glr_dist.commands.display import job_display, show_table
     from glr_dist.robustness.evaluation import open_data
     from glr_dist.robustness.making import attack_set

@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from glr_dist.commands.options import actors, attack_options, attacks_of, data_options, json_option
-from glr_dist.commands.terminal import INTERRUPTED, import_from_here, json_line, say
+from glr_dist.commands.terminal import INTERRUPTED, json_line, say
 from glr_dist.errors import UserError
 from glr_dist.launch.place import PLACE, Place
 
@@ -68,7 +68,6 @@ def evaluate(checkpoints: Sequence[str], as_json: bool, **options: Any) -> None:
     One of them alone gets its accuracy and loss. With attacks, stored samples or corruptions, or with several checkpoints,
     there is a report; checkpoints with the same NAME= are seeds of one network.
     """
-    import_from_here()
     sizes = {name: options[name] for name in ("steps", "step_size", "restarts", "draws", "queries", "seconds")}
     attacks = attacks_of(options["attacks"], options["epsilons"], sizes)
     plain = _plain(checkpoints, options)

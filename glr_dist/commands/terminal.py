@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,9 +21,3 @@ def json_line(result: Mapping[str, Any]) -> str:
     """One line of strict JSON: numbers that are not finite become null."""
     lost = {key: None for key, value in result.items() if isinstance(value, float) and not math.isfinite(value)}
     return json.dumps({**result, **lost})
-
-
-def import_from_here() -> None:
-    """A model.factory may name a module in the current folder, as with ``python -m``."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")

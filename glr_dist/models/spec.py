@@ -6,12 +6,12 @@ can build the same network again. A user's own ``module:factory`` is imported on
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from glr_dist.core.found_here import import_named
 from glr_dist.errors import UserError
 from glr_dist.models.config import ModelConfig
 from glr_dist.models.networks import MLP, ConvNet, InputThreshold, Standardize
@@ -97,7 +97,7 @@ def _first(config: ModelConfig) -> list[nn.Module]:
 def _from_factory(factory: str, shape: Sequence[int], classes: int) -> nn.Module:
     module, _, function = factory.partition(":")
     try:
-        build = getattr(importlib.import_module(module), function)
+        build = getattr(import_named(module), function)
     except (ImportError, AttributeError) as error:
         raise UserError(f"model.factory = {factory!r}: {error}") from error
     model = build(tuple(shape), classes)

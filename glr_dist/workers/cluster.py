@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
+from glr_dist.core.found_here import FOUND_HERE
 from glr_dist.errors import UserError
+from glr_dist.workers.local_ray import elsewhere, local_ray
 
 _WAIT_SECONDS = 10.0  # for nodes of a cluster that is just starting
 
@@ -26,21 +31,40 @@ def connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _connect(os.environ.get("RAY_ADDRESS", ""))
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address or address == "local":
+        with local_ray():
+            _send_modules_of_here()
+            yield
+        return
+    with tempfile.TemporaryDirectory() as empty, elsewhere(Path(empty)):
+        _connect(address)
     try:
+        _send_modules_of_here()
         yield
     finally:
         ray.shutdown()
 
 
+def _send_modules_of_here() -> None:
+    """Have modules that were found in the current folder, since the user named one, travel with what is made of them.
+
+    Workers don't look for modules there.
+    """
+    from ray import cloudpickle
+
+    for module in list(sys.modules.values()):
+        if vars(module).get(FOUND_HERE):
+            cloudpickle.register_pickle_by_value(module)
+
+
 def _connect(address: str) -> None:
     import ray
 
-    if not address:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
-        return
     # Ray itself takes minutes to say that nobody listens, and doesn't say what it is refused
     host, colon, port = address.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):  # IPv6
+        host = host[1:-1]
     plain = bool(colon) and port.isdecimal() and "/" not in host
     if plain and (why_not := knock(host, int(port))):
         raise UserError(f"RAY_ADDRESS = {address}: no Ray cluster answers there ({why_not}); mend it, or unset it")

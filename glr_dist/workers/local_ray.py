@@ -1,0 +1,110 @@
+"""A Ray for this process alone: nobody else on the machine or the network can reach it or read what it writes.
+
+Ray's own defaults for a local cluster listen on all addresses, behind a token in a file that others may read.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from glr_dist.errors import UserError, first_line
+
+_LONGEST = (
+    40  # characters of a folder in which the names of Ray's sockets still fit into the 107 that a socket may have
+)
+
+
+@contextmanager
+def local_ray() -> Iterator[None]:
+    """Within: connected to a Ray that was started here, on loopback, with a token and a session folder of this user's own.
+
+    Raises:
+        UserError: when it can't be started.
+    """
+    import ray
+
+    private_token()
+    parent = tempfile.gettempdir()
+    folder = Path(tempfile.mkdtemp(prefix="glr_dist_", dir=parent if len(parent) <= _LONGEST else "/tmp"))  # mode 0700
+    try:
+        with _on_loopback(), elsewhere(folder):
+            try:
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.WARNING,
+                    _temp_dir=str(folder / "ray"),
+                )
+            except (OSError, RuntimeError, ValueError) as error:
+                raise UserError(
+                    f"Ray can't be started on this machine: {first_line(error)}; --workers 0 does without"
+                ) from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def private_token() -> None:
+    """See to it that nobody else can read the token that a Ray started here will demand; makes one where there is none."""
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
+    try:
+        if not named:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(handle, "w") as file:
+                    file.write(secrets.token_hex(32))
+        mode = path.stat().st_mode
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            path.chmod(0o600)
+    except OSError as error:
+        raise UserError(
+            f"RAY_AUTH_TOKEN_PATH: the token in {path} can't be kept from others ({first_line(error)}); name a file of"
+            " your own, or give --workers 0"
+        ) from error
+
+
+@contextmanager
+def elsewhere(folder: Path) -> Iterator[None]:
+    """Within: the current folder is another, unless Python itself looks for modules here.
+
+    Ray puts the current folder before all else where its workers look for modules: a ``torch.py`` lying there would be run.
+    """
+    here = Path.cwd()
+    if "" in sys.path or str(here) in sys.path:
+        yield
+        return
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Within: a Ray that starts takes this machine for one that no cluster can reach, as it does by itself on macOS."""
+    from ray._private import ray_constants
+
+    former = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = former
