@@ -16,7 +16,7 @@ from glr_dist.data import prepare
 from glr_dist.data.config import DataConfig
 from glr_dist.data.content import Labels, take
 from glr_dist.data.shard_file import Images
-from glr_dist.data.shards import ShardFolder, open_shards, read_shard
+from glr_dist.data.shards import ShardFolder, open_shards, read_shard, refuse_changed
 from glr_dist.data.source import DataSource, hold_out
 from glr_dist.errors import UserError
 
@@ -119,10 +119,12 @@ def open_dataset(config: DataConfig) -> Dataset:
     """Open a data set; shards of a named one are prepared into the cache when they are missing.
 
     Raises:
-        UserError: when the config, a file's footer or a label is wrong, or the data is missing.
+        UserError: when the config, a file or a label is wrong, or the data is missing or no longer what it was.
     """
     config.check()
-    dataset = Dataset(_open_folder(config), config)
+    folder = _open_folder(config)
+    refuse_changed(folder)
+    dataset = Dataset(folder, config)
     if dataset.count("train") == 0:
         raise UserError(f"data.validation {config.validation} leaves no training rows in {dataset.name}: lower it")
     return dataset

@@ -79,9 +79,12 @@ def cached_shards(name: str, root: str, cache: str, shards: int) -> ShardFolder:
 
 
 def _files_key(paths: Iterable[Path]) -> str:
-    """Changes with the format and with any file's size or time: new files never meet an old cache."""
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    return hashlib.sha256(repr((FORMAT, stats)).encode()).hexdigest()[:12]
+    """Changes with the format and with any file's content: new files never meet an old cache."""
+    digest = hashlib.sha256(FORMAT.encode())
+    for path in paths:
+        with path.open("rb") as file:
+            digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+    return digest.hexdigest()[:12]
 
 
 def _load_image_folder(path: Path) -> NamedSet:

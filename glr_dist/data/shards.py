@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from glr_dist.data.shard_file import PREPARE_AGAIN, Header, Images, read_file, r
 from glr_dist.data.source import shards_for, spread
 from glr_dist.errors import UserError
 
+_IN_MEMORY = 1 << 30  # bytes of images; more are put in order on the disk
 _FILE = re.compile(r"(train|test)-(\d{5})-of-(\d{5})\.parquet")
 
 
@@ -107,6 +109,32 @@ def read_shard(folder: ShardFolder, split: str, shard: int) -> tuple[Images, Lab
     if len(labels) != folder.counts[split][shard]:
         raise UserError(f"{path} has {len(labels)} rows, not {folder.counts[split][shard]} as before: start again")
     return images, labels
+
+
+def refuse_changed(folder: ShardFolder) -> None:
+    """Take the fingerprint of what the shards hold now: checksums alone don't tell that a shard was written anew.
+
+    Raises:
+        UserError: it is not the one that they were written with; or a file is damaged.
+    """
+    splits = {}
+    shape = folder.header.shape
+    for split, counts in folder.counts.items():
+        total = sum(counts)
+        with tempfile.TemporaryFile() as file:
+            large = total * int(np.prod(shape)) > _IN_MEMORY
+            images = (
+                np.memmap(file, np.uint8, "w+", shape=(total, *shape)) if large else np.empty((total, *shape), np.uint8)
+            )
+        labels = np.empty(total, np.int64)
+        for shard, rows in enumerate(spread(total, len(counts))):
+            if len(rows) == counts[shard]:  # else the fingerprint is another in any case
+                images[rows], labels[rows] = read_shard(folder, split, shard)
+        splits[split] = (images, labels)
+    if fingerprint(splits, folder.header.classes) != folder.header.fingerprint:
+        raise UserError(
+            f"{folder.path} has other content than its fingerprint says: pixels or labels were changed; {PREPARE_AGAIN}"
+        )
 
 
 def _check_images(splits: Splits, classes: Sequence[str], shards: int) -> None:

@@ -20,8 +20,7 @@ import glr_dist
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.config import DataConfig
 from glr_dist.data.dataset import open_dataset
-from glr_dist.data.prepare import prepare
-from glr_dist.data.shard_file import read_footer, write_file
+from glr_dist.data.shards import write_shards
 
 
 def test_a_model_factory_of_the_current_folder_is_trained_and_needs_trust_to_be_evaluated(here: Path) -> None:
@@ -115,13 +114,9 @@ def test_a_run_on_shards_knows_its_folder_and_notes_other_data(here: Path) -> No
     refused(call("evaluate", "run"), "--data-root", "shards")
     assert last_json(call("evaluate", "run", "--data-root", "moved", "--json"))["accuracy"] == report["test_accuracy"]
     images, labels = (t.numpy() for t in next(open_dataset(DataConfig(shards=2)).batches("test", 300)))
-    other = here / "other"
-    other.mkdir()
-    header, _ = read_footer(here / "moved" / "train-00000-of-00002.parquet")
-    for split in ("train", "test"):
-        name = f"{split}-00000-of-00001.parquet"
-        pixels = (images * 255).round().astype(np.uint8)
-        write_file(other / name, pixels, labels, header._replace(fingerprint="0" * 64))
+    rows = (images * 255).round().astype(np.uint8), labels
+    classes = tuple(map(str, range(10)))
+    write_shards(here / "other", {"train": rows, "test": rows}, name="digits", classes=classes, shards=1)
     noted = call("evaluate", "run", "--data-root", "other", "--json")
     assert last_json(noted)["n"] == 300
     assert "fingerprints differ" in noted.stderr
@@ -173,17 +168,14 @@ def test_evaluate_refuses_a_harmed_run(own: Path, harm: Callable[[Path], None]) 
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_evaluate_refuses_what_does_not_fit(trained: Path, here: Path, args: list[str], mentions: list[str]) -> None:
-    prepare("digits", str(here / "digits"), shards=1)
-    header, _ = read_footer(here / "digits" / "train-00000-of-00001.parquet")
-    for name, other, splits in (
-        ("wide", header._replace(shape=(1, 8, 16)), ("train", "test")),
-        ("three", header._replace(classes=("a", "b", "c")), ("train", "test")),
-        ("untested", header, ("train",)),
+    digits = tuple(map(str, range(10)))
+    for name, shape, classes, splits in (
+        ("wide", (1, 8, 16), digits, ("train", "test")),
+        ("three", (1, 8, 8), ("a", "b", "c"), ("train", "test")),
+        ("untested", (1, 8, 8), digits, ("train",)),
     ):
-        (here / name).mkdir()
-        for split in splits:
-            file = here / name / f"{split}-00000-of-00001.parquet"
-            write_file(file, np.zeros((20, *other.shape), np.uint8), np.zeros(20, np.int64), other)
+        rows = np.zeros((20, *shape), np.uint8), np.zeros(20, np.int64)
+        write_shards(here / name, dict.fromkeys(splits, rows), name="digits", classes=classes, shards=1)
     refused(call("evaluate", str(trained), *args), *mentions)
 
 
