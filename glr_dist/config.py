@@ -86,6 +86,8 @@ class Config:
             value = getattr(self, part.name)
             if hasattr(value, "check"):
                 value.check()
+        if self.schedule.legs and self.schedule.legs[-1] >= self.steps:
+            raise UserError(f"schedule.legs = {list(self.schedule.legs)}: must lie below steps = {self.steps}")
         if self.engine.generators and not self.augment.attack:
             raise UserError(
                 f"engine.generators = {self.engine.generators}: makes adversarial rows, and there are none; add --augment"

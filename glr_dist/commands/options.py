@@ -12,7 +12,6 @@ import click
 
 from glr_dist.errors import UserError
 from glr_dist.launch.place import KEPT_PLACE, PLACE, Config, Place
-from glr_dist.store.places import dated
 
 if TYPE_CHECKING:
     from glr_dist.attacks.attack import Attack
@@ -81,6 +80,9 @@ run_options = _all_of(  # the preset, and the options that say where the data is
     click.option("--generators", type=int, help="Actors for adversarial rows; 0: made where they are needed."),
     click.option("--gpus-per-worker", type=float, help="GPUs of each worker; may be a fraction."),
 )
+journal_key_option = click.option(
+    "--journal-key", type=PLACE, metavar="FILE", help="A file with the key that signs the journal."
+)
 journal_options = _all_of(  # the run whose journal a command reads, and where what belongs to it lies now
     click.argument("run", type=PLACE),
     data_root_option,
@@ -91,6 +93,7 @@ journal_options = _all_of(  # the run whose journal a command reads, and where w
         help="Where its surrogate lies now, if it had one that moved.",
     ),
     click.option("--trust-model", is_flag=True, help="Import and run the model.factory that the run names."),
+    journal_key_option,
     json_option,
 )
 data_options = _all_of(  # which samples
@@ -119,9 +122,9 @@ attack_options = _all_of(  # what sizes an attack
 )
 
 
-def new_run(preset: str | None) -> str:
-    """The folder of a run whose user named none."""
-    return dated(f"runs/{Path(preset or DEFAULT_PRESET).stem}")
+def run_stem(preset: str | None) -> str:
+    """What the folder of a run begins with whose user named none."""
+    return f"runs/{Path(preset or DEFAULT_PRESET).stem}"
 
 
 def config_overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:

@@ -17,7 +17,10 @@ from glr_dist.commands.terminal import say
 @click.option("--to", type=int, metavar="STEP", help="Steps to do.  [default: all that the journal holds]")
 @journal_options
 def replay(run: str, to: int | None, as_json: bool, **moved: Any) -> None:
-    """Rebuild the parameters of RUN from its initial ones and its journal, and compare the checkpoints on the way."""
+    """Rebuild the parameters of RUN from its initial ones and its journal, and compare the checkpoints on the way.
+
+    Covers the steps and checkpoints that it names, and fails where RUN's newest checkpoint is not among them.
+    """
     from glr_dist.commands.display import progress_display, show_table
     from glr_dist.engine.replay import replay as run_replay
 
@@ -41,6 +44,12 @@ def replay(run: str, to: int | None, as_json: bool, **moved: Any) -> None:
         say(
             f"Error: the replay's parameters differ from those in the checkpoint of step {result.first_difference}: the"
             " journal, the checkpoint or the initial parameters were changed, or this is another kind of hardware"
+        )
+        sys.exit(1)
+    if result.uncovered is not None:
+        say(
+            f"Error: the checkpoint of step {result.uncovered} was not compared: it is damaged, or the journal, which ends"
+            f" at step {result.step}, was cut short"
         )
         sys.exit(1)
 

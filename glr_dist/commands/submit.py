@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,10 +11,10 @@ from typing import Any
 
 import click
 
-from glr_dist.commands.options import address_option, new_run
+from glr_dist.commands.options import address_option, run_stem
 from glr_dist.commands.terminal import say
 from glr_dist.errors import UserError
-from glr_dist.store.places import without_password
+from glr_dist.store.places import dated, without_password
 
 
 @click.command(short_help="Run a command as a job on a cluster.", context_settings={"allow_interspersed_args": False})
@@ -56,7 +57,8 @@ def submit(
 def places_of_results(command: str, parameters: Mapping[str, Any]) -> dict[str, str]:
     """Where the results go of a command that was not told: the job's own folder is deleted with what it wrote."""
     if command == "train" and not (parameters["run_dir"] or parameters["resumed"]):
-        return {"run_dir": new_run(parameters["preset"])}
+        # nothing can be claimed from here: the cluster may see other folders
+        return {"run_dir": f"{dated(run_stem(parameters['preset']))}-{secrets.token_hex(2)}"}
     if command == "attack" and not parameters["out"]:
         raise UserError("submit -- attack: a job's own folder is deleted with what it wrote; give --out DIR")
     return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,16 @@ import click
 from glr_dist.commands.options import (
     DEFAULT_PRESET,
     config_overrides,
+    journal_key_option,
     json_option,
-    new_run,
     run_options,
+    run_stem,
     settings_option,
 )
-from glr_dist.commands.terminal import INTERRUPTED, import_from_here, json_line, say
+from glr_dist.commands.terminal import INTERRUPTED, json_line, say
 from glr_dist.errors import UserError
 from glr_dist.launch.place import KEPT_PLACE, PLACE
+from glr_dist.store.places import claimed
 
 if TYPE_CHECKING:
     from glr_dist.config import Config
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 @click.option("--method", help="glr, bp, bp-noise, straight-through or es.")
 @click.option("--loss", help="cross-entropy or zero-one.")
 @click.option("--seed", type=int, help="Of everything random.")
-@click.option("--steps", type=int, help="Optimizer steps.")
+@click.option("--steps", type=int, help="Optimizer steps, in all; with --resume: go on to so many.")
 @click.option("--augment", metavar="fgsm|pgd", help="Make a share of each batch adversarial.")
 @click.option("--augment-share", type=float, help="Which share, from 0 to 1.")
 @click.option("--augment-epsilon", type=float, help="By how much, in input units.")
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     "--evaluate-every", type=int, metavar="N", help="Evaluate every N steps' checkpoint beside the run; 0: none."
 )
 @click.option("--journal", metavar="on|off|auto", help="Keep every loss; auto: when it takes less than 1 GB.")
+@journal_key_option
 @click.option("--trust-model", is_flag=True, help="With --resume: import the model.factory that the run names.")
 @click.option("--tensorboard", is_flag=True, default=None, help="Write TensorBoard event files too.")
 @settings_option
@@ -60,6 +64,7 @@ def train(
     resumed: str | None,
     run_dir: str | None,
     seconds: float | None,
+    journal_key: str | None,
     trust_model: bool,
     settings: Sequence[str],
     as_json: bool,
@@ -72,27 +77,28 @@ def train(
             if value is not None:
                 why = "--resume takes the config and the folder of the run"
                 raise UserError(f"{name} {value}: {why}; leave {name} out")
-    import_from_here()
     from glr_dist.commands.display import progress_display, show_table
 
-    run = resumed or run_dir or new_run(preset)
-    try:
-        config = _checked(preset or DEFAULT_PRESET, overrides) if resumed is None else None
-        from glr_dist.engine.session import resume
-        from glr_dist.engine.session import train as start
-        from glr_dist.launch.node_report import check_nodes
+    named = resumed or run_dir
+    with nullcontext(named) if named else claimed(run_stem(preset)) as run:
+        try:
+            config = _checked(preset or DEFAULT_PRESET, overrides) if resumed is None else None
+            from glr_dist.engine.session import resume
+            from glr_dist.engine.session import train as start
+            from glr_dist.launch.node_report import check_nodes
 
-        with progress_display() as show:
-            how: dict[str, Any] = {"seconds": seconds, "show": show, "say": say, "preflight": check_nodes}
-            if config is not None:
-                result = start(config=config, run_dir=run, **how)
-            else:
-                result = resume(run, overrides=overrides, trust_model=trust_model, **how)
-    except KeyboardInterrupt:
-        from glr_dist.runs.run import resume_line
+            with progress_display() as show:
+                how: dict[str, Any] = {"seconds": seconds, "show": show, "say": say, "preflight": check_nodes}
+                how["journal_key"] = journal_key
+                if config is not None:
+                    result = start(config=config, run_dir=run, **how)
+                else:
+                    result = resume(run, overrides=overrides, trust_model=trust_model, **how)
+        except KeyboardInterrupt:
+            from glr_dist.runs.run import resume_line
 
-        say(resume_line(run))
-        sys.exit(INTERRUPTED)
+            say(resume_line(run))
+            sys.exit(INTERRUPTED)
     show_table("Trained", _rows(result), to_stderr=as_json)
     click.echo(f"run: {result.run}", err=as_json)
     if as_json:

@@ -29,12 +29,10 @@ from glr_dist.methods.method import named_method
 from glr_dist.models.spec import build_model, refuse_not_finite
 from glr_dist.runs.card import SurrogateCard
 from glr_dist.runs.network import Network, open_network, read_origin
+from glr_dist.runs.record import FREE
 from glr_dist.store.checkpoint import CheckpointError
 
 PLACES = ("data.root", "data.cache", "augment.surrogate")  # where things lie; their content is compared
-# what a resumed run may change without changing a bit of its result
-_CREW = ("engine.workers", "engine.reconstructors", "engine.generators", "engine.in_flight")
-_FREE = (*PLACES, *_CREW, "evaluate_every", "diagnose_every")
 _BUILT_HERE = ("mlp", "conv")  # kinds that need no code but this package's
 _UNITS_IN_TABLE = 4  # the noise table holds at least so many of the largest units
 
@@ -63,7 +61,7 @@ def refuse_changes(before: Config, now: Config, keys: Iterable[str]) -> None:
     """
     for key in keys:
         was, given = _value(before, key), _value(now, key)
-        if key not in _FREE and was != given:
+        if key not in FREE and was != given:
             raise UserError(
                 f"{key}: can't change when a run is resumed: it is {was!r}, not {given!r}; start a new run, or leave it out"
             )

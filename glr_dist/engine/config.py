@@ -73,11 +73,14 @@ class ScheduleConfig:
             every ``every`` steps) or ``exponential`` (times ``gamma`` every step).
         gamma: factor of ``step`` and ``exponential``.
         every: period of ``step``, in steps.
+        legs: the run's former last steps, ascending: where it was extended (``train --resume RUN --steps N``) and
+            ``linear``, ``cosine`` or ``one-cycle`` begin anew. Written by that command.
     """
 
     name: str = "linear"
     gamma: float = 0.1
     every: int = 1000
+    legs: tuple[int, ...] = ()
 
     def check(self) -> None:
         """Raise UserError for values outside their range."""
@@ -86,6 +89,8 @@ class ScheduleConfig:
             raise UserError(f"schedule.gamma = {self.gamma}: must be above 0, at most 1")
         if self.every < 1:
             raise UserError(f"schedule.every = {self.every}: must be at least 1")
+        if any(after <= before for before, after in zip((0, *self.legs), self.legs, strict=False)):
+            raise UserError(f"schedule.legs = {list(self.legs)}: must ascend, from 1 on; leave it out in a new run")
 
 
 @dataclass(frozen=True, kw_only=True)

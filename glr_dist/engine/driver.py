@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +13,7 @@ from glr_dist.config import Config
 from glr_dist.core.prediction import EVALUATION_BATCH, Accuracy, clean_accuracy
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.diagnosis import Diagnosis
+from glr_dist.engine.interrupts import held_interrupts
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
@@ -62,16 +61,23 @@ class Driver:
     look: Callable[[str], None] = lambda checkpoint: (
         None
     )  # has a checkpoint evaluated beside the run, and returns at once
+    may_write: Callable[[], None] = lambda: None  # raises when the run has become another process's
 
     def __post_init__(self) -> None:
         self._recorded = self.step  # the step up to which losses are in the journal
         self._saved: int | None = None  # the step of the newest checkpoint
         self._validation: Accuracy | None = None
+        self._waits = False  # for workers, which may never answer: then a second signal interrupts at once
 
     @property
     def step(self) -> int:
         """Optimizer steps done."""
         return self.trainer.step
+
+    @property
+    def _whole(self) -> bool:
+        """Whether parameters, optimizer and journal all belong to one step."""
+        return self.trainer.whole and self._recorded == self.step
 
     def train(self, crew: Crew, *, seconds: float | None, show: Callable[[Progress], None]) -> None:
         """Run to the last step, or until ``seconds`` are over; ends with a checkpoint, also when interrupted.
@@ -80,8 +86,9 @@ class Driver:
             KeyboardInterrupt: after a checkpoint, when the user interrupted.
         """
         first, before, started = self.step, dataclasses.replace(self.clock), time.monotonic()
-        try:
-            with held_interrupts() as interrupted:
+        # held until the checkpoint is whole, whatever ends the training
+        with held_interrupts(lambda: self._waits and self._whole) as interrupted:
+            try:
                 while self.step < self.config.steps:
                     result, signals = self._advance(crew)
                     self.clock.seconds = before.seconds + time.monotonic() - started
@@ -93,17 +100,21 @@ class Driver:
                         raise KeyboardInterrupt
                     if seconds is not None and time.monotonic() - started >= seconds:
                         break
-            if self._saved != self.step:
-                self.checkpoint()
-        except BaseException:
-            # the last whole step is kept whatever went wrong; what went wrong is what the user must hear
-            with contextlib.suppress(Exception):
-                if self.trainer.whole and self._recorded == self.step != self._saved:  # all belongs to one step
+                if self._saved != self.step:
                     self.checkpoint()
-            raise
+                if interrupted():
+                    raise KeyboardInterrupt
+            except BaseException:
+                # the last whole step is kept whatever went wrong; what went wrong is what the user must hear
+                self._waits = False
+                with contextlib.suppress(Exception):
+                    if self._whole and self._saved != self.step:
+                        self.checkpoint()
+                raise
 
     def checkpoint(self) -> None:
         """Write a checkpoint of the current step; the journal up to it is on disk first."""
+        self.may_write()
         self.recorder.flush()
         self.checkpoint_path = save_checkpoint(
             self.run,
@@ -123,9 +134,12 @@ class Driver:
 
     def _advance(self, crew: Crew) -> tuple[StepResult, dict[str, float | None]]:
         """Do a step; what it brought, and figures of its signal and noise, if they are due."""
+        self.may_write()
+        self._waits = True
         due = self.diagnosis.due(self.step + 1)
         again = crew.gradient(self.trainer.theta(), self.step, repeat=1).gradient if due else None
         result = self.trainer.advance(crew)
+        self._waits = False
         self.clock.noisy_forwards += self.task.plan.noisy_forwards_per_step
         self.recorder.losses(self.step, result, self.task.plan.seed)
         self._recorded = self.step
@@ -162,27 +176,3 @@ class Driver:
             weakest=self.diagnosis.weakest,
             seconds_left=(self.config.steps - self.step) * seconds_per_step,
         )
-
-
-@contextlib.contextmanager
-def held_interrupts() -> Iterator[Callable[[], bool]]:
-    """Within: the first SIGINT or SIGTERM is only noted, so no half step is ever saved; a second one interrupts at once.
-
-    The function tells whether a signal has come. Outside the main thread none does: Python's signals go to that alone.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    seen: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if seen:
-            raise KeyboardInterrupt
-        seen.append(number)
-
-    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(seen)
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

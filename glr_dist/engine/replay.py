@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class ReplayResult:
     compared: tuple[int, ...]  # the steps up to this one that have a sound checkpoint
     equal: bool | None  # whether they all have the replayed parameters; None when there were none to compare with
     first_difference: int | None  # the first that has others
+    uncovered: int | None  # the newest checkpoint's step, where all was replayed and it was not compared
     seconds: float  # the replay took
     training_seconds: float | None  # the training took to get to this step; None where the run does not tell
     model: nn.Module = field(repr=False)  # with the replayed parameters in it
@@ -43,6 +44,7 @@ def replay(
     data_root: str | None = None,
     surrogate: str | None = None,
     trust_model: bool = False,
+    journal_key: str | Path | None = None,
     show: Callable[[Progress], None] = lambda progress: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> ReplayResult:
@@ -56,6 +58,7 @@ def replay(
         data_root: the data's folder; None: the run's.
         surrogate: where the checkpoint that its adversarial rows were made on lies now; None: where it lay.
         trust_model: whether code that the run names (``model.factory``) may be imported.
+        journal_key: a file with the key that signed the journal; None: signatures are left alone.
         show: called after every step.
         say: told in a line about checkpoints that are damaged.
 
@@ -63,12 +66,17 @@ def replay(
         UserError: when it is no run, has no journal or not this step, or other data or another model are given.
     """
     replayer = Replayer(
-        run_dir, model=model, data=data, trust_model=trust_model, data_root=data_root, surrogate=surrogate
+        run_dir,
+        model=model,
+        data=data,
+        data_root=data_root,
+        surrogate=surrogate,
+        trust_model=trust_model,
+        journal_key=journal_key,
     )
     trainer, last = replayer.trainer, replayer.checked_step(to)
-    hashes = _checkpoint_hashes(replayer.run, last, say)
+    hashes, started = _checkpoint_hashes(replayer.run, last, say), time.monotonic()
     differing = [step for step in hashes if step == 0 and trainer.params_sha256() != hashes[step]]
-    started = time.monotonic()
     with fixed_threads(replayer.config.engine.threads):
         while trainer.step < last:
             progress = replayer.advance(last)
@@ -82,10 +90,16 @@ def replay(
         compared=tuple(hashes),
         equal=not differing if hashes else None,
         first_difference=differing[0] if differing else None,
+        uncovered=_uncovered(replayer.run, hashes) if to is None else None,
         seconds=time.monotonic() - started,
         training_seconds=_training_seconds(replayer.run, last),
         model=trainer.model,
     )
+
+
+def _uncovered(run: RunStore, compared: Mapping[int, str]) -> int | None:
+    begun = run.begun()
+    return begun[-1] if begun and begun[-1] not in compared else None
 
 
 def _checkpoint_hashes(run: RunStore, last: int, say: Callable[[str], None]) -> dict[int, str]:

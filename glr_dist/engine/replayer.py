@@ -21,13 +21,15 @@ from glr_dist.data.source import DataSource
 from glr_dist.engine.checks import set_up, surrogate_card
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Progress
+from glr_dist.engine.placed import StepResult
 from glr_dist.engine.plan import Plan, Unit
 from glr_dist.engine.reconstructor import Reconstructor
 from glr_dist.engine.rows import Made
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
 from glr_dist.runs.card import DataCard, RunCard
-from glr_dist.runs.run import RunStore
+from glr_dist.runs.record import refuse_edited
+from glr_dist.runs.run import CONFIG, RunStore
 from glr_dist.store.journal import JournalError, JournalReader
 from glr_dist.store.journal_file import JournalRow
 from glr_dist.workers.pool import LocalPool
@@ -51,6 +53,7 @@ class Replayer:
         data_root: str | None = None,
         surrogate: str | None = None,
         trust_model: bool = False,
+        journal_key: str | Path | None = None,
     ) -> None:
         """Open a run and its journal, at the initial parameters; the arguments are those of `replay`.
 
@@ -60,20 +63,25 @@ class Replayer:
         self.run, _ = RunStore.at(run_dir)
         moved = {"data.root": data_root, "augment.surrogate": surrogate}
         self.config = self.run.config({key: place for key, place in moved.items() if place is not None})
-        self._reader = JournalReader(self.run.folder)
-        _refuse_empty(self.run, self.config, self._reader)
         self.card = self.run.card()
         _refuse_unknown_model(self.run, self.config, self.card, model, trust_model)
+        refuse_edited(self.run.changes(self.config), f"{self.run}/{CONFIG}")
+        self.signer = self.run.signer(journal_key, writes=False)
+        self._reader = JournalReader(self.run.folder, self.signer)
+        _refuse_empty(self.run, self.config, self._reader)
         self.trainer, self.task = set_up(self.config, model, data, loss)
+        self.fold = self.task.fold  # as this version decides it
+        self.data_card = DataCard.of(self.config, self.task.data)
         if self.card is not None:
-            source = DataCard.of(self.config, self.task.data), surrogate_card(self.task)
-            self.card.refuse_other_source(*source, str(self.run))
+            self.card.refuse_other_config(self.config, str(self.run))
+            self.card.refuse_other_source(self.data_card, surrogate_card(self.task), str(self.run))
             self.task = dataclasses.replace(self.task, fold=self.card.fold)
         self.table = self.task.make_table()
         self.journal = JournalledLosses(self.task.plan, self._reader)
         engine = self.config.engine
         device = device_of(self.run, gpus=bool(engine.gpus_per_worker and engine.reconstructors))
         reconstructor = Reconstructor(self.task, self.table, device)
+        self.result: StepResult | None = None  # of the last step done
         self._opened = time.monotonic()
         self._crew = Crew(self.task, LocalPool(self.journal), LocalPool(reconstructor))
 
@@ -96,11 +104,11 @@ class Replayer:
         Raises:
             JournalError: when the journal does not hold this step's units.
         """
-        result = self.trainer.advance(self._crew)
+        self.result = self.trainer.advance(self._crew)
         return Progress(
             step=self.trainer.step,
             steps=last,
-            loss=result.loss,
+            loss=self.result.loss,
             seconds_left=(last - self.trainer.step) * (time.monotonic() - self._opened) / self.trainer.step,
         )
 

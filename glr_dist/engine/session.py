@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,11 +30,14 @@ from glr_dist.engine.validation import SPLIT, validated
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
 from glr_dist.runs.card import RunCard
-from glr_dist.runs.run import RunStore, refuse_taken
+from glr_dist.runs.record import extended, refuse_edited
+from glr_dist.runs.run import CONFIG, RunStore, refuse_taken
 from glr_dist.store.events import EventWriter, require_tensorboard
 from glr_dist.store.journal import JournalWriter, estimate_bytes
+from glr_dist.store.lock import Claim, written_alone
 from glr_dist.store.metrics import MetricsWriter
-from glr_dist.store.places import dated
+from glr_dist.store.places import claimed
+from glr_dist.store.signature import Signer
 from glr_dist.store.storage import Storage
 from glr_dist.workers.cluster import connected
 
@@ -73,6 +76,7 @@ def train(
     loss: Loss | None = None,
     run_dir: str | Path | None = None,
     seconds: float | None = None,
+    journal_key: str | Path | None = None,
     show: Show = lambda progress: None,
     say: Say = lambda line: print(line, file=sys.stderr),
     crew: Assemble = assemble_crew,
@@ -87,6 +91,7 @@ def train(
         loss: a per-example loss ``(logits [B, C], labels [B]) -> [B]`` in place of ``config.loss``; needs no derivative.
         run_dir: the run's new folder; ``runs/run-DATE-TIME`` when None.
         seconds: wall-clock limit; training ends with a checkpoint when it is over.
+        journal_key: a file with a key that signs the journal.
         show: called after every step.
         say: told in a line what is decided on the way, such as that the journal is off.
         crew: assembles who does the work.
@@ -98,13 +103,16 @@ def train(
     """
     chosen = load_config(config) if isinstance(config, str) else config
     chosen.check()
+    if journal_key is not None:
+        Signer.read(journal_key, "")
     session = _Session.of(chosen, model, data, loss)
-    place = str(run_dir or dated("runs/run"))
-    refuse_taken(place)
-    with session.crew(crew, preflight, place) as workers:
-        # folders are touched only now: a mistake above leaves nothing behind
-        run = RunStore.create(place, chosen, session.card)
-        return session.work(run, workers, Clock(), seconds, show, say)
+    with nullcontext(str(run_dir)) if run_dir is not None else claimed("runs/run") as place:
+        refuse_taken(place)
+        with session.crew(crew, preflight, place) as workers, written_alone(Storage.at(place), say) as claim:
+            # files are written only now: a mistake above leaves nothing behind
+            run = RunStore.create(place, chosen, session.card, signed=journal_key is not None)
+            opened = _Opened(run, claim, run.signer(journal_key, writes=True), Clock())
+            return session.work(opened, workers, seconds, show, say)
 
 
 def resume(
@@ -116,6 +124,7 @@ def resume(
     data: DataSource | None = None,
     loss: Loss | None = None,
     seconds: float | None = None,
+    journal_key: str | Path | None = None,
     show: Show = lambda progress: None,
     say: Say = lambda line: print(line, file=sys.stderr),
     crew: Assemble = assemble_crew,
@@ -124,34 +133,58 @@ def resume(
     """Continue an interrupted run from its newest checkpoint; ends bit for bit where the uninterrupted run would.
 
     ``run_dir`` is the run's folder, or one of its checkpoints to go back to. ``overrides`` may change how many workers there
-    are, where data and surrogate lie, who looks on. ``trust_model`` lets the ``model.factory`` that the run's config
-    names be imported. Model, data and loss are those that were passed to `train`, if they were; the rest is as for `train`.
+    are, where data and surrogate lie, who looks on; more ``steps`` extend the run, through its schedule once more.
+    ``trust_model`` lets the ``model.factory`` that the run's config names be imported. Model, data and loss are those that
+    were passed to `train`, if they were; the rest is as for `train`.
 
     Raises:
         UserError: when it is no run, has no sound checkpoint, or other model, data or keys are given.
     """
     run, step = RunStore.at(run_dir)
-    before, config = run.config(), run.config(overrides)
-    refuse_changes(before, config, overrides or {})
+    before = run.config()
+    refuse_edited(run.changes(before), f"{run}/{CONFIG}")
+    config = _continued(run, before, overrides or {})
+    signer = run.signer(journal_key, writes=True)
     if model is None:
         refuse_untrusted(config.model.kind, config.model.factory, str(run), trust_model)
-    session, clock = _Session.of(config, model, data, loss), Clock()
-    then = run.card()
-    if then is not None:
-        then.refuse_other(session.card, str(run))
-        session = session.folding(then.fold)
-    checkpoint = run.newest() if step is None else run.checkpoint(step)
-    if checkpoint is not None:
-        RunCard.read(checkpoint.meta, checkpoint.place).refuse_other(session.card, checkpoint.place)
-        session.trainer.restore(checkpoint)
-        clock = Clock(**checkpoint.meta["clock"])
-    moved = run.config({key: value for key, value in (overrides or {}).items() if key in PLACES})
-    with session.crew(crew, preflight, run.folder.uri) as workers:
-        # folders are touched only now: a mistake above loses nothing
-        run.rewind(session.trainer.step)
-        if moved != before:
-            run.remember(moved)
-        return session.work(run, workers, clock, seconds, show, say)
+    with written_alone(run.folder, say) as claim:
+        session, clock = _Session.of(config, model, data, loss), Clock()
+        then = run.card()
+        if then is not None:
+            then.refuse_other(session.card, str(run))
+            then.refuse_other_config(config, str(run))
+            session = session.folding(then.fold)
+        checkpoint = run.newest() if step is None else run.checkpoint(step)
+        if checkpoint is not None:
+            card = RunCard.read(checkpoint.meta, checkpoint.place)
+            card.refuse_other(session.card, checkpoint.place)
+            card.refuse_other_config(config, checkpoint.place)
+            session.trainer.restore(checkpoint)
+            clock = Clock(**checkpoint.meta["clock"])
+        kept = _continued(run, before, {key: v for key, v in (overrides or {}).items() if key in (*PLACES, "steps")})
+        with session.crew(crew, preflight, run.folder.uri) as workers:
+            # folders are touched only now: a mistake above loses nothing
+            run.rewind(session.trainer.step, signer)
+            if kept != before:
+                run.remember(kept)
+            return session.work(_Opened(run, claim, signer, clock), workers, seconds, show, say)
+
+
+def _continued(run: RunStore, before: Config, overrides: Mapping[str, Any]) -> Config:
+    """The config that a run goes on with; refuses what would change its result, but for more steps."""
+    now = run.config(overrides)
+    refuse_changes(before, now, overrides.keys() - {"steps"})
+    return now if now.steps == before.steps else extended(dataclasses.replace(now, steps=before.steps), now.steps)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A run that this process alone writes to."""
+
+    store: RunStore
+    claim: Claim
+    signer: Signer | None  # of its journal
+    clock: Clock  # of all its steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,14 +237,15 @@ class _Session:
             left.callback(crew.close)
             yield crew
 
-    def work(self, run: RunStore, crew: Crew, clock: Clock, seconds: float | None, show: Show, say: Say) -> TrainResult:
+    def work(self, run: _Opened, crew: Crew, seconds: float | None, show: Show, say: Say) -> TrainResult:
         """Train to the end, or until the time is over."""
-        config, task, trainer, folder = self.config, self.task, self.trainer, run.folder
-        journal = _journal(config, task, folder, say)
+        config, task, trainer, folder = self.config, self.task, self.trainer, run.store.folder
+        journal = _journal(config, task, run, say)
         events = EventWriter(folder, trainer.step) if config.tensorboard else None
         with Recorder(MetricsWriter(folder), journal, events) as recorder, ExitStack() as beside:
             diagnosis = Diagnosis(task, config.diagnose_every, say)
-            driver = Driver(config, task, trainer, folder, recorder, self.card.as_json(), clock, diagnosis)
+            driver = Driver(config, task, trainer, folder, recorder, self.card.as_json(), run.clock, diagnosis)
+            driver.may_write = run.claim.check
             if config.evaluate_every:
                 seen = evaluated_beside(partial(validated, task), folder, recorder.evaluation, say)
                 driver.look = beside.enter_context(seen)
@@ -240,13 +274,14 @@ class _Session:
         )
 
 
-def _journal(config: Config, task: Task, run: Storage, say: Say) -> JournalWriter | None:
+def _journal(config: Config, task: Task, run: _Opened, say: Say) -> JournalWriter | None:
     """Where losses go: nowhere for methods that observe none, when it is off, and, on ``auto``, when it would grow large."""
     if not task.method.observes or config.journal == "off":
         return None
     bits = task.loss is LOSSES["zero-one"] and all(kind.whole for kind, _ in task.plan.pieces)
-    size = estimate_bytes(config.steps, task.plan.losses_per_step, bits)
+    steps = (*config.schedule.legs, config.steps)[0]  # on or off as it began, however long it became
+    size = estimate_bytes(steps, task.plan.losses_per_step, bits)
     if config.journal == "auto" and size >= _JOURNAL_LIMIT:
         say(f"journal off: it would take up to {size / 1e9:.1f} GB; --journal on writes it all the same")
         return None
-    return JournalWriter(run, bits=bits)
+    return JournalWriter(run.store.folder, bits=bits, signer=run.signer)

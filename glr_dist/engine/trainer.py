@@ -13,7 +13,7 @@ from torch import nn
 
 from glr_dist.core.parameters import flat_parameters
 from glr_dist.engine.crew import Crew
-from glr_dist.engine.optimization import assign_gradient
+from glr_dist.engine.optimization import Schedule, assign_gradient
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.task import Task
 from glr_dist.models.spec import load_weights, refuse_not_finite
@@ -23,9 +23,7 @@ from glr_dist.store.checkpoint import Checkpoint, params_sha256
 class Trainer:
     """Parameters, optimizer and schedule of one run."""
 
-    def __init__(
-        self, task: Task, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler
-    ) -> None:
+    def __init__(self, task: Task, optimizer: torch.optim.Optimizer, schedule: Schedule) -> None:
         """Take over a task's model, which is changed in place, and the optimizer of its trainable parameters."""
         self.model: nn.Module = task.model
         self.step = 0  # optimizer steps done

@@ -1,6 +1,7 @@
 """Verify: evaluate some journalled units again, at the parameters of their step: an audit of what workers claimed.
 
-A run of U units of which a share s is audited finds a worker that lied in n of them with probability 1 - (1 - s)^n.
+A run of U units of which a share s is audited finds a worker that lied in n of them with probability 1 - (1 - s)^n. All else
+that the run's files say is compared with the replay whole: metrics, checkpoints, and what they say they were made of.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import nn
 from glr_dist.core.losses import Loss
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
+from glr_dist.engine.audit import Audit
 from glr_dist.engine.driver import Progress
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.replayer import Replayer, device_of
@@ -44,11 +46,15 @@ class VerifyResult:
     """What an audit found; the keys of ``glr-dist verify --json``."""
 
     run: str  # its folder
-    steps: int  # in its journal
+    steps: int  # in its journal, from 1 on: these are covered
+    planned: int  # steps of its config
+    checkpoints: tuple[int, ...]  # the steps whose checkpoints are what the replay gives
+    signed: bool  # whether the journal's signatures were looked at
     units: int  # in its journal
     checked: int  # units evaluated again
     seed: int  # of the choice; the same one makes the same choice
     differences: tuple[Difference, ...]  # in the journal's order
+    findings: tuple[str, ...]  # what else is not as it should be: a line each, which names the file
     seconds: float  # the audit took, the replay on the way included
 
 
@@ -63,23 +69,33 @@ def verify(
     data_root: str | None = None,
     surrogate: str | None = None,
     trust_model: bool = False,
+    journal_key: str | Path | None = None,
     show: Callable[[Progress], None] = lambda progress: None,
 ) -> VerifyResult:
     """Evaluate a random share of a run's units again and compare their losses with the journal, bit for bit.
 
-    ``share`` is above 0 and at most 1; at least one unit is checked. ``seed`` is that of the choice; None: one that nobody
-    can foresee. ``loss`` was passed to `train`, if one was; the rest is as for `glr_dist.engine.replay.replay`.
+    All of the journal is replayed, and what metrics and checkpoints say is compared with that; nothing tells that all three
+    were cut back to an earlier checkpoint. ``share`` is above 0 and at most 1; at least one unit is checked. ``seed`` is
+    that of the choice; None: one that nobody can foresee. ``loss`` was passed to `train`, if one was; the rest is as for
+    `glr_dist.engine.replay.replay`.
 
     Raises:
         UserError: for a share outside its range, and as `glr_dist.engine.replay.replay`.
     """
     if not 0 < share <= 1:
         raise UserError(f"--share {share}: must be above 0, at most 1")
-    seed = secrets.randbits(_SEED_BITS) if seed is None else seed
-    if seed < 0:
+    if seed is not None and seed < 0:
         raise UserError(f"--seed {seed}: must be 0 or more")
+    seed = secrets.randbits(_SEED_BITS) if seed is None else seed
     replayer = Replayer(
-        run_dir, model=model, data=data, loss=loss, trust_model=trust_model, data_root=data_root, surrogate=surrogate
+        run_dir,
+        model=model,
+        data=data,
+        loss=loss,
+        trust_model=trust_model,
+        data_root=data_root,
+        surrogate=surrogate,
+        journal_key=journal_key,
     )
     if loss is None and replayer.card is not None and replayer.card.loss is None:
         raise UserError(
@@ -87,15 +103,19 @@ def verify(
         )
     steps, per_step = replayer.checked_step(None), replayer.task.plan.units_per_step
     chosen = _choose(steps * per_step, share, seed)
-    started = time.monotonic()
-    differences = _audit(replayer, chosen, show)
+    started, audit = time.monotonic(), Audit(replayer)
+    differences = _audit(replayer, chosen, audit, show)
     return VerifyResult(
         run=str(replayer.run),
         steps=steps,
+        planned=replayer.config.steps,
+        checkpoints=tuple(audit.compared),
+        signed=replayer.signer is not None,
         units=steps * per_step,
         checked=len(chosen),
         seed=seed,
         differences=tuple(differences),
+        findings=tuple(audit.findings),
         seconds=time.monotonic() - started,
     )
 
@@ -106,21 +126,24 @@ def _choose(units: int, share: float, seed: int) -> np.ndarray:
     return np.sort(np.random.default_rng(seed).choice(units, count, replace=False))
 
 
-def _audit(replayer: Replayer, chosen: np.ndarray, show: Callable[[Progress], None]) -> list[Difference]:
-    """Evaluate the chosen units again, each at its step's parameters; those that differ."""
+def _audit(replayer: Replayer, chosen: np.ndarray, audit: Audit, show: Callable[[Progress], None]) -> list[Difference]:
+    """Replay all, evaluate the chosen units again, each at its step's parameters; those that differ."""
     trainer, per_step, engine = replayer.trainer, replayer.task.plan.units_per_step, replayer.config.engine
     device = device_of(replayer.run, gpus=bool(engine.gpus_per_worker and engine.workers))
     evaluator = Evaluator(replayer.task, replayer.table, device)
     found: list[Difference] = []
-    last = int(chosen[-1]) // per_step + 1
+    last = replayer.checked_step(None)
     with fixed_threads(engine.threads):
-        while True:
+        audit.checkpoint()
+        while trainer.step < last:
             first = trainer.step * per_step
             mine = chosen[slice(*np.searchsorted(chosen, [first, first + per_step]))] - first
             found += _differences(replayer, evaluator, set(mine.tolist()))
-            if trainer.step + 1 == last:
-                return found
             show(replayer.advance(last))
+            assert replayer.result is not None
+            audit.step(replayer.result)
+    audit.end()
+    return found
 
 
 def _differences(replayer: Replayer, evaluator: Evaluator, positions: Set[int]) -> list[Difference]:

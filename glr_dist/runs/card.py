@@ -17,6 +17,7 @@ from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.models.config import ModelConfig
+from glr_dist.runs.record import config_sha256, history
 from glr_dist.settings import build
 
 _OWN = "custom"  # what was given in Python: no file can tell it
@@ -59,6 +60,7 @@ class SurrogateCard:
 class RunCard:
     """Where a run's numbers come from."""
 
+    config_sha256: str | None  # of all that its config says of results; None: an older version's card
     seed: int
     method: str
     loss: str | None  # its name; None: given in Python
@@ -86,6 +88,7 @@ class RunCard:
     ) -> RunCard:
         """The card of a run that begins now; model and loss are the config's unless they are the user's own."""
         return cls(
+            config_sha256=config_sha256(config),
             seed=config.seed,
             method=config.method,
             loss=None if own_loss else config.loss,
@@ -119,6 +122,7 @@ class RunCard:
             if surrogate is not None:
                 surrogate = SurrogateCard(**surrogate | {"model": build(ModelConfig, surrogate["model"], "model.")})
             return cls(
+                config_sha256=said.get("config_sha256"),
                 seed=said["seed"],
                 method=said["method"],
                 loss=None if said["loss"] == _OWN else said["loss"],
@@ -133,7 +137,7 @@ class RunCard:
                 surrogate=surrogate,
                 versions=said["versions"],
             )
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{place}: does not say what its run is made of: {error!r}") from error
 
     def as_json(self) -> dict[str, Any]:
@@ -157,6 +161,28 @@ class RunCard:
                     f"{place}: its {thing} {how if was_own else f'is that of its config; leave {thing}= out'}"
                 )
         self.refuse_other_source(now.data, now.surrogate, place)
+
+    def refuse_other_config(self, config: Config, place: str) -> None:
+        """Refuse a config that is not what this card was written under, at a place, nor an extension of that.
+
+        Raises:
+            UserError: naming a key, where the card tells it.
+        """
+        told = {
+            "seed": (self.seed, config.seed),
+            "method": (self.method, config.method),
+            "loss": (self.loss, self.loss and config.loss),
+            **_told_of("model", self.model, self.model and config.model),
+            **_told_of("noise", self.noise, config.noise),
+            **_told_of("estimator", self.estimator, config.estimator),
+        }
+        for key, (was, is_now) in told.items():
+            if was != is_now:
+                raise UserError(
+                    f"{place}: was made with {key} = {was!r}, the run's config says {is_now!r}; put that back"
+                )
+        if self.config_sha256 not in (None, *map(config_sha256, history(config))):
+            raise UserError(f"{place}: was made with another config than the run's is now; put that back")
 
     def refuse_other_source(self, data: DataCard, surrogate: SurrogateCard | None, place: str) -> None:
         """Refuse what would give other rows: a surrogate with other parameters, data with another content or in other
@@ -187,3 +213,11 @@ class RunCard:
                 f"{place}: its data were cut into shards of {self.data.rows['train']} training rows, these are"
                 f" {data.rows['train']}; give the very shards of the run (--data-root)"
             )
+
+
+def _told_of(table: str, was: Any, is_now: Any) -> dict[str, tuple[Any, Any]]:
+    """Both values of every key of a table of the config; nothing where the card tells nothing of it."""
+    if was is None:
+        return {}
+    pairs = zip(dataclasses.asdict(was).items(), dataclasses.asdict(is_now).values(), strict=True)
+    return {f"{table}.{key}": (before, now) for (key, before), now in pairs}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 from glr_dist.config import Config, config_toml, parse_config
 from glr_dist.errors import UserError
 from glr_dist.runs.card import RunCard
+from glr_dist.runs.record import changes, config_sha256, fixed_values
 from glr_dist.store import checkpoint as checkpoints
 from glr_dist.store.checkpoint import Checkpoint, CheckpointError, checkpoint_steps, drop_checkpoints, load_checkpoint
 from glr_dist.store.evaluations import truncate_evaluations
@@ -23,6 +25,7 @@ from glr_dist.store.journal import JournalError, truncate_journal
 from glr_dist.store.journal_file import FOLDER as JOURNAL
 from glr_dist.store.journal_file import list_blocks
 from glr_dist.store.metrics import truncate_metrics
+from glr_dist.store.signature import Signer
 from glr_dist.store.storage import Storage
 
 CONFIG = "config.toml"
@@ -39,8 +42,8 @@ class RunStore:
         return str(self.folder)
 
     @classmethod
-    def create(cls, place: str | Path, config: Config, card: RunCard) -> RunStore:
-        """Make a run's folder, a local path or URI, with what the run is made of in it.
+    def create(cls, place: str | Path, config: Config, card: RunCard, *, signed: bool = False) -> RunStore:
+        """Make a run's folder, a local path or URI, with what the run is made of in it; ``signed``: its journal will be.
 
         Raises:
             UserError: something is there already, or nothing can be written there.
@@ -50,7 +53,9 @@ class RunStore:
             raise UserError(_taken(folder))
         try:
             folder.write(CONFIG, config_toml(config).encode())
-            folder.write(PROVENANCE, json.dumps(card.as_json(), indent=1).encode())
+            folder.write(
+                PROVENANCE, _provenance({"id": secrets.token_hex(16), "signed": signed, **card.as_json()}, config)
+            )
         except UserError:
             folder.delete(CONFIG)
             raise
@@ -79,8 +84,16 @@ class RunStore:
         return parse_config(self._text(), overrides, source=f"{self}/{CONFIG}")
 
     def remember(self, config: Config) -> None:
-        """Write down a config that says anew where data or surrogate lie."""
+        """Write down a config that says anew where data or surrogate lie, or that goes on for more steps."""
         self.folder.write(CONFIG, config_toml(config).encode())
+        if self.folder.exists(PROVENANCE):
+            said = self._provenance() | {"config_sha256": config_sha256(config)}
+            self.folder.write(PROVENANCE, _provenance(said, config))
+
+    def changes(self, config: Config) -> list[str]:
+        """Where the config that was read is not what was recorded when the run began, nor an extension: a line a key."""
+        recorded = self._provenance().get("config") if self.folder.exists(PROVENANCE) else None
+        return changes(recorded, config) if isinstance(recorded, dict) else []
 
     def card(self) -> RunCard | None:
         """What the run is made of: from its first moment on, or, where that is lost, as its newest sound checkpoint says.
@@ -88,19 +101,35 @@ class RunStore:
         Raises:
             UserError: when what was written is damaged.
         """
-        place = self.folder.folder(PROVENANCE)
         if not self.folder.exists(PROVENANCE):
             newest = self.newest_sound()
             return None if newest is None else RunCard.read(newest.meta, newest.place)
-        try:
-            said = json.loads(self.folder.read(PROVENANCE))
-        except ValueError as error:
-            raise UserError(f"{place} is damaged: {error}") from error
-        return RunCard.read(said, str(place))
+        return RunCard.read(self._provenance(), str(self.folder.folder(PROVENANCE)))
+
+    def signer(self, key: str | Path | None, *, writes: bool) -> Signer | None:
+        """Who signs the run's journal, with the key in a file; None where nobody does, or only reads it without the key.
+
+        Raises:
+            UserError: there is no such key, the run was begun without one, or it is needed to write.
+        """
+        said = self._provenance() if self.folder.exists(PROVENANCE) else {}
+        if key is None:
+            if writes and said.get("signed"):
+                raise UserError(f"{self}: its journal is signed; give the key it was begun with (--journal-key FILE)")
+            return None
+        if not said.get("signed"):
+            raise UserError(
+                f"--journal-key {key}: the journal of {self} is not signed: it was begun without; leave it out"
+            )
+        return Signer.read(key, str(said.get("id")))
 
     def steps(self) -> list[int]:
         """The steps that have a complete checkpoint, sorted."""
         return checkpoint_steps(self.folder)
+
+    def begun(self) -> list[int]:
+        """The steps that have a checkpoint, complete or not, sorted."""
+        return checkpoints.begun_steps(self.folder)
 
     def checkpoint(self, step: int) -> Checkpoint:
         """A step's checkpoint.
@@ -128,8 +157,10 @@ class RunStore:
                     continue
         return None
 
-    def rewind(self, step: int) -> None:
+    def rewind(self, step: int, signer: Signer | None = None) -> None:
         """Drop what the run wrote after a step, once what stays has proved sound; nobody may be writing to the run.
+
+        ``signer``: who signs its journal.
 
         Raises:
             JournalError: a journal file up to there is damaged or missing; names it, and the newest checkpoint before
@@ -144,9 +175,20 @@ class RunStore:
             whole = self.folder.folder(JOURNAL)
             raise JournalError(f"{damage}; {offer}, or delete {whole} to go on without a whole journal")
         drop_checkpoints(self.folder, step)
-        truncate_journal(self.folder, step)
+        truncate_journal(self.folder, step, signer)
         truncate_metrics(self.folder, step)
         truncate_evaluations(self.folder, step)
+
+    def _provenance(self) -> dict[str, Any]:
+        """All that provenance.json says."""
+        said: Any = None
+        try:
+            said = json.loads(self.folder.read(PROVENANCE))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{self.folder.folder(PROVENANCE)} is damaged: {error}") from error
+        if not isinstance(said, dict):
+            raise UserError(f"{self.folder.folder(PROVENANCE)} is damaged: it holds no table")
+        return said
 
     def _text(self) -> str:
         """The config's TOML."""
@@ -157,6 +199,10 @@ class RunStore:
             raise UserError(f"{self} is not a run: {state}") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{self.folder.folder(CONFIG)} is damaged: it is not UTF-8 text") from error
+
+
+def _provenance(card: Mapping[str, Any], config: Config) -> bytes:
+    return json.dumps({**card, "config": fixed_values(config)}, indent=1).encode()
 
 
 def refuse_taken(place: str | Path) -> None:

@@ -75,9 +75,14 @@ def params_sha256(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def begun_steps(run: Storage) -> list[int]:
+    """The steps that have a checkpoint, complete or not, sorted."""
+    return sorted(int(match[1]) for match in map(_NAME.fullmatch, run.list(FOLDER)) if match)
+
+
 def checkpoint_steps(run: Storage) -> list[int]:
     """The steps that have a complete checkpoint (all three files are there), sorted."""
-    return [step for step in _begun_steps(run) if {WEIGHTS, TRAINING, META} <= set(run.list(_path(step)))]
+    return [step for step in begun_steps(run) if {WEIGHTS, TRAINING, META} <= set(run.list(_path(step)))]
 
 
 def save_checkpoint(
@@ -110,7 +115,7 @@ def save_checkpoint(
 
 def drop_checkpoints(run: Storage, after: int) -> None:
     """Delete the checkpoints, complete or not, of steps after ``after``, the newest first."""
-    for step in reversed(_begun_steps(run)):
+    for step in reversed(begun_steps(run)):
         if step > after:
             run.delete(_path(step))
 
@@ -135,11 +140,6 @@ def load_checkpoint(place: str | Path | Storage) -> Checkpoint:
 
 def _path(step: int) -> str:
     return f"{FOLDER}/step-{step:06d}"
-
-
-def _begun_steps(run: Storage) -> list[int]:
-    """The steps that have a checkpoint, complete or not, sorted."""
-    return sorted(int(match[1]) for match in map(_NAME.fullmatch, run.list(FOLDER)) if match)
 
 
 def _sha256(data: bytes) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from glr_dist.errors import UserError
 from glr_dist.store.journal_file import FOLDER, Block, JournalRow, decode, encode, keep_until, list_blocks, write_block
+from glr_dist.store.signature import Signer
 from glr_dist.store.storage import Storage
 
 BLOCK_BYTES = 8 * 2**20
@@ -30,15 +31,18 @@ class JournalError(UserError):
 class JournalWriter:
     """Appends steps; one background thread encodes and writes full blocks.
 
-    ``bits``: losses are 0 or 1 and take one bit each. ``block_bytes``: encoded losses per file, in bytes; also what is
-    handed to the thread at once. Every method raises the UserError of an earlier block that could not be written.
+    ``bits``: losses are 0 or 1 and take one bit each. ``signer``: signs every file. ``block_bytes``: encoded losses per
+    file, in bytes; also what is handed to the thread at once. Every method raises the UserError of an earlier block that
+    could not be written.
     """
 
-    def __init__(self, run: Storage, *, bits: bool, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(
+        self, run: Storage, *, bits: bool, signer: Signer | None = None, block_bytes: int = BLOCK_BYTES
+    ) -> None:
         run.clean(FOLDER)
         blocks = list_blocks(run)
         self.bytes_written = 0
-        self._run, self._bits, self._block_bytes = run, bits, block_bytes
+        self._run, self._bits, self._signer, self._block_bytes = run, bits, signer, block_bytes
         self._last = blocks[-1].last if blocks else 0
         self._rows: list[JournalRow] = []
         self._waiting = 0
@@ -102,7 +106,7 @@ class JournalWriter:
                     tables.append(encode(rows, self._bits))
                 full = sum(table.nbytes for table in tables) >= self._block_bytes
                 if tables and self._error is None and (full or not rows):
-                    self.bytes_written += write_block(self._run, tables)
+                    self.bytes_written += write_block(self._run, tables, self._signer)
                     tables = []
             except BaseException as error:  # handed to the next append or flush
                 self._error = error
@@ -114,10 +118,10 @@ class JournalWriter:
 
 
 class JournalReader:
-    """Reads a run's journal, block by block, each verified against the hash in its name."""
+    """Reads a run's journal, block by block, each verified against the hash, and the signature if asked, in its name."""
 
-    def __init__(self, run: Storage) -> None:
-        self._run = run
+    def __init__(self, run: Storage, signer: Signer | None = None) -> None:
+        self._run, self._signer = run, signer
         self._blocks = list_blocks(run)
         self._open: tuple[Block, dict[int, list[JournalRow]]] | None = None
 
@@ -143,14 +147,14 @@ class JournalReader:
         """A block's rows by step; the last one stays open."""
         if self._open is None or self._open[0] != block:
             rows: dict[int, list[JournalRow]] = {}
-            for row in decode(_verified(self._run, block)):
+            for row in decode(_verified(self._run, block, self._signer)):
                 rows.setdefault(row.step, []).append(row)
             self._open = (block, rows)
         return self._open[1]
 
 
-def truncate_journal(run: Storage, step: int) -> None:
-    """Drop all steps after `step`; may be interrupted and done again; no writer may be open.
+def truncate_journal(run: Storage, step: int, signer: Signer | None = None) -> None:
+    """Drop all steps after `step`; may be interrupted and done again; no writer may be open. ``signer``: signed it.
 
     Raises:
         JournalError: the block that holds `step` is damaged.
@@ -158,8 +162,10 @@ def truncate_journal(run: Storage, step: int) -> None:
     run.clean(FOLDER)
     # From the end, and the shortened block before its original goes: what is left always reads as a journal.
     for block in reversed(list_blocks(run, all_files=True)):
+        if block.last > step:
+            run.refuse_linked(f"{FOLDER}/{block.name}")
         if block.first <= step < block.last:
-            keep_until(run, _verified(run, block), step)
+            keep_until(run, _verified(run, block, signer), step, signer)
         if block.last > step:
             run.delete(f"{FOLDER}/{block.name}")
 
@@ -177,10 +183,12 @@ def estimate_bytes(steps: int, losses_per_step: int, bits: bool) -> int:
     return data + data // 50 + STEP_OVERHEAD * steps + BLOCK_OVERHEAD * (1 + data // BLOCK_BYTES)
 
 
-def _verified(run: Storage, block: Block) -> bytes:
-    """A block's bytes, hash checked."""
+def _verified(run: Storage, block: Block, signer: Signer | None) -> bytes:
+    """A block's bytes, hash and signature checked."""
     data = run.read(f"{FOLDER}/{block.name}")
+    place = run.folder(f"{FOLDER}/{block.name}")
     if not block.matches(data):
-        place = run.folder(f"{FOLDER}/{block.name}")
         raise JournalError(f"the journal file {place} is damaged or cut short: its SHA-256 is not the one in its name")
+    if signer is not None and not block.signed_by(signer, data):
+        raise JournalError(f"the journal file {place} is not signed with this --journal-key: the run did not write it")
     return data

@@ -1,4 +1,4 @@
-"""The journal's files: rows to Parquet bytes and back, and the names that carry step range and hash.
+"""The journal's files: rows to Parquet bytes and back, and the names that carry step range, hash and, with a key, signature.
 
 Columns: step, site, unit, seed, rows, copies, and losses, flattened from [copies, rows]: list<float32> (byte-
 stream-split, zstd), or one bit each (numpy.packbits, the first loss in the highest bit) in a binary.
@@ -7,6 +7,7 @@ stream-split, zstd), or one bit each (numpy.packbits, the first loss in the high
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from glr_dist.store.signature import Signer
 from glr_dist.store.storage import Storage
 
 FOLDER = "journal"
-NAME = re.compile(r"steps-(\d{8,})-(\d{8,})-([0-9a-f]{16})\.parquet")
+NAME = re.compile(r"(steps-(\d{8,})-(\d{8,}))-([0-9a-f]{16})(?:-([0-9a-f]{64}))?\.parquet")
 _INTEGERS = {
     "step": pa.int64(),
     "site": pa.int32(),
@@ -70,7 +72,12 @@ class Block:
     def matches(self, data: bytes) -> bool:
         """Whether these are the bytes that the name's hash was taken of."""
         match = NAME.fullmatch(self.name)
-        return match is not None and match[3] == hashlib.sha256(data).hexdigest()[:16]
+        return match is not None and match[4] == hashlib.sha256(data).hexdigest()[:16]
+
+    def signed_by(self, signer: Signer, data: bytes) -> bool:
+        """Whether the name has the signer's signature of these bytes."""
+        match = NAME.fullmatch(self.name)
+        return match is not None and hmac.compare_digest(match[5] or "", signer.sign(match[1], data))
 
 
 def list_blocks(run: Storage, all_files: bool = False) -> list[Block]:
@@ -79,7 +86,7 @@ def list_blocks(run: Storage, all_files: bool = False) -> list[Block]:
     There are such when a truncation was interrupted.
     """
     matches = [match for match in map(NAME.fullmatch, run.list(FOLDER)) if match]
-    blocks = [Block(name=match[0], first=int(match[1]), last=int(match[2])) for match in matches]
+    blocks = [Block(name=match[0], first=int(match[2]), last=int(match[3])) for match in matches]
     blocks.sort(key=lambda block: (block.first, -block.last))
     kept: list[Block] = []
     for block in blocks:
@@ -105,8 +112,8 @@ def encode(rows: Sequence[JournalRow], bits: bool) -> Any:
     return pa.table(columns, schema=schema.with_metadata({"glr_dist.journal": "1"}))
 
 
-def write_block(run: Storage, tables: Sequence[Any]) -> int:
-    """Write tables as one file; returns its size in bytes."""
+def write_block(run: Storage, tables: Sequence[Any], signer: Signer | None = None) -> int:
+    """Write tables as one file, signed if somebody signs; returns its size in bytes."""
     table = pa.concat_tables(tables)
     bits = pa.types.is_binary(table.schema.field("losses").type)
     how = dict.fromkeys(_INTEGERS, "DELTA_BINARY_PACKED") | {"seed": "PLAIN"}
@@ -115,7 +122,9 @@ def write_block(run: Storage, tables: Sequence[Any]) -> int:
     pq.write_table(table, sink, compression="zstd", use_dictionary=False, column_encoding=how, write_statistics=False)
     data = sink.getvalue().to_pybytes()
     first, last = table["step"][0].as_py(), table["step"][-1].as_py()
-    run.write(f"{FOLDER}/steps-{first:08d}-{last:08d}-{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
+    steps = f"steps-{first:08d}-{last:08d}"
+    signature = "" if signer is None else f"-{signer.sign(steps, data)}"
+    run.write(f"{FOLDER}/{steps}-{hashlib.sha256(data).hexdigest()[:16]}{signature}.parquet", data)
     return len(data)
 
 
@@ -135,10 +144,10 @@ def decode(data: bytes) -> Iterator[JournalRow]:
         yield JournalRow(**fields, losses=flat.reshape(shape))
 
 
-def keep_until(run: Storage, data: bytes, step: int) -> None:
+def keep_until(run: Storage, data: bytes, step: int, signer: Signer | None) -> None:
     """Write a file's steps up to `step`, included, as a file of their own."""
     table = pq.read_table(pa.BufferReader(data))
-    write_block(run, [table.filter(pc.field("step") <= step)])
+    write_block(run, [table.filter(pc.field("step") <= step)], signer)
 
 
 def _packed(row: JournalRow) -> bytes:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import secrets
 import shutil
+import stat
 from pathlib import Path
 
-TEMP = ".tmp-"
+from glr_dist.errors import UserError
+
+TEMP, LOCK = ".tmp-", ".lock-"  # what such names begin with is no part of what is stored
 RENAME_EXCHANGE = 2  # linux/fs.h
 AT_FDCWD = -100
 
@@ -16,6 +20,22 @@ AT_FDCWD = -100
 def beside(final: Path) -> Path:
     """A temporary name on the same file system."""
     return final.with_name(f"{TEMP}{secrets.token_hex(4)}-{final.name}")
+
+
+def read_regular(path: Path) -> bytes:
+    """All bytes of a regular file: a device gives bytes without end, a pipe none for ever.
+
+    Raises:
+        UserError: it is something else.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise UserError(f"cannot read {path}: it is no regular file")
+        return file.read()
 
 
 def write_synced(path: Path, data: bytes) -> None:

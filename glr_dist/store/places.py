@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from glr_dist.errors import UserError
 
 
 def is_uri(place: str) -> bool:
@@ -26,6 +30,38 @@ def absolute(place: str) -> str:
 
 
 def dated(stem: str) -> str:
-    """A local folder that is not there yet: ``STEM-DATE-TIME``, with a number behind it where that is taken."""
-    name = f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return next(path for path in (name, *(f"{name}-{i}" for i in range(2, 1000))) if not Path(path).exists())
+    """A name that says when: ``STEM-DATE-TIME``."""
+    return f"{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+@contextmanager
+def claimed(stem: str) -> Iterator[str]:
+    """Within: a new local folder that nobody else has, `dated`, with a number behind it where that is taken.
+
+    Folders that are still empty in the end are removed again.
+
+    Raises:
+        UserError: no folder can be made there.
+    """
+    name = dated(stem)
+    missing = [folder for folder in Path(name).parents if not folder.exists()]
+    try:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        mine = next(place for place in (name, *(f"{name}-{i}" for i in range(2, 10**6))) if _made(Path(place)))
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"--run-dir: cannot make the folder {name}: {reason}; name one with --run-dir") from error
+    try:
+        yield mine
+    finally:
+        with suppress(OSError):
+            for folder in (Path(mine), *missing):
+                folder.rmdir()
+
+
+def _made(folder: Path) -> bool:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True

@@ -2,11 +2,13 @@
 
 Locally a file (or a folder of files) is written under a temporary name beside its place, synced, and renamed:
 a killed process or a full disk never leaves half of one. Object stores put whole objects; a folder of files
-is committed there by its last file. Temporary names start with `.tmp-` and are never listed.
+is committed there by its last file. Temporary names start with `.tmp-`, writers' claims with `.lock-`; `list` leaves
+both out. A link below the folder is followed for reading alone, and only to regular files.
 """
 
 from __future__ import annotations
 
+import builtins
 import errno
 import os
 from collections.abc import Iterator, Mapping
@@ -19,7 +21,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from glr_dist.errors import UserError, first_line
-from glr_dist.store.local import TEMP, beside, put_in_place, remove, sync_folder, write_synced
+from glr_dist.store.local import LOCK, TEMP, beside, put_in_place, read_regular, remove, sync_folder, write_synced
 from glr_dist.store.places import absolute, is_uri, without_password
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # folders are only a part of the name there
@@ -101,7 +103,7 @@ class Storage:
         """
         with self.explained(path, "read"):
             if self.local:
-                return self.path(path).read_bytes()
+                return read_regular(self.path(path))
             with self.fs.open_input_file(self._full(path)) as file:
                 return bytes(file.read())
 
@@ -113,15 +115,12 @@ class Storage:
             return bool(self.fs.get_file_info(self._full(path)).type != pafs.FileType.NotFound)
 
     def list(self, folder: str = "") -> list[str]:
-        """The sorted names in a folder, without temporary ones; none if there is no such folder."""
-        if self.local:
-            place = self.path(folder)
-            names = [entry.name for entry in place.iterdir()] if place.is_dir() else []
-        else:
-            selector = pafs.FileSelector(self._full(folder), allow_not_found=True)
-            with self.explained(folder, "list"):
-                names = [info.base_name for info in self.fs.get_file_info(selector)]
-        return sorted(name for name in names if not name.startswith(TEMP))
+        """The sorted names in a folder, without temporary ones and claims; none if there is no such folder."""
+        return sorted(name for name in self._names(folder) if not name.startswith((TEMP, LOCK)))
+
+    def hidden(self, prefix: str) -> builtins.list[str]:
+        """The sorted names right in this folder that `list` leaves out and that start like that."""
+        return sorted(name for name in self._names("") if name.startswith(prefix))
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file whole or not at all, making the folders above it.
@@ -162,7 +161,12 @@ class Storage:
                 self._put(f"{path}/{name}", data)
 
     def delete(self, path: str) -> None:
-        """Delete a file or a folder with all in it; nothing to delete is fine."""
+        """Delete a file or a folder with all in it; nothing to delete is fine.
+
+        Raises:
+            UserError: it lies behind a link, and so belongs to something else.
+        """
+        self.refuse_linked(path)
         with self.explained(path, "delete"):
             if self.local:
                 remove(self.path(path))
@@ -173,9 +177,18 @@ class Storage:
             elif kind != pafs.FileType.NotFound:
                 self.fs.delete_file(self._full(path))
 
+    def refuse_linked(self, path: str) -> None:
+        """Raise UserError for something that is not this folder's own, since a link leads to it."""
+        link = self._link_above(path) if self.local else None
+        if link is not None and self.path(path).exists():
+            raise UserError(
+                f"cannot delete {self.folder(path)}: {link} is a link, and what lies behind it may be another's; put the"
+                " folder itself there"
+            )
+
     def clean(self, folder: str = "", name: str = "") -> None:
         """Remove what a killed writer left in a folder, of one file if named; only these files' one writer may call it."""
-        if self.local and self.path(folder).is_dir():
+        if self.local and self.path(folder).is_dir() and not self._link_above(f"{folder}/." if folder else "."):
             with self.explained(folder, "clean"):
                 for entry in self.path(folder).glob(f"{TEMP}*"):
                     if not name or entry.name.endswith(f"-{name}"):
@@ -196,6 +209,22 @@ class Storage:
                 # an object store's own: no such bucket, access denied, no answer
                 raise UserError(f"cannot {verb} {place}: {first_line(error)}") from error
             raise
+
+    def _names(self, folder: str) -> builtins.list[str]:
+        """All names in a folder; none if there is no such folder."""
+        if self.local:
+            place = self.path(folder)
+            with self.explained(folder, "list"):
+                return [entry.name for entry in place.iterdir()] if place.is_dir() else []
+        selector = pafs.FileSelector(self._full(folder), allow_not_found=True)
+        with self.explained(folder, "list"):
+            return [info.base_name for info in self.fs.get_file_info(selector)]
+
+    def _link_above(self, path: str) -> Path | None:
+        """The first link on the way from a local folder to something below it."""
+        names = path.split("/")[:-1]
+        places = (self.path("/".join(names[:depth])) for depth in range(1, len(names) + 1))
+        return next((place for place in places if place.is_symlink()), None)
 
     def _full(self, path: str) -> str:
         """The path on the file system; refuses one that could leave the folder."""

@@ -67,7 +67,7 @@ def test_a_run_stopped_before_its_first_checkpoint_resumes_from_its_beginning(ow
     ("args", "mention"),
     [
         (["--seed", "1"], "seed: can't change"),
-        (["--steps", "99"], "steps: can't change"),
+        (["--steps", "9"], "steps = 9: the run has 20 already"),
         (["--set", "noise.scale=2"], "noise.scale: can't change"),
         (["--journal", "off"], "journal: can't change"),
     ],

@@ -257,6 +257,9 @@ def test_a_runs_code_is_not_imported_unasked(run: Path, tmp_path: Path) -> None:
     config = folder / "config.toml"
     text = config.read_text().replace('kind = "mlp"', 'kind = "factory"').replace('factory = ""', 'factory = "evil:f"')
     config.write_text(text)
+    record = folder / "provenance.json"
+    text = record.read_text().replace('"model.kind": "mlp"', '"model.kind": "factory"')
+    record.write_text(text.replace('"model.factory": ""', '"model.factory": "evil:f"'))
     with pytest.raises(UserError, match=r"'evil:f', code that would be imported and run"):
         replay(folder)
     with pytest.raises(UserError, match=r"model.factory = 'evil:f': No module named 'evil'"):

@@ -105,7 +105,11 @@ def test_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "provenance.json is damaged"), ("[]", "does not say what"), ('{"model": {}}', "what its run is made of")],
+    [
+        ("{", "provenance.json is damaged"),
+        ("[]", "it holds no table"),
+        ('{"model": {}}', "what its run is made of"),
+    ],
 )
 def test_damaged_provenance_is_told(text: str, message: str, tmp_path: Path) -> None:
     run = create(tmp_path / "run")
