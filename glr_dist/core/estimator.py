@@ -86,8 +86,11 @@ def pullback(pairs: Iterable[tuple[Tensor, Tensor]], parameters: Sequence[Tensor
 
     Each z was computed with its site's input detached. A parameter that no site depends on gets zeros.
     """
-    total = torch.stack([(z * d).sum() for z, d in pairs]).sum()
-    return list(torch.autograd.grad(total, list(parameters), allow_unused=True, materialize_grads=True))
+    wanted = [(z, d) for z, d in pairs if z.requires_grad]  # a frozen layer's output hangs on nothing
+    if not wanted:
+        return [torch.zeros_like(p) for p in parameters]
+    outputs, signals = zip(*wanted, strict=True)
+    return list(torch.autograd.grad(outputs, list(parameters), signals, allow_unused=True, materialize_grads=True))
 
 
 def _sum_over_draws(weight: Tensor, values: Tensor) -> Tensor:

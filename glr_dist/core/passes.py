@@ -1,8 +1,8 @@
 """Noisy forward passes: the part of the estimator that sees data and parameters and returns losses.
 
-Copies are vectorised: a forward hook adds the noise at the sites, either under ``torch.func.vmap`` over the noise, which
-serves any network, or, where that gives the same (`folds`), by making copies further rows of the batch, which is twice as
-fast. Both ways, what lies before the first noised site is computed once per example.
+Copies are vectorised: the noise is added at the sites (`glr_dist.core.taps`), either under ``torch.func.vmap`` over the
+noise, which serves any network, or, where that gives the same (`folds`), by making copies further rows of the batch, which
+is twice as fast. Both ways, what lies before the first noised site is computed once per example.
 
 Shapes: S signs, P draws (K = S * P copies), R rows (examples), N a site's outputs, C classes, D parameters.
 """
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from glr_dist.core.losses import Loss
-from glr_dist.core.sites import Site, tapped
+from glr_dist.core.sites import Site
+from glr_dist.core.taps import Hooks, Taps
 from glr_dist.errors import UserError
 
 SiteNoise = Mapping[int, Tensor]  # site index -> standard noise [P, R, *N]
@@ -36,30 +37,30 @@ def split_noise(
 
 
 def noisy_logits(
-    model: nn.Module, sites: Sequence[Site], noise: SiteNoise, scale: float, x: Tensor, *, fold: bool = False
+    taps: Taps, noise: SiteNoise, scale: float, x: Tensor, *, fold: bool = False, values_only: bool = False
 ) -> Tensor:
     """The outputs for inputs x [R, ...] with ``scale * noise`` added at the noised ones of all the sites: [P, R, C].
 
     A negative scale is the other sign of an antithetic pair. With ``fold`` the copies become rows of a larger batch instead
-    of a ``vmap``: only for networks that `folds` allows.
+    of a ``vmap``: only for networks that `folds` allows. ``values_only``: nobody wants a derivative.
     """
 
     def add(index: int, z: Tensor, eps: Tensor) -> Tensor:
         return torch.add(z, eps, alpha=scale)
 
     draws = next(iter(noise.values())).shape[0]
-    return noisy_pass(model, sites, noise, add, x, fold=fold).view(draws, len(x), -1)
+    return noisy_pass(taps, noise, add, x, fold=fold, values_only=values_only).view(draws, len(x), -1)
 
 
 def noisy_pass(
-    model: nn.Module,
-    sites: Sequence[Site],
+    taps: Taps,
     noise: SiteNoise,
     add: Callable[[int, Tensor, Tensor], Tensor],
     x: Tensor,
     *,
     fold: bool,
     detach: bool = False,
+    values_only: bool = False,
 ) -> Tensor:
     """One forward pass with ``add(site index, z, eps)`` in the place of the noised sites' outputs z: [P * R, C].
 
@@ -75,15 +76,13 @@ def noisy_pass(
             spread = z if len(z) == len(x) else z.unflatten(0, (draws, len(x)))
             return add(index, spread, noise[index]).flatten(0, 1)
 
-        with tapped(model, sites, folded, detach=detach):
-            return model(x)  # type: ignore[no-any-return]
+        return taps.run(x, folded, first=min(order) if values_only else None, detach=detach)
 
     def one_copy(*eps: Tensor) -> Tensor:
         def single(index: int, z: Tensor) -> Tensor | None:
             return add(index, z, eps[order.index(index)]) if index in noise else None
 
-        with tapped(model, sites, single, detach=detach):
-            return model(x)  # type: ignore[no-any-return]
+        return taps.run(x, single, detach=detach)
 
     return vmap(one_copy)(*(noise[i] for i in order)).flatten(0, 1)
 
@@ -98,11 +97,12 @@ def folds(model: nn.Module, sites: Sequence[Site], input_shape: Sequence[int]) -
     generator = torch.Generator().manual_seed(0)
     x = torch.rand((rows, *input_shape), generator=generator)
     noise = {i: torch.randn((draws, rows, *site.shape), generator=generator) for i, site in enumerate(sites)}
+    taps = Hooks(model, sites)
     with torch.no_grad():
         for tried in [*({i: eps} for i, eps in noise.items()), noise]:
-            expected = noisy_logits(model, sites, tried, 1.0, x)
+            expected = noisy_logits(taps, tried, 1.0, x)
             try:
-                found = noisy_logits(model, sites, tried, 1.0, x, fold=True)
+                found = noisy_logits(taps, tried, 1.0, x, fold=True)
             except (RuntimeError, ValueError, IndexError):
                 return False
             if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):

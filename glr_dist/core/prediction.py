@@ -21,6 +21,7 @@ from glr_dist.core.losses import Loss
 from glr_dist.core.noise import GeneratorSource
 from glr_dist.core.passes import noisy_logits, split_noise
 from glr_dist.core.sites import Site
+from glr_dist.core.taps import Hooks
 from glr_dist.seeds import Purpose, seed_of
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -95,7 +96,7 @@ class Voter:
         by_site = values.split([site.size for site in self.sites], dim=-1)
         flat = torch.cat([part.flatten() for part in by_site])
         noise = split_noise(flat, len(values), len(x), self.sites, range(len(self.sites)))
-        return noisy_logits(self.model, self.sites, noise, self.noise.scale, x)
+        return noisy_logits(Hooks(self.model, self.sites), noise, self.noise.scale, x)
 
 
 def mean_probability(logits: Tensor) -> Tensor:

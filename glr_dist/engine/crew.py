@@ -19,6 +19,7 @@ from glr_dist.engine.placed import Placed, StepResult
 from glr_dist.engine.plan import BlockUnits, losses_fault
 from glr_dist.engine.reconstructor import BlockGradient, Reconstructor
 from glr_dist.engine.rows import RowSupply
+from glr_dist.engine.seat import Seat
 from glr_dist.engine.task import Task
 from glr_dist.errors import UserError
 from glr_dist.workers.actor import actor_starter
@@ -133,8 +134,8 @@ def assemble_crew(task: Task, engine: EngineConfig, policy: PoolPolicy = PoolPol
         engine = replace(engine, workers=0)
     _refuse_mixed_devices(task, engine)
     table = task.make_table()
-    rows = RowSupply(task)  # one for both: in one process, evaluator and reconstructor want the same
-    evaluator, reconstructor = (role(task, table, "cpu", rows) for role in (Evaluator, Reconstructor))
+    seat = Seat(task, table)  # one for both: in one process, evaluator and reconstructor want the same
+    evaluator, reconstructor = (role(task, table, "cpu", seat) for role in (Evaluator, Reconstructor))
     crew = Crew(task, LocalPool(evaluator), LocalPool(reconstructor))
     if engine.workers or engine.reconstructors or engine.generators:
         _start_actors(crew, engine, replace(policy, in_flight=engine.in_flight), table)

@@ -8,24 +8,19 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from glr_dist.core.noise import noise_source
-from glr_dist.core.parameters import load_parameters
 from glr_dist.engine.plan import Unit
-from glr_dist.engine.rows import Made, RowSupply
+from glr_dist.engine.rows import Made
+from glr_dist.engine.seat import Seat
 from glr_dist.engine.task import Task
 
 
 class Evaluator:
     """Evaluates units of one task on one device; every call brings its own parameters."""
 
-    def __init__(
-        self, task: Task, table: np.ndarray | None, device: str = "cpu", rows: RowSupply | None = None
-    ) -> None:
+    def __init__(self, task: Task, table: np.ndarray | None, device: str = "cpu", seat: Seat | None = None) -> None:
+        """``seat``: shared with others in this process."""
         self.task = task
-        self.rows = rows or RowSupply(task)
-        self.device = torch.device(device)
-        self.net = task.net(self.device)
-        self.source = noise_source(task.noise, table, self.device)
+        self.seat = seat or Seat(task, table, device)
 
     @torch.no_grad()
     def losses(self, theta: np.ndarray, units: Sequence[Unit], made: Made = None) -> list[np.ndarray]:
@@ -42,15 +37,14 @@ class Evaluator:
         Raises:
             UserError: when the loss returns a wrong shape or a value that is not finite; names step and unit.
         """
-        load_parameters(self.net.model, theta)
         results = []
         for block, of_block in groupby(units, lambda unit: unit.block):
-            x, labels = (part.to(self.device) for part in self.rows.of(theta, block, made))
+            x, labels = self.seat.at(theta, block, made)
             results += [self._of_unit(unit, x, labels) for unit in of_block]
         return results
 
     def _of_unit(self, unit: Unit, x: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-        noise = self.task.draw(self.source, unit, self.device)
-        losses = self.task.method.losses(self.net, unit.kind, noise, x, labels, str(unit))
+        noise = self.seat.noise(unit)
+        losses = self.task.method.losses(self.seat.net, unit.kind, noise, x, labels, str(unit))
         assert tuple(losses.shape) == unit.shape, f"{unit}: {tuple(losses.shape)} where {unit.shape} belong"
         return losses.to("cpu", torch.float32).numpy()

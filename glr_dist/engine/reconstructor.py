@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from glr_dist.core.noise import noise_source
-from glr_dist.core.parameters import load_parameters
 from glr_dist.engine.plan import BlockUnits, Unit, described, is_float32
-from glr_dist.engine.rows import Made, RowSupply
+from glr_dist.engine.rows import Made
+from glr_dist.engine.seat import Seat
 from glr_dist.engine.task import Task
 from glr_dist.methods.method import Observed
 
@@ -43,14 +42,10 @@ class BlockGradient:
 class Reconstructor:
     """Reconstructs block gradients of one task; every call brings its own parameters."""
 
-    def __init__(
-        self, task: Task, table: np.ndarray | None, device: str = "cpu", rows: RowSupply | None = None
-    ) -> None:
+    def __init__(self, task: Task, table: np.ndarray | None, device: str = "cpu", seat: Seat | None = None) -> None:
+        """``seat``: shared with others in this process."""
         self.task = task
-        self.rows = rows or RowSupply(task)
-        self.device = torch.device(device)
-        self.net = task.net(self.device)
-        self.source = noise_source(task.noise, table, self.device)
+        self.seat = seat or Seat(task, table, device)
 
     def gradient(
         self, theta: np.ndarray, block: BlockUnits, losses: Sequence[np.ndarray], made: Made = None
@@ -63,17 +58,16 @@ class Reconstructor:
             losses: what evaluators returned for these, float32 [K, R] each; () for methods that observe none.
             made: the rows, where the call brought them along.
         """
-        load_parameters(self.net.model, theta)
-        x, labels = (part.to(self.device) for part in self.rows.of(theta, block.block, made))
+        x, labels = self.seat.at(theta, block.block, made)
         found = losses or [np.zeros(unit.shape, np.float32) for unit in block.units]
         observed = [self._observed(unit, seen) for unit, seen in zip(block.units, found, strict=True)]
-        gradient = self.task.method.gradient(self.net, x, labels, observed, str(block))
+        gradient = self.task.method.gradient(self.seat.net, x, labels, observed, str(block))
         flat = torch.cat([part.flatten() for part in gradient.parts]).to("cpu", torch.float32).numpy()
         return BlockGradient(flat, gradient.loss)
 
     def _observed(self, unit: Unit, losses: np.ndarray) -> Observed:
         return Observed(
             kind=unit.kind,
-            losses=torch.tensor(losses).view(unit.kind.signs, -1, unit.rows).to(self.device),
-            noise=lambda: self.task.draw(self.source, unit, self.device),
+            losses=torch.tensor(losses).view(unit.kind.signs, -1, unit.rows).to(self.seat.device),
+            noise=lambda: self.seat.noise(unit),
         )

@@ -39,7 +39,7 @@ _PROBE_ROWS = 32
 
 
 class RowSupply:
-    """Makes blocks' rows, and remembers the latest: in one process, evaluator and reconstructor want the same."""
+    """Makes blocks' rows."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -47,7 +47,6 @@ class RowSupply:
         # a copy of its own, of whose parameters nobody wants a gradient
         self._network = copy.deepcopy(network).requires_grad_(False) if task.augment.attack else network
         self._moves = bool(task.augment.attack) and task.surrogate is None  # the parameters make a difference
-        self._latest: tuple[Block, np.ndarray, Rows] | None = None
 
     def of(self, theta: np.ndarray, block: Block, made: Made = None) -> Rows:
         """The rows of a block, fresh tensors on the CPU, made at the parameters float32 [D] unless the call brought them.
@@ -60,24 +59,14 @@ class RowSupply:
         if made is not None:
             inputs, classes = made
             return torch.tensor(inputs), torch.tensor(classes)  # fresh memory: a product's bits depend on alignment
-        x, labels = self._latest_or_new(theta, block)
-        return x.clone(), labels
+        if self._moves:
+            load_parameters(self._network, theta)
+        return augmented_rows(self._task, block, self._network)
 
     def made(self, theta: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:
         """The rows of a block as they travel: float32 [R, ...] and int64 [R]."""
         x, labels = self.of(theta, block)
         return x.numpy(), labels.numpy()
-
-    def _latest_or_new(self, theta: np.ndarray, block: Block) -> Rows:
-        if self._latest is not None:
-            latest, before, rows = self._latest
-            if latest == block and (not self._moves or np.array_equal(before, theta)):
-                return rows
-        if self._moves:
-            load_parameters(self._network, theta)
-        rows = augmented_rows(self._task, block, self._network)
-        self._latest = block, theta.copy(), rows
-        return rows
 
 
 def augmented_rows(task: Task, block: Block, network: nn.Module) -> Rows:

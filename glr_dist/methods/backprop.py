@@ -78,7 +78,7 @@ class NoisyBackprop(Backprop):
         for unit in units:
             eps = unit.noise()
             for sign in (1.0, -1.0)[: unit.kind.signs]:
-                logits = noisy_logits(net.model, net.sites, eps, sign * net.noise.scale, x, fold=net.fold)
+                logits = noisy_logits(net.taps, eps, sign * net.noise.scale, x, fold=net.fold)
                 losses = copy_losses(net.loss, logits, labels)
                 check_losses(losses, (len(logits), len(x)), where)
                 mean = losses.sum() / net.estimator.copies

@@ -95,10 +95,10 @@ def flips_gradient(net: Net, x: Tensor, units: Sequence[Observed]) -> list[Tenso
 def _site_signal(net: Net, index: int, z: Tensor, units: Sequence[Observed]) -> Tensor:
     if not isinstance(units[0].kind, FlipKind):
         return copies_signal(net, index, z, units)
-    flat = z.flatten(1)
-    total = torch.zeros_like(flat)
-    for unit in units:
-        total += _signal(net, unit, flat.unsqueeze(0))[0]
+    flat = z.flatten(1).unsqueeze(0)
+    total = _signal(net, units[0], flat)
+    for unit in units[1:]:
+        total += _signal(net, unit, flat)
     return total.view_as(z)
 
 

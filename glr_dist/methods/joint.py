@@ -14,7 +14,7 @@ from torch.func import vmap
 from glr_dist.core.config import EstimatorConfig
 from glr_dist.core.estimator import copy_scores, error_signal, pullback
 from glr_dist.core.passes import SiteNoise, noisy_pass
-from glr_dist.core.sites import Site, tapped
+from glr_dist.core.sites import Site
 from glr_dist.core.units import ALL_SITES, UnitKind
 from glr_dist.methods.method import Net, Observed, with_advantages
 
@@ -80,7 +80,7 @@ def site_outputs(net: Net, eps: SiteNoise, scale: float, x: Tensor) -> dict[int,
             seen[index] = z if index == first else z.expand(noise.shape)
             return torch.add(z.detach(), noise, alpha=scale)
 
-        noisy_pass(net.model, net.sites, eps, add, x, fold=True, detach=True)
+        noisy_pass(net.taps, eps, add, x, fold=True, detach=True)
         return seen
     order = sorted(eps)
 
@@ -91,8 +91,7 @@ def site_outputs(net: Net, eps: SiteNoise, scale: float, x: Tensor) -> dict[int,
             kept[index] = z
             return torch.add(z.detach(), noise[order.index(index)], alpha=scale)
 
-        with tapped(net.model, net.sites, keep, detach=True):
-            net.model(x)
+        net.taps.run(x, keep, detach=True)
         return tuple(kept[i] for i in order)
 
     outputs = dict(zip(order, vmap(one_copy)(*(eps[i] for i in order)), strict=True))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from glr_dist.core.config import EstimatorConfig
 from glr_dist.core.estimator import error_signal, pullback
-from glr_dist.core.sites import Site, tapped
+from glr_dist.core.sites import Site
 from glr_dist.core.units import UnitKind
 from glr_dist.methods.method import Net, Observed, with_advantages
 
@@ -42,14 +42,7 @@ def site_by_site(
 
     ``signal``: (net, index of a site, its clean z [R, *N], its units) -> the error signal, of z's shape.
     """
-    outputs: dict[int, Tensor] = {}
-
-    def keep(index: int, z: Tensor) -> Tensor:
-        outputs[index] = z
-        return z.detach().clone()  # what follows may work in place
-
-    with tapped(net.model, net.sites, keep, detach=True):
-        net.model(x)
+    outputs = net.taps.clean(x, last=True)
     of_site: dict[int, list[Observed]] = {}
     for unit in units:
         of_site.setdefault(unit.kind.site, []).append(unit)

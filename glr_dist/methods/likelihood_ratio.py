@@ -49,7 +49,7 @@ class LikelihoodRatio(Method):
             return flips_losses(net, kind, noise, x, labels, where)
 
         def evaluate(sign: float) -> Tensor:
-            logits = noisy_logits(net.model, net.sites, noise, sign * net.noise.scale, x, fold=net.fold)
+            logits = noisy_logits(net.taps, noise, sign * net.noise.scale, x, fold=net.fold, values_only=True)
             return copy_losses(net.loss, logits, labels)
 
         return signed_losses(kind, noise, len(x), where, evaluate)

@@ -23,6 +23,7 @@ from glr_dist.core.losses import Loss, check_losses
 from glr_dist.core.parameters import trainable_parameters
 from glr_dist.core.passes import SiteNoise
 from glr_dist.core.sites import Site
+from glr_dist.core.taps import Hooks, Taps, taps_of
 from glr_dist.core.units import UnitKind
 from glr_dist.errors import check_known
 
@@ -40,6 +41,7 @@ class Net:
     noise: NoiseConfig
     estimator: EstimatorConfig
     trained: dict[str, nn.Parameter]  # the parameters that get a gradient, by name in the model's order
+    taps: Taps  # how passes are run with something put in at the sites
 
     @classmethod
     def of(
@@ -54,7 +56,17 @@ class Net:
     ) -> Net:
         """A network with those parameters to train that belong to a site."""
         trained = trainable_parameters(model, sites)
-        return cls(model=model, sites=sites, fold=fold, loss=loss, noise=noise, estimator=estimator, trained=trained)
+        taps = taps_of(model, sites) if fold else Hooks(model, sites)
+        return cls(
+            model=model,
+            sites=sites,
+            fold=fold,
+            loss=loss,
+            noise=noise,
+            estimator=estimator,
+            trained=trained,
+            taps=taps,
+        )
 
     @property
     def parameters(self) -> list[nn.Parameter]:

@@ -20,7 +20,6 @@ from glr_dist.core.losses import check_losses, cross_entropy
 from glr_dist.core.noise import cumulative, density
 from glr_dist.core.passes import PICKS, SiteNoise, copy_losses
 from glr_dist.core.readers import columns
-from glr_dist.core.sites import tapped
 from glr_dist.core.units import FlipKind
 from glr_dist.methods.method import Net
 
@@ -58,21 +57,20 @@ class _Turn:
             self.matrix = columns(net.model.get_submodule(reader.module), self.site.shape)  # [N, C']
             quick = reader.logits and net.loss is cross_entropy and not kind.drawn
             self.products = quick and float(self.matrix.abs().max()) < _LARGEST_EXPONENT
-        self.picks = self.direction = torch.empty(
-            0
-        )  # [M, F, R]: which bits are turned, and 1 where they become 1, else -1
+        self.picks = self.direction = torch.empty(0)  # [M, F, R]: which bits are turned; 1 where they become 1, else -1
 
     def look(self, z: Tensor) -> Tensor:
         """Take in the site's pre-activations, [R, *N] or [M, R, *N]: the base draws' are returned, [M, R, N]."""
         flat, kind = z.flatten(-len(self.site.shape)), self.kind
         base = torch.add(flat, self.noise[kind.site].flatten(2), alpha=self.scale)
         if self.uniform is None:
-            picks = torch.arange(kind.first, kind.first + kind.flips, device=base.device).expand(*base.shape[:2], -1)
+            turned = base[..., kind.first : kind.first + kind.flips]
+            picks = torch.arange(kind.first, kind.first + kind.flips, device=base.device).expand_as(turned)
         else:
             chances = drawing_weights(self.net.noise.family, flat / abs(self.scale), kind.flips)
             picks = systematic(chances.expand_as(base), self.uniform, kind.flips)
-        bits = base.gather(-1, picks).ge(0.0).to(base.dtype)
-        self.picks, self.direction = picks.transpose(1, 2), (1.0 - 2.0 * bits).transpose(1, 2)
+            turned = base.gather(-1, picks)
+        self.picks, self.direction = picks.transpose(1, 2), turned.lt(0.0).to(base.dtype).mul_(2.0).sub_(1.0).mT
         return base
 
     def turned(self, base: Tensor) -> Tensor:
@@ -121,13 +119,12 @@ class _Turn:
                 return self.moved(z.reshape(draws, rows, -1)).reshape(-1, *shape)
             return z if index in self.noise else None
 
-        with tapped(self.net.model, self.net.sites, on_output):
-            logits: Tensor = self.net.model(x)
+        logits = self.net.taps.run(x, on_output, first=min(self.noise))
         return logits.reshape(draws, -1, rows, logits.shape[-1])
 
     def by_copies(self, x: Tensor) -> Tensor:
         """As `by_rows`, flips being further copies under ``vmap``: for networks whose copies can't be rows."""
-        model, sites, order = self.net.model, self.net.sites, sorted(self.noise)
+        taps, order = self.net.taps, sorted(self.noise)
 
         def base(*eps: Tensor) -> Tensor:
             kept: list[Tensor] = []
@@ -137,8 +134,7 @@ class _Turn:
                     kept.append(z)
                 return torch.add(z, eps[order.index(index)], alpha=self.scale) if index in self.noise else None
 
-            with tapped(model, sites, keep):
-                model(x)
+            taps.run(x, keep)
             return kept[0]
 
         turned = self.turned(self.look(vmap(base)(*(self.noise[i] for i in order))))  # [M, 1 + F, R, N]
@@ -151,8 +147,7 @@ class _Turn:
                     return z_turned
                 return torch.add(z, eps[others.index(index)], alpha=self.scale) if index in self.noise else None
 
-            with tapped(model, sites, put):
-                return model(x)  # type: ignore[no-any-return]
+            return taps.run(x, put)
 
         spread = [
             self.noise[i].unsqueeze(1).expand(-1, passes[1], *self.noise[i].shape[1:]).flatten(0, 1) for i in others
@@ -165,10 +160,10 @@ def _by_products(logits: Tensor, labels: Tensor, turn: _Turn) -> Tensor:
     """L(1) - L(0) of cross-entropy for base logits [M, R, C]: [M, F, R]."""
     weight = turn.matrix[turn.kind.first :][: turn.kind.flips]  # [F, C]
     p = (logits - logits.amax(-1, keepdim=True)).exp()
-    total = p.sum(-1, keepdim=True)
-    up, down = (p @ weight.exp().t()) / total, (p @ weight.neg().exp().t()) / total  # [M, R, F]
-    moved = torch.where(turn.direction.transpose(1, 2) > 0, up.log(), down.log().neg())
-    return (moved - weight.t()[labels]).transpose(1, 2)
+    total, direction = p.sum(-1, keepdim=True), turn.direction.mT  # [M, R, F]
+    up, down = (p @ torch.cat([weight, -weight]).exp().t()).split(len(weight), -1)  # where bits become 1, and 0
+    moved = torch.where(direction > 0, up, down)
+    return (moved.div_(total).log_().mul_(direction) - weight.t()[labels]).mT
 
 
 def drawing_weights(family: str, z: Tensor, flips: int) -> Tensor:

@@ -17,6 +17,7 @@ from glr_dist.core.activations import (
 )
 from glr_dist.core.passes import noisy_logits
 from glr_dist.core.probing import find_sites
+from glr_dist.core.taps import Hooks
 from glr_dist.errors import UserError
 from glr_dist.models.networks import MLP
 
@@ -105,7 +106,7 @@ def test_sigmoid_derivative_passes_through_noisy_passes(fold: bool) -> None:
     noise = {0: torch.randn(5, 2, 4)}
     x = torch.rand(2, 3, requires_grad=True)
     with sigmoid_derivative(2.0):
-        logits = noisy_logits(model, sites, noise, 0.5, x, fold=fold)
+        logits = noisy_logits(Hooks(model, sites), noise, 0.5, x, fold=fold)
         (found,) = torch.autograd.grad(logits[:, :, 1].sum(), x)
     first, last = model[1], model[3]
     pre = first(x).detach() + 0.5 * noise[0]  # [5, 2, 4]

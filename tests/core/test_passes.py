@@ -11,6 +11,7 @@ from glr_dist.core.activations import Heaviside
 from glr_dist.core.losses import cross_entropy
 from glr_dist.core.passes import copy_losses, folds, noisy_logits, perturbed_logits, split_noise
 from glr_dist.core.probing import find_sites
+from glr_dist.core.taps import Hooks
 from glr_dist.errors import UserError
 
 
@@ -51,7 +52,7 @@ def test_every_copy_sees_its_own_noise_at_the_noised_sites_alone(noised: list[in
     sites = find_sites(model, (3,))
     noise = {i: normal(6, 5, sites[i].size, seed=i + 1) for i in noised}
     with torch.no_grad():
-        found = noisy_logits(model, sites, noise, scale, x, fold=fold)
+        found = noisy_logits(Hooks(model, sites), noise, scale, x, fold=fold)
         for p in range(6):
             z = model[0](x)
             z = z + scale * noise[0][p] if 0 in noise else z
@@ -67,7 +68,7 @@ def test_residual_connections_carry_the_noise(noised: list[int]) -> None:
     sites = find_sites(model, (3,))
     noise = {i: normal(4, 5, sites[i].size, seed=i + 1) for i in noised}
     with torch.no_grad():
-        found = noisy_logits(model, sites, noise, 0.5, x)
+        found = noisy_logits(Hooks(model, sites), noise, 0.5, x)
         for p in range(4):
             extra = [0.5 * noise[i][p] if i in noise else 0.0 for i in range(3)]
             h = torch.tanh(model.first(x) + extra[0])
@@ -96,7 +97,7 @@ def test_noise_drawn_by_the_network_itself_is_no_silent_mistake() -> None:
     model = Random()
     sites = find_sites(model, (3,))
     with pytest.raises(RuntimeError, match="randomness"):
-        noisy_logits(model, sites, {0: normal(4, 5, 2)}, 1.0, normal(5, 3))
+        noisy_logits(Hooks(model, sites), {0: normal(4, 5, 2)}, 1.0, normal(5, 3))
 
 
 @pytest.mark.parametrize("scale", [0.3, -0.3])

@@ -27,6 +27,7 @@ from glr_dist.core.noise import GeneratorSource, NoiseSource, TableSource
 from glr_dist.core.passes import copy_losses, noisy_logits
 from glr_dist.core.probing import find_sites
 from glr_dist.core.sites import Site
+from glr_dist.core.taps import Hooks
 from glr_dist.core.units import ALL_SITES
 from glr_dist.methods import method as methods
 from glr_dist.methods.method import Net, Observed, named_method
@@ -82,7 +83,7 @@ def observe(setting: Setting, first_seed: int = 0, rows: int = ROWS) -> Passes:
             for unit, draws in enumerate(chunks):
                 eps = unit_noise(every, sites, indices, draws, rows, unit)
                 scale = SCALE[setting.family]
-                logits = [noisy_logits(model, sites, eps, sign * scale, x) for sign in signs]
+                logits = [noisy_logits(Hooks(model, sites), eps, sign * scale, x) for sign in signs]
                 groups[key].append((eps, torch.stack(logits)))
     return Passes(setting=setting, model=model, sites=sites, x=x, rows=rows, groups=groups)
 
