@@ -50,6 +50,6 @@ def check_losses(losses: Tensor, shape: tuple[int, ...], where: str) -> None:
             f" per example, shape ({shape[1]},)"
         )
     # the sum is quick, and finite only where all of them are
-    if not math.isfinite(float(losses.sum())) and not bool(torch.isfinite(losses).all()):
+    if not math.isfinite(float(losses.detach().sum())) and not bool(torch.isfinite(losses).all()):
         bad = losses[~torch.isfinite(losses)].flatten()[0].item()
         raise UserError(f"loss: {where} returned {bad}; losses must be finite (lower optimizer.lr, or mend the loss)")
