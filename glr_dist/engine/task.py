@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,8 +22,10 @@ from glr_dist.data.source import DataSource
 from glr_dist.engine.config import AugmentConfig
 from glr_dist.engine.plan import Plan, Unit
 from glr_dist.methods.method import Method, Net
-from glr_dist.runs.network import Network
 from glr_dist.seeds import Purpose, seed_of
+
+if TYPE_CHECKING:
+    from glr_dist.runs.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
