@@ -23,7 +23,7 @@ from glr_dist.commands.submit import submit
 from glr_dist.commands.terminal import INTERRUPTED
 from glr_dist.commands.train import train
 from glr_dist.commands.verify import verify
-from glr_dist.errors import UserError
+from glr_dist.errors import UserError, printable
 
 
 class _Commands(click.Group):
@@ -55,7 +55,7 @@ for _command in (train, evaluate, attack, data, presets, replay, verify, submit,
 
 
 def _told(message: str) -> str:
-    return "Error: " + message.replace("\n", " ")
+    return "Error: " + printable(message.replace("\n", " "))
 
 
 if __name__ == "__main__":

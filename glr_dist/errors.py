@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class UserError(ValueError):
@@ -20,6 +22,23 @@ def check_known(what: str, name: str, allowed: Iterable[str]) -> None:
 def first_line(error: BaseException) -> str:
     """What another library says, for a message of one line; its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: names come from folders, files and other people's jobs, and an escape sequence in one could
+    rewrite the screen. What is no printable character is written as Python writes it; passwords in URIs are left out.
+    """
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return re.sub(r"(?<=://)[^\s/@]*(:(?!\d+/)[^\s@]*)?@", "", plain)
+
+
+def printable_all(value: Any) -> Any:
+    """The same JSON value with all its texts, keys too, made `printable`."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable_all(key): printable_all(item) for key, item in value.items()}
+    return [printable_all(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

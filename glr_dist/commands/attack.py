@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from glr_dist.commands.options import actors, attack_options, attacks_of, data_options, json_option
-from glr_dist.commands.terminal import INTERRUPTED, say
+from glr_dist.commands.terminal import INTERRUPTED, say, tell
 from glr_dist.launch.place import PLACE
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def attack(
     for made in sets:
         show_table("Attacked", _rows(made), to_stderr=as_json)
     samples = " ".join(f"--samples {shlex.quote(made['out'])}" for made in sets)
-    click.echo(f"evaluate others on them: glr-dist evaluate CHECKPOINT {samples}", err=as_json)
+    tell(f"evaluate others on them: glr-dist evaluate CHECKPOINT {samples}", err=as_json)
     if as_json:
         click.echo(json.dumps({"sets": [{k: v for k, v in made.items() if k != "files"} for made in sets]}))
 

@@ -6,6 +6,7 @@ import shlex
 
 import click
 
+from glr_dist.commands.terminal import tell
 from glr_dist.data.config import NAMES
 from glr_dist.launch.place import PLACE, Place
 
@@ -40,4 +41,4 @@ def prepare(source: str, out: str, data_root: str, shards: int) -> None:
         "fingerprint": report["fingerprint"][:12],
     }
     show_table(f"Prepared {report['name']}", rows)
-    click.echo(f"train on it: glr-dist train --set data.name=parquet --data-root {shlex.quote(report['out'])}")
+    tell(f"train on it: glr-dist train --set data.name=parquet --data-root {shlex.quote(report['out'])}")

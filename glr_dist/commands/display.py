@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from glr_dist.commands.terminal import say
+from glr_dist.errors import printable
 
 if TYPE_CHECKING:
     from glr_dist.engine.driver import Progress
@@ -22,11 +23,11 @@ _LINE_SECONDS = 5.0  # between lines where there is no terminal
 
 def show_table(title: str, rows: Mapping[str, Any], *, to_stderr: bool = False) -> None:
     """Print a table of names and values; to standard error, where standard output is for a program to read."""
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(title=printable(title), title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(printable(name), printable(str(value)))
     Console(stderr=to_stderr, markup=False, highlight=False).print(table)
 
 
@@ -66,10 +67,11 @@ def _display() -> Iterator[Callable[[int, int, str, str], None]]:
     if not console.is_terminal:
         yield _lines()
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    text = TextColumn("{task.description}", markup=False)
+    columns = (BarColumn(), MofNCompleteColumn(), text, TimeRemainingColumn())
     with Bar(*columns, console=console) as bar:
         task = bar.add_task("starting", total=None)
-        yield lambda done, total, text, line: bar.update(task, completed=done, total=total, description=text)
+        yield lambda done, total, text, line: bar.update(task, completed=done, total=total, description=printable(text))
 
 
 def _lines() -> Callable[[int, int, str, str], None]:

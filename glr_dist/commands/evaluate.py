@@ -14,7 +14,7 @@ import click
 from click.core import ParameterSource
 
 from glr_dist.commands.options import actors, attack_options, attacks_of, data_options, json_option
-from glr_dist.commands.terminal import INTERRUPTED, json_line, say
+from glr_dist.commands.terminal import INTERRUPTED, json_line, say, tell
 from glr_dist.errors import UserError
 from glr_dist.launch.place import PLACE, Place
 
@@ -174,7 +174,7 @@ def _show(findings: Findings, out: str | None, as_json: bool) -> None:
     report = build_report(findings) if out is None else write_report(Storage.at(out), findings)
     show_report(report, to_stderr=as_json)
     if out is not None:
-        click.echo(f"report: {Storage.at(out).folder('report.md')}", err=as_json)
+        tell(f"report: {Storage.at(out).folder('report.md')}", err=as_json)
     if as_json:
         click.echo(json.dumps(report, allow_nan=False))
 

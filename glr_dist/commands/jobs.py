@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from glr_dist.commands.options import address_option
+from glr_dist.commands.terminal import tell
+from glr_dist.errors import printable
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -27,7 +29,7 @@ def jobs(address: str | None, stop: str | None) -> None:
     if stop is not None:
         details, ran = stop_job(client, stop)
         state = str(details.status).lower()
-        click.echo(f"job {stop}: {state}" if ran else f"job {stop} was over already: {state}")
+        tell(f"job {stop}: {state}" if ran else f"job {stop} was over already: {state}")
         return
     _show_jobs(list_jobs(client))
 
@@ -45,7 +47,8 @@ def _show_jobs(found: Sequence[JobDetails]) -> None:
     table.add_column("command", no_wrap=True, overflow="ellipsis")
     for job in found:
         code = "" if job.driver_exit_code is None else str(job.driver_exit_code)
-        table.add_row(job.submission_id, str(job.status), code, *_times(job), job.entrypoint)
+        command = printable(job.entrypoint)
+        table.add_row(printable(str(job.submission_id)), str(job.status), code, *_times(job), command)
     width = None if sys.stdout.isatty() else 10_000  # a program that reads this wants whole lines
     Console(markup=False, highlight=False, width=width).print(table)
 

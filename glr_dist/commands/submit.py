@@ -7,39 +7,58 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from glr_dist.commands.options import address_option, run_stem
-from glr_dist.commands.terminal import say
+from glr_dist.commands.terminal import say, tell
 from glr_dist.errors import UserError
 from glr_dist.store.places import dated, without_password
+
+if TYPE_CHECKING:
+    from glr_dist.launch.package import Chosen
+
+_SHOWN = 10  # names of what stays behind
 
 
 @click.command(short_help="Run a command as a job on a cluster.", context_settings={"allow_interspersed_args": False})
 @address_option
 @click.option("--follow/--no-follow", default=True, show_default=True, help="Print the job's log until it ends.")
 @click.option("--exclude", metavar="GLOB", multiple=True, help="Leave these files behind; repeatable.")
+@click.option("--dry-run", is_flag=True, help="Say which files would travel, and send nothing.")
 @click.argument("arguments", metavar="-- COMMAND [ARGS]...", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def submit(
-    context: click.Context, address: str | None, follow: bool, exclude: Sequence[str], arguments: Sequence[str]
+    context: click.Context,
+    address: str | None,
+    follow: bool,
+    exclude: Sequence[str],
+    dry_run: bool,
+    arguments: Sequence[str],
 ) -> None:
     """Run COMMAND, such as `train mnist-threshold`, as a job on a Ray cluster where glr-dist is installed.
 
-    The current folder travels with it, without data, runs, caches and hidden files. Relative places become
-    absolute ones, as the cluster sees them. The job's exit code becomes this command's.
+    The current folder travels with it, without data, runs, caches, hidden files, and what is called like a secret.
+    Relative places become absolute ones, as the cluster sees them. The job's exit code becomes this command's.
     """
     from glr_dist.launch.address import job_client
     from glr_dist.launch.entrypoint import make_entrypoint
-    from glr_dist.launch.jobs import STOPPED, exit_code, follow_job, reason, submit_job
+    from glr_dist.launch.jobs import STOPPED, exit_code, files_for, follow_job, reason, submit_job
 
     folder, group = Path.cwd(), context.find_root().command
     assert isinstance(group, click.Group)
     entrypoint = make_entrypoint(group, arguments, folder, places_of_results)
+    chosen = files_for(entrypoint, folder, exclude=exclude)
+    if dry_run:
+        for name, size in chosen.sizes.items():
+            tell(f"{size:>12,}  {name}")
+    _say_what_travels(chosen)
+    if dry_run:
+        say(f"would run: {shlex.join(entrypoint.command)}")
+        return
     client = job_client(address)
-    job = submit_job(client, entrypoint, folder, exclude=exclude)
+    job = submit_job(client, entrypoint, folder, chosen)
     say(f"job {job}: {shlex.join(entrypoint.command)}")
     if not follow:
         click.echo(job)
@@ -52,6 +71,15 @@ def submit(
     why = reason(details)
     say(f"job {job}: {str(details.status).lower()}{': ' + why if why else ''}")
     sys.exit(exit_code(details))
+
+
+def _say_what_travels(chosen: Chosen) -> None:
+    size = sum(chosen.sizes.values())
+    say(f"travels with the job: {len(chosen.sizes):,} files, {size:,} bytes (--dry-run lists them)")
+    if chosen.secrets:
+        more = f" and {len(chosen.secrets) - _SHOWN} more" if len(chosen.secrets) > _SHOWN else ""
+        shown = ", ".join(chosen.secrets[:_SHOWN])
+        say(f"stays behind, since it is called like a secret or is a link to what stays: {shown}{more}")
 
 
 def places_of_results(command: str, parameters: Mapping[str, Any]) -> dict[str, str]:

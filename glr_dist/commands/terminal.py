@@ -9,12 +9,19 @@ from typing import Any
 
 import click
 
+from glr_dist.errors import printable
+
 INTERRUPTED = 130  # exit code
 
 
 def say(line: str) -> None:
     """Print a line for people: standard output may be for a program to read."""
-    click.echo(line, err=True)
+    tell(line, err=True)
+
+
+def tell(line: str, *, err: bool = False) -> None:
+    """Print a line on standard output, or on standard error: without control characters, and without passwords."""
+    click.echo(printable(line), err=err)
 
 
 def json_line(result: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from glr_dist.commands.options import (
     run_stem,
     settings_option,
 )
-from glr_dist.commands.terminal import INTERRUPTED, json_line, say
+from glr_dist.commands.terminal import INTERRUPTED, json_line, say, tell
 from glr_dist.errors import UserError
 from glr_dist.launch.place import KEPT_PLACE, PLACE
 from glr_dist.store.places import claimed
@@ -100,7 +100,7 @@ def train(
             say(resume_line(run))
             sys.exit(INTERRUPTED)
     show_table("Trained", _rows(result), to_stderr=as_json)
-    click.echo(f"run: {result.run}", err=as_json)
+    tell(f"run: {result.run}", err=as_json)
     if as_json:
         click.echo(json_line(dataclasses.asdict(result)))
 

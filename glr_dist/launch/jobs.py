@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from glr_dist.errors import UserError, first_line, nearest
 from glr_dist.launch.entrypoint import Entrypoint
-from glr_dist.launch.package import pack_folder
+from glr_dist.launch.package import Chosen, choose_files, pack_files
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
@@ -28,21 +28,31 @@ _STOP_SECONDS = 60  # for the checkpoint that a stopped run writes
 _POLL_SECONDS = 0.5
 
 
-def submit_job(
-    client: JobSubmissionClient, entrypoint: Entrypoint, folder: Path, *, exclude: Sequence[str] = ()
-) -> str:
-    """Send a job; returns its id. What `pack_folder` takes of the folder becomes the job's current one.
+def files_for(entrypoint: Entrypoint, folder: Path, *, exclude: Sequence[str] = ()) -> Chosen:
+    """What of a folder travels with a command, so that it becomes the job's current one.
 
     Raises:
-        UserError: when the folder is too large, lacks a file that the command needs, or the cluster refuses the job.
+        UserError: when the folder is too large, or lacks a file that the command needs.
     """
     token = os.environ.get("RAY_AUTH_TOKEN_PATH")
     apart = [*entrypoint.apart, *([Path(token).expanduser()] if token else [])]
+    chosen = choose_files(folder, exclude=exclude, apart=apart)
+    for file in sorted(set(entrypoint.files) - set(chosen.sizes)):
+        raise UserError(
+            f"{file}: is among what stays behind; move it to a folder that travels, or give it another name"
+        )
+    return chosen
+
+
+def submit_job(client: JobSubmissionClient, entrypoint: Entrypoint, folder: Path, chosen: Chosen) -> str:
+    """Send a job with the files chosen of a folder; returns its id.
+
+    Raises:
+        UserError: when the cluster refuses the job.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         archive = Path(temporary) / "folder.zip"
-        packed = pack_folder(folder, archive, exclude=exclude, apart=apart)
-        for file in sorted(set(entrypoint.files) - set(packed)):
-            raise UserError(f"{file}: is among what stays behind; move it to a folder that travels")
+        pack_files(folder, chosen.sizes, archive)
         try:
             environment = {"working_dir": str(archive), "env_vars": _variables()}
             return str(client.submit_job(entrypoint=shlex.join(entrypoint.command), runtime_env=environment))

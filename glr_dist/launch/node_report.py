@@ -10,6 +10,7 @@ from rich.table import Table
 
 from glr_dist.config import Config
 from glr_dist.data.source import DataSource
+from glr_dist.errors import printable
 from glr_dist.launch.preflight import NodeReport, preflight, refuse
 
 _COLUMNS = ("node", "CPUs", "GPUs", "room", "glr_dist", "torch", "ray", "python", "data", "run", "state")
@@ -48,7 +49,7 @@ def show_reports(reports: Sequence[NodeReport], *, to_stderr: bool = False) -> N
             *versions,
             "-" if report.data is None else report.data[:8],
             {None: "-", True: "shared", False: "own"}[report.shared],
-            "; ".join(report.problems) or "ok",
+            printable("; ".join(report.problems) or "ok"),
         )
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() else 10_000  # a log wants one line for each node

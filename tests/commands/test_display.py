@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
+from command_line import call
 
-from glr_dist.commands.display import describe, file_size, job_display, progress_display
+from glr_dist.commands.display import describe, file_size, job_display, progress_display, show_table
+from glr_dist.commands.terminal import say
 from glr_dist.engine.driver import Progress
 
 
@@ -47,3 +50,22 @@ def test_jobs_are_told_at_their_end(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_sizes_have_units(count: float, said: str) -> None:
     assert file_size(count) == said
+
+
+def test_nothing_that_is_printed_can_rewrite_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "run\x1b[2J\x1b]0;title\x07\r\u202e\n\x9b31m"
+    say(f"{evil} s3://me:pa/ss@bucket/run")
+    show_table(evil, {evil: f"{evil} [red]"})
+    out, err = capsys.readouterr()
+    for text in (out, err):
+        assert not set("\x1b\x07\r\u202e\x9b") & set(text)
+        assert "\\x1b[2J" in text
+    assert err.count("\n") == 1
+    assert err.endswith("s3://bucket/run\n")
+
+
+def test_a_folder_whose_name_is_an_escape_sequence_is_refused_escaped(here: Path) -> None:
+    result = call("train", "--resume", "a\x1b[2Jb")
+    assert result.exit_code == 2
+    assert "a\\x1b[2Jb is not a run" in result.stderr
+    assert "\x1b" not in result.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from glr_dist.errors import printable
 from glr_dist.robustness.report.reading import Report, mean, percent
 from glr_dist.robustness.report.verdicts import red_line
 
@@ -42,7 +43,7 @@ _ATTACKS = (
 
 def _cell(value: Any) -> str:
     """Text that ends no cell of a table and starts no mark-up."""
-    text = " ".join(str(value).split())
+    text = printable(" ".join(str(value).split()))
     for mark in ("\\", "|", "*", "_", "`", "[", "]", "<"):
         text = text.replace(mark, f"\\{mark}")
     return text

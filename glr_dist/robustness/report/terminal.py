@@ -7,6 +7,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from glr_dist.errors import printable_all
 from glr_dist.robustness.report.reading import Report, corruption_means, mean, percent
 from glr_dist.robustness.report.tally import kinds_of, sorted_by_key
 from glr_dist.robustness.report.verdicts import red_line
@@ -14,6 +15,7 @@ from glr_dist.robustness.report.verdicts import red_line
 
 def show_report(report: Report, *, to_stderr: bool = False) -> None:
     """Print the tables and the checks; to standard error where standard output is for a program to read."""
+    report = printable_all(report)
     stream = sys.stderr if to_stderr else sys.stdout
     width = None if stream.isatty() else 10_000  # a log wants one line for each row
     console = Console(file=stream, markup=False, highlight=False, width=width)
