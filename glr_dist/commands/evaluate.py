@@ -51,7 +51,7 @@ _REPORT = {"report.json", "report.md", "pictures"}
     help="exact: most seconds per sample.  [default: 60]",
 )
 @click.option(
-    "--samples", type=PLACE, metavar="DIR", multiple=True, help="A set that `glr-dist attack` stored; repeatable."
+    "--samples", type=PLACE, metavar="DIR", multiple=True, help="Sets that `glr-dist attack` stored; repeatable."
 )
 @click.option("--corruption", "corruptions", metavar="NAME", multiple=True, help="gaussian, ..., or all; repeatable.")
 @click.option("--votes", type=click.IntRange(min=0), default=0, help="Also with noise: the vote of N noisy passes.")

@@ -53,13 +53,13 @@ def submit(
     if dry_run:
         for name, size in chosen.sizes.items():
             tell(f"{size:>12,}  {name}")
-    _say_what_travels(chosen)
-    if dry_run:
+        _say_what_travels(chosen)
         say(f"would run: {shlex.join(entrypoint.command)}")
         return
     client = job_client(address)
     job = submit_job(client, entrypoint, folder, chosen)
     say(f"job {job}: {shlex.join(entrypoint.command)}")
+    _say_what_travels(chosen)
     if not follow:
         click.echo(job)
         return

@@ -18,7 +18,8 @@ from glr_dist.engine.placed import StepResult
 from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
 from glr_dist.engine.trainer import Trainer
-from glr_dist.store.checkpoint import save_checkpoint
+from glr_dist.errors import UserError
+from glr_dist.store.checkpoint import Checkpoint, save_checkpoint
 from glr_dist.store.storage import Storage
 
 
@@ -43,6 +44,15 @@ class Clock:
     noisy_forwards: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Clock:
+        """As a checkpoint has it; UserError where it has none."""
+        said = checkpoint.meta.get("clock")
+        names = [each.name for each in dataclasses.fields(cls)]
+        if not isinstance(said, dict) or any(type(said.get(name)) not in (int, float) for name in names):
+            raise UserError(f"the checkpoint {checkpoint.place} is damaged: meta.json has clock = {said!r}")
+        return cls(**{name: said[name] for name in names})
 
 
 @dataclass(eq=False)

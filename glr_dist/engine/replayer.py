@@ -30,7 +30,7 @@ from glr_dist.models.spec import refuse_untrusted
 from glr_dist.runs.card import DataCard, RunCard
 from glr_dist.runs.record import refuse_edited
 from glr_dist.runs.run import CONFIG, RunStore
-from glr_dist.store.journal import JournalError, JournalReader
+from glr_dist.store.journal import JournalError, JournalReader, most_bytes
 from glr_dist.store.journal_file import JournalRow
 from glr_dist.workers.pool import LocalPool
 
@@ -76,6 +76,7 @@ class Replayer:
             self.card.refuse_other_config(self.config, str(self.run))
             self.card.refuse_other_source(self.data_card, surrogate_card(self.task), str(self.run))
             self.task = dataclasses.replace(self.task, fold=self.card.fold)
+        self._reader.most = most_bytes(self.task.plan.losses_per_step)
         self.table = self.task.make_table()
         self.journal = JournalledLosses(self.task.plan, self._reader)
         engine = self.config.engine

@@ -33,7 +33,7 @@ from glr_dist.runs.card import RunCard
 from glr_dist.runs.record import extended, refuse_edited
 from glr_dist.runs.run import CONFIG, RunStore, refuse_taken
 from glr_dist.store.events import EventWriter, require_tensorboard
-from glr_dist.store.journal import JournalWriter, estimate_bytes
+from glr_dist.store.journal import JournalWriter, estimate_bytes, most_bytes
 from glr_dist.store.lock import Claim, written_alone
 from glr_dist.store.metrics import MetricsWriter
 from glr_dist.store.places import claimed
@@ -160,11 +160,11 @@ def resume(
             card.refuse_other(session.card, checkpoint.place)
             card.refuse_other_config(config, checkpoint.place)
             session.trainer.restore(checkpoint)
-            clock = Clock(**checkpoint.meta["clock"])
+            clock = Clock.of(checkpoint)
         kept = _continued(run, before, {key: v for key, v in (overrides or {}).items() if key in (*PLACES, "steps")})
         with session.crew(crew, preflight, run.folder.uri) as workers:
             # folders are touched only now: a mistake above loses nothing
-            run.rewind(session.trainer.step, signer)
+            run.rewind(session.trainer.step, signer, most_bytes(session.task.plan.losses_per_step))
             if kept != before:
                 run.remember(kept)
             return session.work(_Opened(run, claim, signer, clock), workers, seconds, show, say)

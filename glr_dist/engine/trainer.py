@@ -16,6 +16,7 @@ from glr_dist.engine.crew import Crew
 from glr_dist.engine.optimization import Schedule, assign_gradient
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.task import Task
+from glr_dist.errors import UserError, first_line
 from glr_dist.models.spec import load_weights, refuse_not_finite
 from glr_dist.store.checkpoint import Checkpoint, params_sha256
 
@@ -81,6 +82,11 @@ class Trainer:
             UserError: when it is another model's.
         """
         load_weights(self.model, checkpoint.weights, checkpoint.place)
-        self._optimizer.load_state_dict(checkpoint.training["optimizer"])
-        self._schedule.load_state_dict(checkpoint.training["schedule"])
+        try:
+            self._optimizer.load_state_dict(checkpoint.training["optimizer"])
+            self._schedule.load_state_dict(checkpoint.training["schedule"])
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{checkpoint.place}: its training.pt is none of this optimizer and schedule: {first_line(error)}"
+            ) from error
         self.step = checkpoint.step

@@ -57,6 +57,13 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], place: str) ->
     Raises:
         UserError: when they are another model's, naming the first tensor that differs, or not finite.
     """
+    refuse_other_weights(model, weights, place)
+    model.load_state_dict(dict(weights))
+    refuse_not_finite(model, place)
+
+
+def refuse_other_weights(model: nn.Module, weights: Mapping[str, Tensor], place: str) -> None:
+    """Raise UserError for weights, from ``place``, that are another model's; names the first tensor that differs."""
     expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
     found = {name: tuple(t.shape) for name, t in weights.items()}
     for name in sorted(expected.keys() | found.keys()):
@@ -65,8 +72,6 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor], place: str) ->
                 f"{place}: is a checkpoint of another model: {name} has shape {found.get(name)} there,"
                 f" {expected.get(name)} here"
             )
-    model.load_state_dict(dict(weights))
-    refuse_not_finite(model, place)
 
 
 def refuse_not_finite(model: nn.Module, what: str) -> None:

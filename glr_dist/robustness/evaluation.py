@@ -27,7 +27,7 @@ from glr_dist.robustness.findings import Findings
 from glr_dist.robustness.gathering import gathered
 from glr_dist.robustness.jobs import Show, Staff, work
 from glr_dist.robustness.probes import Clean, Corrupted, Direct, Probe, Stored, Transferred
-from glr_dist.robustness.sample_set import SampleSet, open_set
+from glr_dist.robustness.sample_set import SampleSet, open_set, sets_at
 from glr_dist.robustness.selection import Indices, Selection, chunks
 from glr_dist.robustness.subjects import Subject, refuse_votes
 from glr_dist.runs.network import read_origin
@@ -84,7 +84,8 @@ def evaluate_robustness(
         RuntimeError: when actors die faster than they answer.
     """
     _refuse_unfit(subjects, attacks, surrogates, corruptions, votes)
-    sets = [open_set(place, data, selection.split) for place in dict.fromkeys(samples)]
+    places = dict.fromkeys(place for given in samples for place in sets_at(given))
+    sets = [open_set(place, data, selection.split) for place in places]
     indices = _selected(selection, data, sets)
     bench = Bench(
         subjects=subjects,

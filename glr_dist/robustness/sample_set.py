@@ -26,6 +26,7 @@ from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.robustness.findings import ModelCard
 from glr_dist.robustness.selection import Indices, rows_at
+from glr_dist.store.local import SMALL_BYTES
 from glr_dist.store.storage import Storage
 
 META = "meta.json"
@@ -72,7 +73,8 @@ class SampleSet:
         files = np.searchsorted(self.starts, rows, side="right") - 1
         parts = []
         for number in np.unique(files):
-            whole = _decoded(folder, self.meta["files"][number]["name"], self.meta["shape"])
+            most = self.starts[number + 1] - self.starts[number]
+            whole = _decoded(folder, self.meta["files"][number]["name"], self.meta["shape"], most)
             own = rows[files == number] - self.starts[number]
             parts.append([getattr(whole, name)[own] for name in _COLUMNS])
         columns: list[Any] = [np.concatenate(column) for column in zip(*parts, strict=True)]
@@ -97,7 +99,7 @@ def open_set(place: str, data: DataSource, split: str) -> SampleSet:
             raise UserError(f"--samples {folder}: {file['name']} is missing; make the set again") from error
         if hashlib.sha256(stored).hexdigest() != file["sha256"]:
             raise UserError(f"--samples {folder}: {file['name']} does not match its SHA-256; make the set again")
-        batch = _decoded(folder, file["name"], meta["shape"], stored)
+        batch = _decoded(folder, file["name"], meta["shape"], data.count(split), stored)
         _check(batch, data, split, _attack(meta).epsilon, f"--samples {folder}: {file['name']}")
         indices.append(batch.indices)
     found = np.concatenate(indices) if indices else np.empty(0, np.int64)
@@ -109,22 +111,36 @@ def open_set(place: str, data: DataSource, split: str) -> SampleSet:
     return SampleSet(uri=folder.uri, meta=meta, indices=found, starts=tuple(starts.tolist()))
 
 
+def sets_at(place: str) -> list[str]:
+    """The stored set in a folder; or those in the folders below it, as `glr-dist attack` writes several sizes."""
+    folder = Storage.at(place)
+    if folder.exists(META):
+        return [place]
+    below = [folder.folder(name) for name in folder.list() if "\\" not in name]
+    found = [each.uri for each in below if each.exists(META)]
+    return sorted(found, key=lambda uri: read_meta(Storage.at(uri))["attack"]["epsilon"]) or [place]
+
+
 def read_meta(folder: Storage) -> dict[str, Any]:
     """The content of a set's meta.json; raises UserError when there is none, or it is none of this version's."""
     try:
-        meta = json.loads(folder.read(META))
+        meta = json.loads(folder.read(META, SMALL_BYTES))
     except FileNotFoundError as error:
         raise UserError(f"--samples {folder}: there is no {META}: no set of samples, or one cut short") from error
-    except ValueError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"--samples {folder}: {META} is damaged; make the set again") from error
     try:
+        assert isinstance(meta, dict)
         assert meta["format"] == FORMAT
         ModelCard(**meta["surrogate"], votes=0, right=np.empty(0, bool))
+        assert isinstance(meta["files"], list) and isinstance(meta["shape"], list) and meta["shape"]
         assert all({"name", "sha256"} <= set(file) and FILE.fullmatch(file["name"]) for file in meta["files"])
-        assert {"name", "split", "fingerprint", "rows"} <= set(meta["data"]) and meta["shape"]
-        assert {"without_gradient", "queries"} <= set(meta)
+        assert all(isinstance(meta["data"][key], str) for key in ("name", "split", "fingerprint"))
+        assert isinstance(meta["data"]["rows"], list)
+        assert type(meta["without_gradient"]) is int
+        assert type(meta["queries"]) in (int, float)
         made = _attack(meta)
-    except (AssertionError, KeyError, TypeError, ValueError) as error:
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise UserError(
             f"--samples {folder}: {META} is none of this version's (format {FORMAT}); make the set again"
         ) from error
@@ -161,12 +177,25 @@ def _refuse_other_data(folder: Storage, meta: Mapping[str, Any], data: DataSourc
         )
 
 
-def _decoded(folder: Storage, name: str, shape: Sequence[int], stored: bytes | None = None) -> AdversarialBatch:
-    """One file's samples, of the right type and shape."""
+def _decoded(
+    folder: Storage, name: str, shape: Sequence[int], most: int, stored: bytes | None = None
+) -> AdversarialBatch:
+    """One file's samples, ``most`` at most, of the right type and shape."""
     what = f"--samples {folder}: {name}"
+    data = folder.read(name) if stored is None else stored
     try:
-        table = pq.read_table(pa.BufferReader(folder.read(name) if stored is None else stored))
-    except pa.ArrowException as error:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        about = file.metadata
+        groups = [about.row_group(number) for number in range(about.num_row_groups)]
+        taken = sum(group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns))
+        limit = most * (4 * int(np.prod(shape)) + 64) * 2 + 2**16  # twice: levels, headers
+        if about.num_rows > most or taken > limit:
+            raise UserError(
+                f"{what}: has {about.num_rows:,} samples that take {taken:,} bytes of memory, and {most:,} can be in it;"
+                " make the set again"
+            )
+        table = file.read()
+    except (pa.ArrowException, OSError) as error:
         raise UserError(f"{what} is no Parquet file; make the set again") from error
     wanted = {"x_adv": pa.list_(pa.float32(), int(np.prod(shape))), **dict.fromkeys(_INTEGERS, pa.int64())}
     for column, kind in wanted.items():

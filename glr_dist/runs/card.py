@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +121,7 @@ class RunCard:
             surrogate = said.get("surrogate")
             if surrogate is not None:
                 surrogate = SurrogateCard(**surrogate | {"model": build(ModelConfig, surrogate["model"], "model.")})
-            return cls(
+            card = cls(
                 config_sha256=said.get("config_sha256"),
                 seed=said["seed"],
                 method=said["method"],
@@ -137,8 +137,36 @@ class RunCard:
                 surrogate=surrogate,
                 versions=said["versions"],
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except UserError as error:
+            raise UserError(f"{place}: does not say what its run is made of: {error}") from error
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"{place}: does not say what its run is made of: {error!r}") from error
+        for key, sound in card._kinds():
+            if not sound:
+                raise UserError(f"{place}: does not say what its run is made of: {key} has another type or value")
+        return card
+
+    def _kinds(self) -> Iterator[tuple[str, bool]]:
+        """Each thing that it says, and whether that has the right type."""
+        yield "config_sha256", isinstance(self.config_sha256, str | None)
+        yield "seed", type(self.seed) is int and 0 <= self.seed < 2**63
+        yield "method", isinstance(self.method, str)
+        yield "loss", isinstance(self.loss, str | None)
+        yield "fold", isinstance(self.fold, bool)
+        yield "shape", all(type(size) is int and size > 0 for size in self.shape)
+        yield "classes", bool(self.classes) and all(isinstance(name, str) for name in self.classes)
+        yield "data.name", isinstance(self.data.name, str)
+        yield "data.fingerprint", isinstance(self.data.fingerprint, str)
+        rows = self.data.rows
+        named = isinstance(rows, dict) and set(rows) == {"train", "validation"}
+        yield "data.rows", named and all(isinstance(n, list) and all(type(x) is int for x in n) for n in rows.values())
+        yield "data.resize", type(self.data.resize) is int
+        yield "data.validation", type(self.data.validation) in (int, float)
+        yield "data.shards", type(self.data.shards) is int
+        yield "augment", isinstance(self.augment, dict)
+        yield "versions", isinstance(self.versions, dict)
+        known = self.surrogate
+        yield "surrogate", known is None or (isinstance(known.place, str) and isinstance(known.params_sha256, str))
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values."""

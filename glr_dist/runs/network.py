@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from glr_dist.config import Config
 from glr_dist.data.config import NAMES, DataConfig
 from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError, nearest
-from glr_dist.models.spec import build_model, load_weights, refuse_untrusted
+from glr_dist.models.spec import build_model, load_weights, refuse_other_weights, refuse_untrusted
 from glr_dist.runs.card import RunCard
 from glr_dist.runs.run import CONFIG, RunStore
 from glr_dist.store.checkpoint import FOLDER, Checkpoint, load_checkpoint
@@ -104,7 +105,7 @@ def read_origin(place: str | Path) -> Origin:
     Raises:
         CheckpointError: there is no sound one.
     """
-    return _origin(load_checkpoint(place))
+    return _origin(load_checkpoint(place, training=False))
 
 
 def open_network(
@@ -127,12 +128,12 @@ def open_network(
     Raises:
         UserError: there is no sound checkpoint, it takes other data, or its network can't be built from what it says.
     """
-    checkpoint = load_checkpoint(place)
+    checkpoint = load_checkpoint(place, training=False)
     origin = _origin(checkpoint)
     if data is not None:
         origin.refuse_misfit(data)
         origin.note_other_content(data, say)
-    network = _built(origin, trust_model) if model is None else model
+    network = _built(origin, checkpoint.weights, trust_model) if model is None else model
     load_weights(network, checkpoint.weights, checkpoint.place)
     return Network(**{each.name: getattr(origin, each.name) for each in dataclasses.fields(origin)}, model=network)
 
@@ -150,7 +151,8 @@ def _origin(checkpoint: Checkpoint) -> Origin:
     )
 
 
-def _built(origin: Origin, trust_model: bool) -> nn.Module:
+def _built(origin: Origin, weights: Mapping[str, Tensor], trust_model: bool) -> nn.Module:
+    """The network that it describes, once that has proved to be the weights'."""
     card = origin.card
     if card.model is None:
         raise UserError(
@@ -158,4 +160,8 @@ def _built(origin: Origin, trust_model: bool) -> nn.Module:
             f" glr_dist.runs.network.open_network({origin.place!r}, model=...)"
         )
     refuse_untrusted(card.model.kind, card.model.factory, origin.place, trust_model)
-    return build_model(card.model, card.shape, len(card.classes), card.seed)
+    described = card.model, card.shape, len(card.classes), card.seed
+    if card.model.kind != "factory":  # a description can ask for any size: what has none takes no memory
+        with torch.device("meta"):
+            refuse_other_weights(build_model(*described), weights, origin.place)
+    return build_model(*described)

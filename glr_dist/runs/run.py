@@ -24,6 +24,7 @@ from glr_dist.store.evaluations import truncate_evaluations
 from glr_dist.store.journal import JournalError, truncate_journal
 from glr_dist.store.journal_file import FOLDER as JOURNAL
 from glr_dist.store.journal_file import list_blocks
+from glr_dist.store.local import SMALL_BYTES
 from glr_dist.store.metrics import truncate_metrics
 from glr_dist.store.signature import Signer
 from glr_dist.store.storage import Storage
@@ -157,10 +158,10 @@ class RunStore:
                     continue
         return None
 
-    def rewind(self, step: int, signer: Signer | None = None) -> None:
+    def rewind(self, step: int, signer: Signer | None = None, most: int | None = None) -> None:
         """Drop what the run wrote after a step, once what stays has proved sound; nobody may be writing to the run.
 
-        ``signer``: who signs its journal.
+        ``signer``: who signs its journal; ``most``: bytes of memory that a file of it may take.
 
         Raises:
             JournalError: a journal file up to there is damaged or missing; names it, and the newest checkpoint before
@@ -175,15 +176,15 @@ class RunStore:
             whole = self.folder.folder(JOURNAL)
             raise JournalError(f"{damage}; {offer}, or delete {whole} to go on without a whole journal")
         drop_checkpoints(self.folder, step)
-        truncate_journal(self.folder, step, signer)
+        truncate_journal(self.folder, step, signer, most)
         truncate_metrics(self.folder, step)
         truncate_evaluations(self.folder, step)
 
     def _provenance(self) -> dict[str, Any]:
         """All that provenance.json says."""
-        said: Any = None
+        data = self.folder.read(PROVENANCE, SMALL_BYTES)
         try:
-            said = json.loads(self.folder.read(PROVENANCE))
+            said = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{self.folder.folder(PROVENANCE)} is damaged: {error}") from error
         if not isinstance(said, dict):
@@ -193,7 +194,7 @@ class RunStore:
     def _text(self) -> str:
         """The config's TOML."""
         try:
-            return self.folder.read(CONFIG).decode()
+            return self.folder.read(CONFIG, SMALL_BYTES).decode()
         except FileNotFoundError as error:
             state = f"it has no {CONFIG}" if self.folder.exists("") else "there is no such folder"
             raise UserError(f"{self} is not a run: {state}") from error

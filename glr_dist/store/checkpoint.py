@@ -12,7 +12,7 @@ import io
 import json
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from glr_dist.errors import UserError, first_line
+from glr_dist.store.local import SMALL_BYTES
 from glr_dist.store.storage import Storage
+from glr_dist.store.training_file import load_training
 
 FOLDER = "checkpoints"
 WEIGHTS, TRAINING, META = "weights.safetensors", "training.pt", "meta.json"
@@ -46,7 +48,7 @@ class Checkpoint:
         path: the folder it came from, as a path or URI that opens it again.
         step: optimizer steps done.
         weights: the model's state_dict, in its order.
-        training: optimizer and schedule state_dicts.
+        training: optimizer and schedule state_dicts; empty where they were left alone.
         meta: all of meta.json.
     """
 
@@ -120,8 +122,10 @@ def drop_checkpoints(run: Storage, after: int) -> None:
             run.delete(_path(step))
 
 
-def load_checkpoint(place: str | Path | Storage) -> Checkpoint:
+def load_checkpoint(place: str | Path | Storage, *, training: bool = True) -> Checkpoint:
     """Read a checkpoint, in a run's folder the newest complete one, after verifying every file's SHA-256.
+
+    Without ``training``, its training state, which no evaluation needs, is not looked at.
 
     Raises:
         CheckpointError: there is none, it is cut short or damaged (the message names the file and the newest
@@ -130,7 +134,7 @@ def load_checkpoint(place: str | Path | Storage) -> Checkpoint:
     storage = place if isinstance(place, Storage) else Storage.at(place)
     folder = _find(storage)
     try:
-        meta, files = _verified(folder)
+        meta, files = _verified(folder, (WEIGHTS, TRAINING) if training else (WEIGHTS,))
         return _decoded(folder, meta, files)
     except CheckpointError as error:
         before = _sound_before(folder)
@@ -213,20 +217,21 @@ def _sound_before(folder: Storage) -> str | None:
     return None
 
 
-def _read(folder: Storage, name: str) -> bytes:
+def _read(folder: Storage, name: str, most: int) -> bytes:
     try:
-        return folder.read(name)
+        return folder.read(name, most)
     except FileNotFoundError as error:
         raise CheckpointError(f"the checkpoint {folder} is not complete: {name} is missing") from error
 
 
-def _verified(folder: Storage) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """meta.json and the files' bytes, all hashes checked, nothing decoded but JSON."""
-    meta = _verified_meta(folder, _read(folder, META))
+def _verified(folder: Storage, names: Sequence[str] = (WEIGHTS, TRAINING)) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """meta.json and some files' bytes, all hashes checked, nothing decoded but JSON."""
+    meta = _verified_meta(folder, _read(folder, META, SMALL_BYTES))
     files = {}
-    for name in (WEIGHTS, TRAINING):
-        files[name] = _read(folder, name)
-        found, size = len(files[name]), meta["files"][name]["bytes"]
+    for name in names:
+        size = meta["files"][name]["bytes"]
+        files[name] = _read(folder, name, size)
+        found = len(files[name])
         if found < size:
             raise CheckpointError(f"the checkpoint {folder} is cut short: {name} has {found} of {size} bytes")
         if _sha256(files[name]) != meta["files"][name]["sha256"]:
@@ -237,7 +242,7 @@ def _verified(folder: Storage) -> tuple[dict[str, Any], dict[str, bytes]]:
 def _verified_meta(folder: Storage, data: bytes) -> dict[str, Any]:
     meta: Any = None
     sound = False
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         meta = json.loads(data)
         sound = isinstance(meta, dict) and _rendered(meta) == data and meta.get("sha256") == _own_sha256(meta)
     if not sound:
@@ -245,6 +250,13 @@ def _verified_meta(folder: Storage, data: bytes) -> dict[str, Any]:
         raise CheckpointError(f"the checkpoint {folder} is {state}: {META} does not match its own SHA-256")
     if (found := meta.get("format")) != FORMAT:
         raise CheckpointError(f"the checkpoint {folder} has format {found!r}; this version reads format {FORMAT}")
+    for key, kind in (("step", int), ("weights", list), ("params_sha256", str), ("files", dict)):
+        if type(meta.get(key)) is not kind:
+            raise CheckpointError(f"the checkpoint {folder} is damaged: {META} has {key} = {meta.get(key)!r}")
+    for name in (WEIGHTS, TRAINING):
+        about = meta["files"].get(name)
+        if not isinstance(about, dict) or type(about.get("bytes")) is not int or type(about.get("sha256")) is not str:
+            raise CheckpointError(f"the checkpoint {folder} is damaged: {META} says nothing of {name}")
     return dict(meta)
 
 
@@ -252,10 +264,10 @@ def _decoded(folder: Storage, meta: dict[str, Any], files: Mapping[str, bytes]) 
     try:
         loaded = safetensors.torch.load(files[WEIGHTS])
         weights = {name: loaded[name] for name in meta["weights"]}  # the file has them in an order of its own
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError, TypeError) as error:
         raise CheckpointError(f"the checkpoint {folder} is damaged: {WEIGHTS}: {first_line(error)[:200]}") from error
     try:
-        training = torch.load(io.BytesIO(files[TRAINING]), weights_only=True, map_location="cpu")
+        training = load_training(files[TRAINING]) if TRAINING in files else {}
     except Exception as error:  # the hashes are right, so somebody made this file: it may raise anything
         problem = "holds more than tensors and plain values, and was not loaded"
         raise CheckpointError(f"the checkpoint {folder} is not safe: {TRAINING} {problem}") from error

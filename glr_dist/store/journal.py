@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from glr_dist.errors import UserError
+from glr_dist.errors import UserError, first_line
 from glr_dist.store.journal_file import FOLDER, Block, JournalRow, decode, encode, keep_until, list_blocks, write_block
 from glr_dist.store.signature import Signer
 from glr_dist.store.storage import Storage
 
 BLOCK_BYTES = 8 * 2**20
+ROW_MEMORY = 1024  # bytes that Python takes for a row beside its losses, until it is encoded
 STEP_OVERHEAD = 24  # bytes beside a step's losses: seeds and indices
 BLOCK_OVERHEAD = 6144  # and beside a file's: Parquet's headers and footer
 
@@ -63,7 +64,7 @@ class JournalWriter:
         assert not steps or steps[0] > self._last, f"step {steps[0]} after step {self._last}: append whole steps"
         self._last = steps[-1] if steps else self._last
         self._rows += rows
-        self._waiting += sum(row.losses.nbytes for row in rows)
+        self._waiting += sum(row.losses.nbytes + ROW_MEMORY for row in rows)
         if self._waiting >= self._block_bytes:
             self._hand_over()
 
@@ -122,6 +123,7 @@ class JournalReader:
 
     def __init__(self, run: Storage, signer: Signer | None = None) -> None:
         self._run, self._signer = run, signer
+        self.most = most_bytes(0)  # bytes of memory that a file may take
         self._blocks = list_blocks(run)
         self._open: tuple[Block, dict[int, list[JournalRow]]] | None = None
 
@@ -147,14 +149,19 @@ class JournalReader:
         """A block's rows by step; the last one stays open."""
         if self._open is None or self._open[0] != block:
             rows: dict[int, list[JournalRow]] = {}
-            for row in decode(_verified(self._run, block, self._signer)):
-                rows.setdefault(row.step, []).append(row)
+            try:
+                for row in decode(_verified(self._run, block, self._signer), self.most):
+                    rows.setdefault(row.step, []).append(row)
+            except ValueError as error:
+                raise _no_journal(self._run, block, error) from error
             self._open = (block, rows)
         return self._open[1]
 
 
-def truncate_journal(run: Storage, step: int, signer: Signer | None = None) -> None:
-    """Drop all steps after `step`; may be interrupted and done again; no writer may be open. ``signer``: signed it.
+def truncate_journal(run: Storage, step: int, signer: Signer | None = None, most: int | None = None) -> None:
+    """Drop all steps after `step`; may be interrupted and done again; no writer may be open.
+
+    ``signer``: signed it. ``most``: bytes of memory that a file may take.
 
     Raises:
         JournalError: the block that holds `step` is damaged.
@@ -165,7 +172,10 @@ def truncate_journal(run: Storage, step: int, signer: Signer | None = None) -> N
         if block.last > step:
             run.refuse_linked(f"{FOLDER}/{block.name}")
         if block.first <= step < block.last:
-            keep_until(run, _verified(run, block, signer), step, signer)
+            try:
+                keep_until(run, _verified(run, block, signer), step, signer, most or most_bytes(0))
+            except ValueError as error:
+                raise _no_journal(run, block, error) from error
         if block.last > step:
             run.delete(f"{FOLDER}/{block.name}")
 
@@ -181,6 +191,18 @@ def estimate_bytes(steps: int, losses_per_step: int, bits: bool) -> int:
     losses = steps * losses_per_step
     data = losses // 8 + steps if bits else 4 * losses
     return data + data // 50 + STEP_OVERHEAD * steps + BLOCK_OVERHEAD * (1 + data // BLOCK_BYTES)
+
+
+def most_bytes(losses_per_step: int) -> int:
+    """What a journal's file may take of memory, in bytes: a block, and what is handed over when it is nearly full."""
+    return 3 * max(BLOCK_BYTES, (8 + ROW_MEMORY // 8) * losses_per_step)
+
+
+def _no_journal(run: Storage, block: Block, error: ValueError) -> JournalError:
+    if isinstance(error, UserError):
+        return JournalError(str(error))
+    place = run.folder(f"{FOLDER}/{block.name}")
+    return JournalError(f"the journal file {place} is none that this program wrote: {first_line(error)}")
 
 
 def _verified(run: Storage, block: Block, signer: Signer | None) -> bytes:

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from glr_dist.errors import first_line
 from glr_dist.store.signature import Signer
 from glr_dist.store.storage import Storage
 
@@ -32,6 +33,7 @@ _INTEGERS = {
     "rows": pa.int32(),
     "copies": pa.int32(),
 }
+_ROW_BYTES = 12  # least of a row: its seed, and one loss or 8 of one bit
 FLOATS = pa.list_(pa.field("element", pa.float32(), nullable=False))
 
 
@@ -128,25 +130,54 @@ def write_block(run: Storage, tables: Sequence[Any], signer: Signer | None = Non
     return len(data)
 
 
-def decode(data: bytes) -> Iterator[JournalRow]:
-    """The rows of a file; losses are fresh writable arrays."""
-    table = pq.read_table(pa.BufferReader(data)).combine_chunks()
+def decode(data: bytes, most: int) -> Iterator[JournalRow]:
+    """The rows of a file, which takes ``most`` bytes of memory at most; losses are fresh writable arrays.
+
+    Raises:
+        ValueError: it would take more, or is no journal file.
+    """
+    table = _table(data, most).combine_chunks()
     columns = {name: table[name].to_pylist() for name in _INTEGERS}
-    losses = table["losses"].chunk(0)
+    losses: Any = table["losses"].chunk(0) if table.num_rows else None
     for index in range(table.num_rows):
         fields = {name: column[index] for name, column in columns.items()}
         shape = (fields.pop("copies"), fields["rows"])
+        if min(shape) < 1:
+            raise ValueError(f"a row has shape {list(shape)}")
         if pa.types.is_binary(losses.type):
             packed = np.frombuffer(losses[index].as_buffer(), np.uint8)
+            if len(packed) != -(-shape[0] * shape[1] // 8):
+                raise ValueError(f"a row of shape {list(shape)} has {len(packed)} bytes")
             flat = np.unpackbits(packed, count=shape[0] * shape[1]).astype(np.float32)
         else:
             flat = losses[index].values.to_numpy().copy()
         yield JournalRow(**fields, losses=flat.reshape(shape))
 
 
-def keep_until(run: Storage, data: bytes, step: int, signer: Signer | None) -> None:
-    """Write a file's steps up to `step`, included, as a file of their own."""
-    table = pq.read_table(pa.BufferReader(data))
+def _table(data: bytes, most: int) -> Any:
+    """A file's table, after a look at how large its footer says that it is."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(data))
+        about = file.metadata
+        groups = [about.row_group(number) for number in range(about.num_row_groups)]
+        taken = sum(group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns))
+        taken = max(taken, about.num_rows * _ROW_BYTES)
+        if taken > most:
+            raise ValueError(f"it would take {taken:,} bytes of memory, not {most:,} at most")
+        kinds = {name: file.schema_arrow.field(name).type for name in (*_INTEGERS, "losses")}
+        if any(kinds[name] != kind for name, kind in _INTEGERS.items()) or kinds["losses"] not in (FLOATS, pa.binary()):
+            raise ValueError("its columns are not those of a journal")
+        table = file.read()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ValueError(first_line(error)) from error
+    if any(table[name].null_count for name in kinds):
+        raise ValueError("it has empty cells")
+    return table
+
+
+def keep_until(run: Storage, data: bytes, step: int, signer: Signer | None, most: int) -> None:
+    """Write a file's steps up to `step`, included, as a file of their own; it takes ``most`` bytes of memory at most."""
+    table = _table(data, most)
     write_block(run, [table.filter(pc.field("step") <= step)], signer)
 
 

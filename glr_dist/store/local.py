@@ -22,20 +22,31 @@ def beside(final: Path) -> Path:
     return final.with_name(f"{TEMP}{secrets.token_hex(4)}-{final.name}")
 
 
-def read_regular(path: Path) -> bytes:
-    """All bytes of a regular file: a device gives bytes without end, a pipe none for ever.
+SMALL_BYTES = 16 * 2**20  # most of a file that describes something, such as meta.json
+
+
+def read_regular(path: Path, most: int | None = None) -> bytes:
+    """All bytes, ``most`` at most, of a regular file: a device gives bytes without end, a pipe none for ever.
 
     Raises:
-        UserError: it is something else.
+        UserError: it is something else, or larger.
     """
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(handle, "rb") as file:
-        mode = os.fstat(handle).st_mode
+        status = os.fstat(handle)
+        mode = status.st_mode
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             raise UserError(f"cannot read {path}: it is no regular file")
+        if most is not None and status.st_size > most:
+            raise UserError(too_large(str(path), status.st_size, most))
         return file.read()
+
+
+def too_large(place: str, size: int, most: int) -> str:
+    """Why a file is not read."""
+    return f"{place} has {size:,} bytes, and should have {most:,} at most: it is not what this program wrote"
 
 
 def write_synced(path: Path, data: bytes) -> None:

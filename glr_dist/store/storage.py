@@ -21,7 +21,17 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from glr_dist.errors import UserError, first_line
-from glr_dist.store.local import LOCK, TEMP, beside, put_in_place, read_regular, remove, sync_folder, write_synced
+from glr_dist.store.local import (
+    LOCK,
+    TEMP,
+    beside,
+    put_in_place,
+    read_regular,
+    remove,
+    sync_folder,
+    too_large,
+    write_synced,
+)
 from glr_dist.store.places import absolute, is_uri, without_password
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # folders are only a part of the name there
@@ -94,16 +104,19 @@ class Storage:
         assert self.local, "only a local folder has paths"
         return Path(self._full(path))
 
-    def read(self, path: str) -> bytes:
-        """All bytes of a file.
+    def read(self, path: str, most: int | None = None) -> bytes:
+        """All bytes of a file, of which there should be ``most`` at most.
 
         Raises:
             FileNotFoundError: there is none.
-            UserError: it may not be read.
+            UserError: it may not be read, is no regular file, or is larger.
         """
         with self.explained(path, "read"):
             if self.local:
-                return read_regular(self.path(path))
+                return read_regular(self.path(path), most)
+            size = self.fs.get_file_info(self._full(path)).size
+            if most is not None and size is not None and size > most:
+                raise UserError(too_large(str(self.folder(path)), size, most))
             with self.fs.open_input_file(self._full(path)) as file:
                 return bytes(file.read())
 
