@@ -14,7 +14,7 @@ from pathlib import Path
 
 from glr_dist.core.found_here import FOUND_HERE
 from glr_dist.errors import UserError
-from glr_dist.workers.local_ray import elsewhere, local_ray
+from glr_dist.workers.local_ray import elsewhere, keep_to_loopback, local_ray
 
 _WAIT_SECONDS = 10.0  # for nodes of a cluster that is just starting
 
@@ -26,13 +26,16 @@ def connected() -> Iterator[None]:
     Raises:
         UserError: when no cluster answers at ``RAY_ADDRESS``.
     """
+    address = os.environ.get("RAY_ADDRESS", "")
+    alone = not address or address == "local"
+    if alone:
+        keep_to_loopback()
     import ray
 
     if ray.is_initialized():
         yield
         return
-    address = os.environ.get("RAY_ADDRESS", "")
-    if not address or address == "local":
+    if alone:
         with local_ray():
             _send_modules_of_here()
             yield

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 
 from glr_dist.errors import UserError, first_line
@@ -30,13 +31,14 @@ def local_ray() -> Iterator[None]:
     Raises:
         UserError: when it can't be started.
     """
+    keep_to_loopback()
     import ray
 
     private_token()
     parent = tempfile.gettempdir()
     folder = Path(tempfile.mkdtemp(prefix="glr_dist_", dir=parent if len(parent) <= _LONGEST else "/tmp"))  # mode 0700
     try:
-        with _on_loopback(), elsewhere(folder):
+        with elsewhere(folder):
             try:
                 ray.init(
                     address="local",
@@ -50,6 +52,7 @@ def local_ray() -> Iterator[None]:
                     f"Ray can't be started on this machine: {first_line(error)}; --workers 0 does without"
                 ) from error
         try:
+            _warn_of_others(ray.util.get_node_ip_address())
             yield
         finally:
             ray.shutdown()
@@ -97,14 +100,16 @@ def elsewhere(folder: Path) -> Iterator[None]:
         os.chdir(here)
 
 
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Within: a Ray that starts takes this machine for one that no cluster can reach, as it does by itself on macOS."""
-    from ray._private import ray_constants
+def keep_to_loopback() -> None:
+    """See to it, before Ray is imported, that it takes this machine for one that no cluster reaches, as on macOS."""
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
-    former = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = former
+
+def _warn_of_others(address: str) -> None:
+    """Say so when Ray was imported too early, and so listens to the network."""
+    if not ip_address(address).is_loopback:
+        logging.getLogger(__name__).warning(
+            "Ray listens on %s, which others may reach: it was imported before this run began. Import it later, or set"
+            " RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0",
+            address,
+        )

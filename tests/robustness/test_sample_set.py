@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from glr_dist.attacks.attack import named_attack
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.errors import UserError
 from glr_dist.robustness.making import attack_set
-from glr_dist.robustness.sample_set import open_set
+from glr_dist.robustness.sample_set import open_set, sets_at
 from glr_dist.robustness.selection import Selection
 
 FGSM = named_attack("fgsm", epsilon=0.1)
@@ -207,3 +208,55 @@ def test_data_of_another_shape_are_refused(folder: Path) -> None:
     wide = ArrayDataset((np.zeros((20, 1, 8, 16), np.uint8), np.zeros(20, np.int64)))
     with pytest.raises(UserError, match=r"shape \[1, 8, 8\], arrays has \[1, 8, 16\]"):
         open_set(str(folder), wide, "test")
+
+
+def test_several_sizes_are_named_by_the_folder_that_holds_them(tmp_path: Path) -> None:
+    for size in (0.2, 0.05, 0.1):
+        attack = named_attack("fgsm", epsilon=size)
+        attack_set(network(), digits(), attack, str(tmp_path / f"eps-{size:g}"), selection=Selection(count=10))
+    (tmp_path / "notes.txt").write_text("mine")
+    assert sets_at(str(tmp_path)) == [str(tmp_path / f"eps-{size:g}") for size in (0.05, 0.1, 0.2)]
+    assert sets_at(str(tmp_path / "eps-0.1")) == [str(tmp_path / "eps-0.1")]
+    assert sets_at(str(tmp_path / "none")) == [str(tmp_path / "none")]  # of which `open_set` says what it lacks
+
+
+def test_a_small_file_of_many_samples_is_refused_before_it_is_read(folder: Path) -> None:
+    rows = 2_000_000
+    columns = {"x_adv": pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(rows * 64, np.float32)), 64)}
+    columns |= {name: pa.array(np.zeros(rows, np.int64)) for name in ("index", "label", "before", "after")}
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    data = sink.getvalue().to_pybytes()
+    assert len(data) < 500_000
+    (folder / "samples-00000.parquet").write_bytes(data)
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["files"][0]["sha256"] = hashlib.sha256(data).hexdigest()
+    (folder / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(UserError, match=r"has 2,000,000 samples that take .* bytes of memory, and 359 can be in it"):
+        open_set(str(folder), digits(), "test")
+
+
+VALUES = [None, True, -1, 2.5, "", "x", [], [1], {}, {"a": 1}]
+
+
+def test_malformed_metadata_are_told_in_a_line(folder: Path) -> None:
+    """Each value in the place of each other one, and each left out."""
+    file = folder / "meta.json"
+    whole = json.loads(file.read_text())
+    for key, said in whole.items():
+        inner = [(key, name) for name in said] if isinstance(said, dict) else []
+        for place in [(key,), *inner]:
+            for value in [*VALUES, ...]:
+                meta = json.loads(json.dumps(whole))
+                table = meta if len(place) == 1 else meta[place[0]]
+                if value is ...:
+                    del table[place[-1]]
+                else:
+                    table[place[-1]] = value
+                file.write_text(json.dumps(meta))
+                with suppress(UserError):  # and nothing else
+                    open_set(str(folder), digits(), "test")
+    for text in ("", "[]", "null", "{", "[" * 100_000, "\xff"):
+        file.write_text(text, encoding="latin-1")
+        with pytest.raises(UserError, match="--samples"):
+            open_set(str(folder), digits(), "test")

@@ -15,8 +15,10 @@ from glr_dist.config import Config, parse_config
 from glr_dist.engine.replay import replay
 from glr_dist.errors import UserError
 from glr_dist.robustness.measurement import evaluate
+from glr_dist.robustness.sample_set import sets_at
 from glr_dist.store.checkpoint import checkpoint_steps, load_checkpoint
 from glr_dist.store.journal import JournalReader
+from glr_dist.store.lock import written_alone
 from glr_dist.store.metrics import read_metrics
 from glr_dist.store.storage import Storage
 
@@ -125,3 +127,16 @@ def test_a_bucket_that_is_not_there_is_named(query: str, config: Config) -> None
         glr_dist.resume(f"s3://nowhere/run{query}")
     with pytest.raises(UserError, match="there is no checkpoint at s3://nowhere/run"):
         evaluate(f"s3://nowhere/run{query}")
+
+
+def test_a_run_on_s3_has_one_writer(query: str) -> None:
+    run = Storage.at(f"s3://runs/held{query}")
+    with written_alone(run), pytest.raises(UserError, match="writes to it since"), written_alone(run):
+        pass
+    assert run.hidden(".lock-") == []
+
+
+def test_samples_on_a_store_that_does_not_answer_are_not_called_missing_or_damaged() -> None:
+    place = "s3://key:password@runs/set?endpoint_override=127.0.0.1:1&scheme=http&region=us-east-1"
+    with pytest.raises(UserError, match=r"cannot read s3://runs/set/meta.json.*NETWORK_CONNECTION"):
+        sets_at(place)

@@ -80,3 +80,23 @@ def test_a_generator_is_refused_where_devices_differ(workers: int, reconstructor
 def test_the_table_is_fine_where_devices_differ(ray_session: None) -> None:
     with pytest.raises(UserError, match="needs 2 CPUs and 2 GPUs"):  # got as far as looking for GPUs
         assemble_crew(small_task(), EngineConfig(workers=2, gpus_per_worker=1.0))
+
+
+def test_an_ipv6_address_of_ray_is_knocked_at_as_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def nobody(address: tuple[str, int], timeout: float) -> Any:
+        asked.append(address)
+        raise ConnectionRefusedError("Connection refused")
+
+    monkeypatch.setattr("socket.create_connection", nobody)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "[::1]:6379")
+    with (
+        pytest.raises(
+            UserError, match=r"RAY_ADDRESS = \[::1\]:6379: no Ray cluster answers there \(Connection refused"
+        ),
+        connected(),
+    ):
+        pass
+    assert asked == [("::1", 6379)]
