@@ -131,9 +131,10 @@ def _checked(preset: str, overrides: Mapping[str, Any]) -> Config:
     So has who asks for copies that nobody makes.
     """
     from glr_dist.config import load_config
-    from glr_dist.methods.method import named_method
 
     config = load_config(preset, overrides)
+    from glr_dist.methods.method import named_method  # torch, which a mistyped preset need not wait for
+
     if "estimator.copies" in overrides and named_method(config.method).noises == "nothing":
         raise UserError(
             f"estimator.copies = {overrides['estimator.copies']}: changes nothing with --method {config.method}, which makes"
