@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["ArrayDataset", "Config", "Heaviside", "load_config", "resume", "train"]
+__all__ = ["ArrayDataset", "Config", "Heaviside", "load_config", "resume", "train", "tune"]
 
 _HOMES = {
     "ArrayDataset": "glr_dist.data.arrays",
@@ -14,6 +14,7 @@ _HOMES = {
     "load_config": "glr_dist.config",
     "resume": "glr_dist.engine.session",
     "train": "glr_dist.engine.session",
+    "tune": "glr_dist.tuning.tune",
 }
 
 

@@ -22,6 +22,7 @@ from glr_dist.commands.replay import replay
 from glr_dist.commands.submit import submit
 from glr_dist.commands.terminal import INTERRUPTED
 from glr_dist.commands.train import train
+from glr_dist.commands.tune import tune
 from glr_dist.commands.verify import verify
 from glr_dist.errors import UserError, printable
 
@@ -50,7 +51,7 @@ def main() -> None:
     """Train networks from loss values alone: threshold units, 0-1 losses, on any number of workers."""
 
 
-for _command in (train, evaluate, attack, data, presets, replay, verify, submit, jobs, check):
+for _command in (train, tune, evaluate, attack, data, presets, replay, verify, submit, jobs, check):
     main.add_command(_command)
 
 

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     ATTACK = 0x61747461  # an attack on a chunk of samples
     SHOWN = 0x73686F77  # which samples a report shows
     CORRUPTION = 0x636F7272  # a corruption's noise
+    TUNING = 0x74756E65  # which values a tuning tries
 
 
 def seed_of(seed: int, *key: int) -> np.random.SeedSequence:

@@ -19,6 +19,7 @@ def call(*args: str) -> Result:
 LINES = [  # with their exit codes, the lightest first
     ("train --help", 0, "torch ray numpy pyarrow rich"),
     ("evaluate --help", 0, "torch ray numpy pyarrow rich"),
+    ("tune --help", 0, "torch ray numpy pyarrow rich"),
     ("presets", 0, "torch ray numpy pyarrow"),
     ("presets digits", 2, "torch ray numpy pyarrow"),
     ("train digits-treshold", 2, "torch ray numpy pyarrow"),

@@ -31,7 +31,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "launch": (*_BASE, "core", "data", "store", "config", "workers"),
     "engine": (*_BASE, *_MATERIAL, "config", "runs", "workers"),
     "robustness": (*_BASE, *_MATERIAL, "config", "runs", "workers"),
-    "commands": (*_BASE, *_MATERIAL, "config", "runs", "workers", "launch", "engine", "robustness"),
+    "tuning": (*_BASE, *_MATERIAL, "config", "runs", "workers", "engine"),
+    "commands": (*_BASE, *_MATERIAL, "config", "runs", "workers", "launch", "engine", "robustness", "tuning"),
     "cli": (*_BASE, "commands"),
     "__main__": ("cli",),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from glr_dist.errors import printable
 
 if TYPE_CHECKING:
     from glr_dist.engine.driver import Progress
+    from glr_dist.tuning.trials import Trial
 
 _LINE_SECONDS = 5.0  # between lines where there is no terminal
 
@@ -28,6 +29,16 @@ def show_table(title: str, rows: Mapping[str, Any], *, to_stderr: bool = False) 
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(printable(name), printable(str(value)))
+    Console(stderr=to_stderr, markup=False, highlight=False).print(table)
+
+
+def show_columns(title: str, header: Sequence[str], rows: Iterable[Sequence[str]], *, to_stderr: bool = False) -> None:
+    """Print a table of rows under a header; to standard error, where standard output is for a program to read."""
+    table = Table(title=title, title_justify="left")
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(printable, row))
     Console(stderr=to_stderr, markup=False, highlight=False).print(table)
 
 
@@ -58,6 +69,21 @@ def job_display() -> Iterator[Callable[[int, int, str], None]]:
             show(done, jobs, last, f"{done}/{jobs} chunks of samples, {last}; {left:.0f} s left")
 
         yield show_job
+
+
+@contextmanager
+def trial_display(seconds: float) -> Iterator[Callable[[Trial, Trial | None, float], None]]:
+    """Within: a function that shows on standard error a tuning's latest trial, the best so far, and the seconds gone."""
+    with _display() as show:
+
+        def show_trial(trial: Trial, best: Trial | None, gone: float) -> None:
+            found = percent(trial.accuracy) if not trial.fault else trial.fault
+            what = (
+                f"trial {trial.number}, {trial.steps:,} steps: {found}; best {percent(best.accuracy if best else None)}"
+            )
+            show(round(min(gone, seconds)), round(seconds), what, f"{gone:.0f} of {seconds:.0f} s, {what}")
+
+        yield show_trial
 
 
 @contextmanager

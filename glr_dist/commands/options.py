@@ -12,6 +12,7 @@ import click
 
 from glr_dist.errors import UserError
 from glr_dist.launch.place import KEPT_PLACE, PLACE, Config, Place
+from glr_dist.store.places import dated
 
 if TYPE_CHECKING:
     from glr_dist.attacks.attack import Attack
@@ -67,7 +68,7 @@ _set = Place(_place_set, kept=True)
 settings_option = click.option(
     "--set", "settings", type=_set, metavar="KEY=VALUE", multiple=True, help="Any config key; repeatable."
 )
-run_options = _all_of(  # the preset, and the options that say where the data is and who does the work
+preset_options = _all_of(  # the preset, and where the data is
     click.argument("preset", type=Config(), metavar="[PRESET|FILE.toml]", required=False),
     click.option(
         "--data-root",
@@ -75,6 +76,9 @@ run_options = _all_of(  # the preset, and the options that say where the data is
         metavar="DIR",
         help="Folder of the data, as every node sees it; downloaded when left out.",
     ),
+)
+run_options = _all_of(  # these, and the options that say who does the work
+    preset_options,
     click.option("--workers", type=int, help="Evaluators; 0: in this process, without Ray; -1: all CPUs."),
     click.option("--reconstructors", type=int, help="Reconstructor actors; 0: reconstruct in the driver."),
     click.option("--generators", type=int, help="Actors for adversarial rows; 0: made where they are needed."),
@@ -125,6 +129,11 @@ attack_options = _all_of(  # what sizes an attack
 def run_stem(preset: str | None) -> str:
     """What the folder of a run begins with whose user named none."""
     return f"runs/{Path(preset or DEFAULT_PRESET).stem}"
+
+
+def new_config(preset: str | None) -> str:
+    """The file of a tuned config whose user named none."""
+    return f"{dated(f'tuned/{Path(preset or DEFAULT_PRESET).stem}')}.toml"
 
 
 def config_overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from glr_dist.commands.options import address_option, run_stem
+from glr_dist.commands.options import address_option, new_config, run_stem
 from glr_dist.commands.terminal import say, tell
 from glr_dist.errors import UserError
 from glr_dist.store.places import dated, without_password
@@ -87,6 +87,8 @@ def places_of_results(command: str, parameters: Mapping[str, Any]) -> dict[str, 
     if command == "train" and not (parameters["run_dir"] or parameters["resumed"]):
         # nothing can be claimed from here: the cluster may see other folders
         return {"run_dir": f"{dated(run_stem(parameters['preset']))}-{secrets.token_hex(2)}"}
+    if command == "tune" and not parameters["out"]:
+        return {"out": new_config(parameters["preset"])}
     if command == "attack" and not parameters["out"]:
         raise UserError("submit -- attack: a job's own folder is deleted with what it wrote; give --out DIR")
     return {}

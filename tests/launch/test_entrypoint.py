@@ -89,12 +89,16 @@ def test_what_travels_and_what_stays_is_told(here: Path) -> None:
     assert made("train --run-dir s3://bucket/run", here).apart == ()
 
 
-def test_a_run_without_a_folder_gets_one_that_outlives_the_job(here: Path) -> None:
-    entrypoint = make_entrypoint(main, ["train", "mnist-conv"], here, places_of_results)
-    name, flag, run, preset = entrypoint.command[1:]
-    assert (name, flag, preset) == ("train", "--run-dir", "mnist-conv")
-    assert run.startswith(f"{here}/runs/mnist-conv-2")
-    assert entrypoint.apart == (Path(run),)
+@pytest.mark.parametrize(
+    ("command", "flag", "place"),
+    [("train", "--run-dir", "runs/mnist-conv-2"), ("tune --seconds 60.0", "--out", "tuned/mnist-conv-2")],
+)
+def test_results_without_a_place_get_one_that_outlives_the_job(command: str, flag: str, place: str, here: Path) -> None:
+    entrypoint = make_entrypoint(main, [*command.split(), "mnist-conv"], here, places_of_results)
+    *given, named, result, preset = entrypoint.command[1:]
+    assert (given, named, preset) == (command.split(), flag, "mnist-conv")
+    assert result.startswith(f"{here}/{place}")
+    assert entrypoint.apart == (Path(result),)
 
 
 @pytest.mark.parametrize(
