@@ -14,6 +14,7 @@ import torch
 
 from glr_dist import __version__
 from glr_dist.core.prediction import EVALUATION_BATCH, clean_accuracy
+from glr_dist.engine.driver import Clock
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.replayer import Replayer
 from glr_dist.errors import UserError
@@ -106,16 +107,14 @@ class Audit:
     def _checkpoint_findings(self, step: int) -> Iterator[str]:
         replayer, where = self._replayer, f"the checkpoint of step {step}"
         checkpoint = replayer.run.checkpoint(step)
-        if checkpoint.step != step:
-            yield f"{where} says that it is of step {checkpoint.step}"
         if checkpoint.meta["params_sha256"] != replayer.trainer.params_sha256():
             yield f"{where} has other parameters than the replay"
         between = step in replayer.config.schedule.legs  # of which the one was ended, and the next one begun
         if not _alike(_compared(checkpoint.training, between), _compared(replayer.trainer.state(), between)):
             yield f"{where} has another state of the optimizer or its schedule than the replay"
         forwards = step * replayer.task.plan.noisy_forwards_per_step
-        if (clock := checkpoint.meta.get("clock", {})).get("noisy_forwards") != forwards:
-            yield f"{where} counts {clock.get('noisy_forwards')} noisy forward passes, {forwards} were made"
+        if (counted := Clock.of(checkpoint).noisy_forwards) != forwards:
+            yield f"{where} counts {counted} noisy forward passes, {forwards} were made"
         yield from _card_findings(replayer, RunCard.read(checkpoint.meta, checkpoint.place), where)
 
 

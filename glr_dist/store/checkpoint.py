@@ -253,6 +253,11 @@ def _verified_meta(folder: Storage, data: bytes) -> dict[str, Any]:
     for key, kind in (("step", int), ("weights", list), ("params_sha256", str), ("files", dict)):
         if type(meta.get(key)) is not kind:
             raise CheckpointError(f"the checkpoint {folder} is damaged: {META} has {key} = {meta.get(key)!r}")
+    match = _NAME.fullmatch(folder.name)
+    if meta["step"] < 0 or (match and int(match[1]) != meta["step"]):
+        raise CheckpointError(
+            f"the checkpoint {folder} says that it is of step {meta['step']}: it was renamed or changed"
+        )
     for name in (WEIGHTS, TRAINING):
         about = meta["files"].get(name)
         if not isinstance(about, dict) or type(about.get("bytes")) is not int or type(about.get("sha256")) is not str:

@@ -20,7 +20,7 @@ from glr_dist.store.signature import Signer
 from glr_dist.store.storage import Storage
 
 BLOCK_BYTES = 8 * 2**20
-ROW_MEMORY = 1024  # bytes that Python takes for a row beside its losses, until it is encoded
+ROW_MEMORY = 2048  # bytes that a row takes beside its losses until it is encoded: Python, numpy and torch objects
 STEP_OVERHEAD = 24  # bytes beside a step's losses: seeds and indices
 BLOCK_OVERHEAD = 6144  # and beside a file's: Parquet's headers and footer
 
@@ -195,7 +195,7 @@ def estimate_bytes(steps: int, losses_per_step: int, bits: bool) -> int:
 
 def most_bytes(losses_per_step: int) -> int:
     """What a journal's file may take of memory, in bytes: a block, and what is handed over when it is nearly full."""
-    return 3 * max(BLOCK_BYTES, (8 + ROW_MEMORY // 8) * losses_per_step)
+    return 3 * BLOCK_BYTES + 96 * losses_per_step  # of which 4 are the loss, the rest is for units of few losses
 
 
 def _no_journal(run: Storage, block: Block, error: ValueError) -> JournalError:
