@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from glr_dist.core.threads import fixed_threads
@@ -22,6 +23,7 @@ from glr_dist.tuning.space import Space
 from glr_dist.tuning.trials import Bench, Interrupted, Tell, Trial
 from glr_dist.workers.cluster import connected, workers_available
 
+_NEEDED = ("fsspec", "pandas", "pyarrow", "requests")  # by ray.tune
 _SETTINGS = {  # of Ray Tune, for which there are no arguments
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no files of its own
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -30,14 +32,13 @@ _SETTINGS = {  # of Ray Tune, for which there are no arguments
 
 
 def require_ray_tune(workers: int) -> None:
-    """Raise UserError if Ray Tune can't be imported: it needs more packages than Ray itself."""
-    try:
-        import ray.tune  # noqa: F401
-    except ImportError as error:
+    """Raise UserError if packages are missing that Ray Tune needs beside Ray; does not import it, as `connected` must."""
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
         raise UserError(
-            f"--workers {workers}: Ray Tune's packages are missing ({error.__cause__ or error}); pip install"
-            " 'glr-dist[tune]', or give --workers 0 to try one config after the other in this process"
-        ) from error
+            f"--workers {workers}: Ray Tune's packages are missing ({', '.join(missing)}); pip install 'glr-dist[tune]', or"
+            " give --workers 0 to try one config after the other in this process"
+        )
 
 
 def tune_on_ray(
@@ -47,17 +48,19 @@ def tune_on_ray(
 
     Raises:
         UserError: when the cluster is too small.
+        TuneError: for what went wrong in a trial, where none came to any report.
     """
-    from ray import tune
-
     threads = bench.start.engine.threads
     with connected(), _settings(), tempfile.TemporaryDirectory(prefix="glr_dist_tune_") as folder:
+        from ray import tune
+
         count = workers_available(workers, 0, threads=threads, gpus=0.0, most=configs)
         if (left := ends - time.monotonic()) <= 0:
             return  # a cluster takes its time to start
         step = bench.step_seconds({})
         lengths = trial_lengths(left / bench.load, step, bench.start.steps, count)
         longest = len(lengths) - 1
+        listener = _listener(tell)
         objective = tune.with_parameters(
             _objective, bench=bench, space=space, lengths=lengths, ends=time.time() + left, threads=threads
         )
@@ -77,11 +80,11 @@ def tune_on_ray(
                 storage_path=folder,
                 verbose=0,
                 stop=_stopper(lambda: interrupted() or time.monotonic() >= ends),
-                callbacks=[_listener(tell)],
+                callbacks=[listener],
             ),
         )
         errors = tuner.fit().errors
-        if errors:
+        if errors and not listener.heard:  # else a node was lost, or one config is beyond torch: the others count
             raise errors[0]
 
 
@@ -107,8 +110,11 @@ def _listener(tell: Tell) -> Any:
     from ray import tune
 
     class Listener(tune.Callback):
+        heard = 0  # reports
+
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
             if "trial" in result:
+                self.heard += 1
                 tell(Trial(**result["trial"]))
 
     return Listener()
