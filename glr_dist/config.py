@@ -17,9 +17,9 @@ from typing import Any
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.data.config import DataConfig
 from glr_dist.engine.config import AugmentConfig, EngineConfig, OptimizerConfig, ScheduleConfig, UnitsConfig
-from glr_dist.errors import UserError, check_known, nearest
+from glr_dist.errors import UserError, check_known, first_line, nearest
 from glr_dist.models.config import ModelConfig
-from glr_dist.settings import build, put
+from glr_dist.settings import build, conform, put
 
 JOURNAL_CHOICES = ("auto", "on", "off")
 PLACES = ("data.root", "data.cache", "augment.surrogate")  # keys that hold a path or a URI
@@ -67,6 +67,11 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
+    def __post_init__(self) -> None:
+        """Hold every key to its type and its range, whichever door it came through."""
+        conform(self)
+        self.check()
+
     @property
     def observes(self) -> bool:
         """Whether the method lives on losses that evaluators send home; else on autograd."""
@@ -80,8 +85,6 @@ class Config:
         for name in ("steps", "batch", "seed", *_EVERY):
             if getattr(self, name) < (least := 1 if name in ("steps", "batch") else 0):
                 raise UserError(f"{name} = {getattr(self, name)}: must be at least {least}")
-        if self.seed >= 2**63:
-            raise UserError(f"seed = {self.seed}: must be below 2^63")
         for part in dataclasses.fields(self):
             value = getattr(self, part.name)
             if hasattr(value, "check"):
@@ -154,13 +157,12 @@ def parse_config(text: str, overrides: Mapping[str, Any] | None = None, *, sourc
     """A checked config from TOML text; see `load_config`."""
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{source}: not valid TOML: {error}") from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{source}: not valid TOML: {first_line(error)}") from error
     for key, value in (overrides or {}).items():
         put(tree, key, value)
     _retire(tree)
     config: Config = build(Config, tree, "")
-    config.check()
     return config
 
 

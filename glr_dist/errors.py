@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
+import sysconfig
+import traceback
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -39,6 +42,19 @@ def printable_all(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {printable_all(key): printable_all(item) for key, item in value.items()}
     return [printable_all(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def blamed(error: BaseException) -> str:
+    """A foreign error in one line, with the place in the user's own code that raised it, where there is one.
+
+    Their own are the frames outside installed packages and Python's library.
+    """
+    told = f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    home = str(Path(__file__).parent)
+    foreign = (home, *(path for path in sysconfig.get_paths().values()), "<")
+    own = [frame for frame in frames if not frame.filename.startswith(foreign)]
+    return f"{told} ({own[-1].filename}:{own[-1].lineno}, in {own[-1].name})" if own else told
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -6,8 +6,10 @@ knows how keys become fields and texts become values.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+import os
 import tomllib
 import types
 import typing
@@ -61,9 +63,31 @@ def build(cls: type, tree: Mapping[str, Any], prefix: str) -> Any:
     return cls(**values)
 
 
+def conform(settings: Any, prefix: str = "") -> None:
+    """Turn the fields of a frozen dataclass into plain values of their types, as TOML gives them: numpy's are none.
+
+    Raises:
+        UserError: for values of the wrong type, and such as a TOML file can't hold.
+    """
+    hints = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        key, value, hint = prefix + field.name, getattr(settings, field.name), hints[field.name]
+        if not dataclasses.is_dataclass(hint):
+            value = _converted(key, value, hint)
+        elif isinstance(value, Mapping):
+            value = build(typing.cast(type, hint), value, f"{key}.")
+        elif isinstance(value, typing.cast(type, hint)):
+            value = copy.copy(value)  # theirs stays as it is
+            conform(value, f"{key}.")
+        else:
+            raise UserError(f"{key} = {value!r}: is a table of keys; name one, such as {key}.…")
+        object.__setattr__(settings, field.name, value)
+
+
 def _converted(key: str, value: Any, hint: Any) -> Any:
     """The value as the key's type; strings, as ``--set`` gives them, are read as TOML values first."""
     origin = typing.get_origin(hint)
+    value = _plain(key, value)
     if isinstance(value, str) and hint is not str:
         text, value = value, _read(key, value, hint)
         if origin is tuple and not isinstance(value, list):  # --set model.hidden=50, --set estimator.sites=1
@@ -72,7 +96,7 @@ def _converted(key: str, value: Any, hint: Any) -> Any:
         item = typing.get_args(hint)[0]
         return tuple(_converted(key, entry, item) for entry in value)
     if origin is dict and isinstance(value, dict):
-        return {name: _read(key, entry, hint) if isinstance(entry, str) else entry for name, entry in value.items()}
+        return {name: _option(f"{key}.{name}", entry) for name, entry in value.items()}
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(value, float) and not math.isfinite(value):
@@ -83,10 +107,41 @@ def _converted(key: str, value: Any, hint: Any) -> Any:
     return value
 
 
+def _plain(key: str, value: Any) -> Any:
+    """Numbers of numpy and torch as Python's, paths as text."""
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        shown = str(value) if value.bit_length() < 100 else f"a number of {value.bit_length()} bits"
+        raise UserError(f"{key} = {shown}: must be below 2^63")
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{key} = {value!r}: is no valid text (UTF-8)") from error
+    return value
+
+
+def _option(key: str, value: Any) -> Any:
+    """A value of a free table, whose keys have no types: whatever TOML holds that JSON holds too."""
+    value = _plain(key, value)
+    if isinstance(value, str):
+        value = _read(key, value, dict)
+    if isinstance(value, (list, tuple)):
+        return [_option(key, entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{key} = {value!r}: must be a finite number")
+    if not isinstance(value, (bool, int, float, str)):
+        raise UserError(f"{key} = {value!r}: must be a number, a text, true or false, or a list of such")
+    return value
+
+
 def _read(key: str, text: str, hint: Any) -> Any:
     try:
         return tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is str:
             return [part.strip() for part in text.split(",")]
         if typing.get_origin(hint) is tuple or "," in text:

@@ -12,6 +12,7 @@ SOURCES = ("table", "generator")
 TURNING = ("flips", "joint-flips")  # the schemes that turn the bits of Heaviside units
 SCHEMES = ("layerwise", "joint", *TURNING)
 BASELINES = ("leave-out", "none")
+_SCALES = (1e-30, 1e30)  # whose reciprocal float32 holds too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,8 @@ class NoiseConfig:
         check_known("noise.source", self.source, SOURCES)
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise UserError(f"noise.scale = {self.scale}: must be a finite number above 0")
+        if not _SCALES[0] <= self.scale <= _SCALES[1]:
+            raise UserError(f"noise.scale = {self.scale}: must be from {_SCALES[0]:g} to {_SCALES[1]:g}, for float32")
         if self.table_size < 2**10:
             raise UserError(f"noise.table_size = {self.table_size}: must be at least {2**10}")
 

@@ -24,6 +24,7 @@ from glr_dist.core.sites import Site, tapped
 from glr_dist.errors import UserError, nearest
 
 _PROBE_ROWS = 3
+_BIT_TRIES = 4
 _SHAPE_READERS = ("__get__", "size", "dim", "numel")  # harmless when they return no tensor: x.shape, x.dtype ...
 # modules whose output for one example depends on the others, or on a random state of their own
 _REFUSED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
@@ -64,11 +65,13 @@ def _tensors(value: Any) -> Iterator[Any]:
         yield value
 
 
-def find_sites(model: nn.Module, input_shape: Sequence[int], names: Sequence[str] = ()) -> list[Site]:
+def find_sites(
+    model: nn.Module, input_shape: Sequence[int], names: Sequence[str] = (), inputs: Tensor | None = None
+) -> list[Site]:
     """The noise sites of a model from [B, *input_shape] to [B, classes], in the order in which a forward pass calls them.
 
     They are those of the named modules, of all parametric leaf modules when there are no names; parameters of modules left
-    out stay fixed.
+    out stay fixed. Three ``inputs``, such as the network will see, are probed with; random ones where there are none.
 
     Raises:
         UserError: for a model without parametric layers, a name that is no parametric leaf module or is never called,
@@ -87,7 +90,7 @@ def find_sites(model: nn.Module, input_shape: Sequence[int], names: Sequence[str
         if name not in leaves:
             raise UserError(f"estimator.sites = {name!r}: no parametric layer of that name; {nearest(name, leaves)}")
     chosen = {name: leaves[name] for name in (names or leaves)}
-    found, calls = _probe(model, chosen, input_shape)
+    found, calls = _probe(model, chosen, _probe_rows(model, input_shape) if inputs is None else inputs[:_PROBE_ROWS])
     for name in chosen:
         if calls[name] == 0:
             raise UserError(
@@ -119,9 +122,7 @@ def _refuse_homeless_parameters(model: nn.Module, leaves: dict[str, nn.Module]) 
         )
 
 
-def _probe(
-    model: nn.Module, chosen: dict[str, nn.Module], input_shape: Sequence[int]
-) -> tuple[list[Site], dict[str, int]]:
+def _probe(model: nn.Module, chosen: dict[str, nn.Module], x: Tensor) -> tuple[list[Site], dict[str, int]]:
     calls = dict.fromkeys(chosen, 0)
     seen: list[tuple[str, int, Tensor, set[Any]]] = []
     owned = _own_parameters(chosen.values())
@@ -146,7 +147,6 @@ def _probe(
 
         return hook
 
-    x = torch.zeros((_PROBE_ROWS, *input_shape), device=next(model.parameters()).device)
     with ExitStack() as stack:
         for name, module in chosen.items():
             stack.callback(module.register_forward_pre_hook(enter, prepend=True).remove)
@@ -172,23 +172,48 @@ def _probe(
     return with_readers(model, checked, x), calls
 
 
+def _probe_rows(model: nn.Module, shape: Sequence[int]) -> Tensor:
+    rows = torch.rand((_PROBE_ROWS, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.float32)
+    return rows.to(next(model.parameters()).device)
+
+
 def _own_parameters(modules: Iterable[nn.Module]) -> set[int]:
     return {id(p) for module in modules for p in module.parameters(recurse=False)}
 
 
 def _bits_alone(model: nn.Module, sites: Sequence[Site], index: int, x: Tensor) -> bool:
-    """Whether nothing changes when the site's output moves away from 0 and keeps its bits: catches readers out of sight."""
+    """Whether nothing changes when the site's output moves within its bits: catches readers out of sight.
 
-    def outputs(push: float) -> list[Tensor]:
+    Tried with the network's own output, and with random ones of all sizes and both signs.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def outputs(change: Callable[[Tensor], Tensor]) -> list[Tensor]:
         seen: list[Tensor] = []
 
         def move(i: int, z: Tensor) -> Tensor | None:
             if i != index:
                 seen.append(z.clone())
-            return torch.where(z >= 0, z + push, z - push) if i == index else None
+            return change(z) if i == index else None
 
         with tapped(model, sites, move), torch.no_grad():
             seen.append(model(x))
         return seen
 
-    return all(torch.equal(a, b) for a, b in zip(outputs(0.0), outputs(1.0), strict=True))
+    def random() -> Tensor:
+        return torch.randn((len(x), *sites[index].shape), generator=generator, dtype=torch.float32).to(x.device)
+
+    for number in range(_BIT_TRIES):
+        start = random() if number else None
+
+        def base(z: Tensor, start: Tensor | None = start) -> Tensor:
+            return z if start is None else start
+
+        moved = torch.exp(3.0 * random())  # from thousandths to thousands
+
+        def within(z: Tensor, moved: Tensor = moved, base: Callable[[Tensor], Tensor] = base) -> Tensor:
+            return torch.where(base(z) >= 0, moved, -moved)
+
+        if not all(torch.equal(a, b) for a, b in zip(outputs(base), outputs(within), strict=True)):
+            return False
+    return True

@@ -5,6 +5,7 @@ data = ArrayDataset((x, y), test=(x_test, y_test))        x [n, ...], y [n] clas
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from glr_dist.data.config import check_split_options
 from glr_dist.data.content import Features, Labels, check_splits, fingerprint, take
 from glr_dist.data.source import DataSource, check_split, hold_out, shards_for, spread
-from glr_dist.errors import UserError
+from glr_dist.errors import UserError, first_line
+
+_MOST_UNNAMED = 10_000  # classes that labels alone may make of few rows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,9 +51,8 @@ class ArrayDataset(DataSource):
         check_split_options(validation, shards)
         given = {"train": train} if test is None else {"train": train, "test": test}
         splits = {split: _as_arrays(pair, split) for split, pair in given.items()}
-        top = max((int(labels.max(initial=-1)) for _, labels in splits.values()), default=-1)
         self.name = "arrays"
-        self.classes = tuple(classes) if classes is not None else tuple(str(i) for i in range(top + 1))
+        self.classes = tuple(classes) if classes is not None else _numbered({s: y for s, (_, y) in splits.items()})
         check_splits(splits, self.classes)
         self.fingerprint = fingerprint(splits, self.classes)
         self.shape = splits["train"][0].shape[1:]
@@ -74,6 +76,52 @@ class ArrayDataset(DataSource):
         own = self._rows[split][shard]
         assert len(index) == 0 or (index.min() >= 0 and index.max() < len(own)), (split, shard, len(own))
         return take(features, labels, own[index])
+
+
+def from_torch(train: Any, test: Any = None, **options: Any) -> ArrayDataset:
+    """A ``torch.utils.data.Dataset`` of pairs (x, label), and perhaps another to test on, with all its items in memory.
+
+    ``options`` are those of `ArrayDataset`.
+
+    Raises:
+        UserError: for items that are no such pairs, and as `ArrayDataset`.
+    """
+    return ArrayDataset(_items(train, "train"), None if test is None else _items(test, "test"), **options)
+
+
+def _items(dataset: Any, split: str) -> tuple[Any, Any]:
+    try:
+        items = [dataset[number] for number in range(len(dataset))] if hasattr(dataset, "__len__") else list(dataset)
+        pairs = [(_as_numpy(x), _as_numpy(y)) for x, y in items]
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"{split}: its items are no pairs (x, label): {first_line(error)}") from error
+    if not pairs:
+        raise UserError(f"{split} has no rows: give at least one")
+    try:
+        return np.stack([x for x, _ in pairs]), np.stack([y for _, y in pairs])
+    except ValueError as error:
+        raise UserError(f"{split}: rows of unequal shape ({first_line(error)})") from error
+
+
+def _numbered(labels: dict[str, Labels]) -> tuple[str, ...]:
+    """The classes that labels make which nobody named: the numbers from 0 to the largest.
+
+    Raises:
+        UserError: for far more than there are rows to learn them from.
+    """
+    every = np.unique(np.concatenate(list(labels.values())))
+    top = int(every.max(initial=-1))
+    rows = sum(map(len, labels.values()))
+    if top >= max(2 * rows, _MOST_UNNAMED):
+        raise UserError(f"a label is {top}, which would make {top + 1} classes of {rows} rows: number them from 0")
+    missing = np.setdiff1d(np.arange(top + 1), every)
+    if len(missing) and every.min(initial=0) >= 0:
+        shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        sys.stderr.write(
+            f"note: labels go up to {top}, so there are {top + 1} classes, of which {len(missing)} have no row ({shown});"
+            " labels start at 0\n"
+        )
+    return tuple(map(str, range(top + 1)))
 
 
 def _as_numpy(values: Any) -> NDArray[Any]:

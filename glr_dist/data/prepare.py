@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from glr_dist.data.shard_file import FORMAT
 from glr_dist.data.shards import ShardFolder, open_shards, write_shards
 from glr_dist.errors import UserError, nearest
 
+_OTHER_SPLITS = ("val", "valid", "validation", "dev")
 _GREY_MODES = ("1", "L", "LA")
 _COLOUR_MODES = ("P", "RGB", "RGBA")
 
@@ -98,6 +100,12 @@ def _load_image_folder(path: Path) -> NamedSet:
                 listed[split] = ImageFolder(str(path / split))
             except FileNotFoundError as error:
                 raise UserError(f"{path / split}: {' '.join(str(error).split())}") from error
+    for other in _OTHER_SPLITS:
+        if (path / other).is_dir():
+            raise UserError(
+                f"{path / other} would be left out: validation rows are a share of the training rows (data.validation); move"
+                " its images into train or test, or take it away"
+            )
     if "train" not in listed:
         raise UserError(f"{path} has no folder train: put the images into train/CLASS/ (and test/CLASS/)")
     classes = tuple(listed["train"].classes)
@@ -118,6 +126,8 @@ def _load_images(samples: dict[str, list[tuple[Path, int]]]) -> Splits:
     files = [file for pairs in samples.values() for file, _ in pairs]
     mode = "L" if all(_image_mode(file) in _GREY_MODES for file in files) else "RGB"
     size = _load_image(files[0], mode).shape
+    if clear := sum(_is_transparent(file) for file in files):
+        sys.stderr.write(f"note: {clear} of {len(files)} images are transparent in places; they are put on white\n")
     splits = {}
     for split, pairs in samples.items():
         images = []
@@ -145,13 +155,29 @@ def _image_mode(file: Path) -> str:
     return mode
 
 
+def _is_transparent(file: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            return bool(
+                image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+            )
+    except (OSError, SyntaxError):
+        return False  # `_load_image` says what is wrong
+
+
 def _load_image(file: Path, mode: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """uint8 [C, H, W]."""
     from PIL import Image
 
     try:
         with Image.open(file) as image:
-            pixels = np.asarray(image.convert(mode))
+            if image.has_transparency_data:
+                white = Image.new("RGBA", image.size, "white")
+                pixels = np.asarray(Image.alpha_composite(white, image.convert("RGBA")).convert(mode))
+            else:
+                pixels = np.asarray(image.convert(mode))
     except (OSError, SyntaxError) as error:
         raise UserError(f"{file} is cut short or damaged: remove or replace it") from error
     return pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)

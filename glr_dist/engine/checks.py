@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from glr_dist.config import Config
+from glr_dist.core.behaviour import refuse_misbehaviour, refuse_unreached, refuse_unreached_by_autograd
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.losses import Loss, named_loss
 from glr_dist.core.parameters import trainable_parameters
@@ -24,7 +25,8 @@ from glr_dist.engine.plan import Plan
 from glr_dist.engine.rows import refuse_without_input_gradient
 from glr_dist.engine.task import Task
 from glr_dist.engine.trainer import Trainer
-from glr_dist.errors import UserError, first_line
+from glr_dist.engine.trials import first_rows, refuse_bad_loss, refuse_strangers, try_checkpoint
+from glr_dist.errors import UserError, blamed
 from glr_dist.methods.method import named_method
 from glr_dist.models.spec import build_model, refuse_not_finite
 from glr_dist.runs.card import SurrogateCard
@@ -45,12 +47,17 @@ def set_up(config: Config, model: nn.Module | None, data: DataSource | None, los
     Raises:
         UserError: when they don't go together.
     """
+    refuse_strangers(model, data, loss)
     data = data or open_dataset(config.data)
     if model is None:
         model = build_model(config.model, data.shape, len(data.classes), config.seed)
     task = make_task(config, model, data, loss)
+    if loss is not None:
+        refuse_bad_loss(loss, model, *first_rows(data))
     optimizer = build_optimizer(config.optimizer, list(task.trainable.values()))
-    return Trainer(task, optimizer, build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps)), task
+    trainer = Trainer(task, optimizer, build_schedule(config.schedule, optimizer, config.optimizer.lr, config.steps))
+    try_checkpoint(config, trainer)
+    return trainer, task
 
 
 def refuse_changes(before: Config, now: Config, keys: Iterable[str]) -> None:
@@ -83,7 +90,9 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
     """
     model.eval()
     refuse_unfit(model, data)
-    sites = find_sites(model, data.shape, config.estimator.sites)
+    x, _ = first_rows(data)
+    refuse_misbehaviour(model, x)
+    sites = find_sites(model, data.shape, config.estimator.sites, x)
     fold = folds(model, sites, data.shape)
     if not fold:  # then turned bits are copies of all of their site, whoever reads it, and units are cut for that
         sites = [dataclasses.replace(site, reader=None) for site in sites]
@@ -111,6 +120,10 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
     refuse_tight_table(task.noise, plan)
     refuse_ignored_copies(config.estimator, plan)
     task.method.refuse(task.net(torch.device("cpu")), len(data.classes))
+    if not method.observes:
+        refuse_unreached_by_autograd(model, x, trainable)
+    elif method.noises == "neurons":
+        refuse_unreached(model, sites, x, trainable)
     if task.augment.attack:
         refuse_without_input_gradient(task)
     return task
@@ -162,6 +175,9 @@ def refuse_unfit(model: nn.Module, data: DataSource) -> None:
             don't match the classes, and buffers that move in a forward pass, so that no unit could be run twice.
     """
     for name, p in model.named_parameters():
+        if isinstance(p, nn.parameter.UninitializedParameter) or p.is_inference():
+            how = "under torch.inference_mode" if p.is_inference() else "without a shape; call it once"
+            raise UserError(f"model: parameter {name!r} was made {how}; give a model that is whole")
         if p.dtype != torch.float32 or p.device.type != "cpu":
             raise UserError(
                 f"model: parameter {name!r} is {str(p.dtype).removeprefix('torch.')} on {p.device}; give a float32 model"
@@ -172,8 +188,8 @@ def refuse_unfit(model: nn.Module, data: DataSource) -> None:
     try:
         with torch.no_grad():
             outputs = model(torch.zeros((2, *data.shape)))
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        raise UserError(f"model: can't take the data's shape {list(data.shape)}: {first_line(error)}") from error
+    except Exception as error:  # the user's own code may raise anything
+        raise UserError(f"model: can't take the data's shape {list(data.shape)}: {blamed(error)}") from error
     if isinstance(outputs, torch.Tensor) and outputs.dim() == 2 and outputs.shape[1] != len(data.classes):
         raise UserError(f"model: has {outputs.shape[1]} outputs, the data have {len(data.classes)} classes")
     for name, buffer in model.named_buffers():

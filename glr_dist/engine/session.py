@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from glr_dist.config import Config, load_config
+from glr_dist.config import Config
+from glr_dist.core.ambient import usual_torch
 from glr_dist.core.losses import LOSSES, Loss
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
@@ -26,6 +27,7 @@ from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
 from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.engine.trainer import Trainer
+from glr_dist.engine.trials import chosen_config
 from glr_dist.engine.validation import SPLIT, validated
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted
@@ -68,6 +70,7 @@ class TrainResult:
     journal: bool
 
 
+@usual_torch()
 def train(
     model: nn.Module | None = None,
     data: DataSource | None = None,
@@ -101,8 +104,7 @@ def train(
         UserError: for whatever in the arguments can't be.
         KeyboardInterrupt: after a checkpoint, when the user interrupted.
     """
-    chosen = load_config(config) if isinstance(config, str) else config
-    chosen.check()
+    chosen = chosen_config(config)
     if journal_key is not None:
         Signer.read(journal_key, "")
     session = _Session.of(chosen, model, data, loss)
@@ -115,6 +117,7 @@ def train(
             return session.work(opened, workers, seconds, show, say)
 
 
+@usual_torch()
 def resume(
     run_dir: str | Path,
     *,

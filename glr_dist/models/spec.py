@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from glr_dist.core.ambient import usual_torch
 from glr_dist.core.found_here import import_named
 from glr_dist.errors import UserError
 from glr_dist.models.config import ModelConfig
@@ -36,7 +37,7 @@ def build_model(config: ModelConfig, shape: Sequence[int], classes: int, seed: i
         UserError: when it can't be built for this data.
     """
     config.check()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), usual_torch():
         torch.manual_seed(seed)
         inputs = int(torch.Size(shape).numel())
         if config.kind == "mlp":

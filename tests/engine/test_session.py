@@ -65,16 +65,17 @@ def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def test_a_loss_that_returns_nan_names_step_and_unit_and_keeps_the_run(tmp_path: Path) -> None:
     # 4 blocks x 2 sites x 2 pieces x 2 signs a step; block by block, so call 6 of step 1 is site 1's second piece
     with pytest.raises(UserError, match="loss: step 1, site 1, unit 1 returned nan; losses must be finite"):
-        train_small(tmp_path / "run", loss=nan_from(32 + 6))
+        train_small(tmp_path / "run", loss=nan_from(1 + 32 + 6))  # the first call is a trial
     assert load_checkpoint(tmp_path / "run").step == 1
 
 
-@pytest.mark.parametrize(
-    ("keys", "unit"), [({}, "step 0, site 0, unit 0"), (JOINT, "step 0, all sites, unit 0"), (ES, "step 0, all sites")]
-)
-def test_a_loss_of_the_wrong_shape_names_step_and_unit(keys: dict[str, Any], unit: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"loss: {unit}.* returned shape \(\) for 8 examples; a loss must return one"):
+@pytest.mark.parametrize("keys", [{}, JOINT, ES], ids=["layerwise", "joint", "es"])
+def test_a_loss_of_the_wrong_shape_is_refused_before_the_first_step(keys: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"loss: a trial before the first step returned shape \(\) for 8 examples; a loss"
+    ):
         train_small(tmp_path / "run", keys, loss=mean_loss)
+    assert not (tmp_path / "run").exists()
     with pytest.raises(UserError, match="loss: returned a float; a loss must return a tensor"):
         train_small(tmp_path / "other", keys, loss=lambda logits, labels: 1.5)
 
