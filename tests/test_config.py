@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from pathlib import Path
 
@@ -10,9 +11,13 @@ import numpy as np
 import pytest
 
 from glr_dist.config import Config, config_toml, load_config, parse_config, preset_names, preset_text
+from glr_dist.core.config import NoiseConfig
 from glr_dist.data.arrays import ArrayDataset
+from glr_dist.data.config import DataConfig
 from glr_dist.engine.checks import make_task
+from glr_dist.engine.config import OptimizerConfig
 from glr_dist.errors import UserError
+from glr_dist.models.config import ModelConfig
 from glr_dist.models.spec import build_model
 from glr_dist.settings import override
 
@@ -202,3 +207,40 @@ def test_a_config_of_an_older_version_loads_where_its_lost_keys_changed_nothing(
     assert parse_config("[augment]\nrefresh = 1\n") == Config()
     with pytest.raises(UserError, match=r"augment.refresh: this version has no such key any more"):
         parse_config("[augment]\nrefresh = 5\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 2e1}, "steps = 20.0: must be a whole number"),
+        ({"steps": True}, "steps = True: must be a whole number"),
+        ({"steps": 0}, "steps = 0: must be at least 1"),
+        ({"batch": 10**30}, "batch = a number of 100 bits: must be below 2"),
+        ({"method": "brute"}, "method = 'brute': unknown"),
+        ({"noise": {"scale": "wide"}}, "noise.scale = 'wide': must be a number"),
+        ({"noise": 3}, "noise = 3: is a table of keys"),
+        ({"noise": NoiseConfig(scale=math.inf)}, "noise.scale = inf: must be a finite number"),
+        ({"noise": NoiseConfig(scale=1e-40)}, "noise.scale = 1e-40: must be from 1e-30 to 1e"),
+        ({"optimizer": OptimizerConfig(lr=math.nan)}, "optimizer.lr = nan: must be a finite number"),
+        ({"optimizer": OptimizerConfig(options={"fused": None})}, "optimizer.options.fused = None: must be a number"),
+        ({"data": DataConfig(root="\udc80")}, r"data.root = '\\udc80': is no valid text"),
+    ],
+)
+def test_a_config_holds_its_keys_to_their_types_and_ranges_when_it_is_made(change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        dataclasses.replace(Config(), **change)
+
+
+def test_plain_values_of_other_kinds_become_what_toml_gives() -> None:
+    options = {"betas": (np.float32(0.5), 1)}
+    made = Config(
+        steps=np.int64(7),  # type: ignore[arg-type]
+        noise={"scale": 2},  # type: ignore[arg-type]
+        optimizer=OptimizerConfig(lr=np.float64(0.25), options=options),
+        model=ModelConfig(hidden=[np.int32(3), 4]),  # type: ignore[arg-type]
+        data=DataConfig(root=Path("there")),  # type: ignore[arg-type]
+    )
+    assert (type(made.steps), type(made.optimizer.lr), made.noise.scale) == (int, float, 2.0)
+    assert (made.model.hidden, made.data.root, made.optimizer.options) == ((3, 4), "there", {"betas": [0.5, 1]})
+    assert parse_config(config_toml(made)) == made
+    assert options == {"betas": (np.float32(0.5), 1)}

@@ -110,3 +110,23 @@ def test_test_arrays_are_checked_too() -> None:
 def test_options_that_cannot_be_are_refused(options: dict[str, float], message: str) -> None:
     with pytest.raises(UserError, match=message):
         ArrayDataset((X, Y), **options)  # type: ignore[arg-type]
+
+
+def test_labels_that_make_more_classes_than_anybody_meant_are_told_or_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = ArrayDataset((X, Y + 1))
+    assert len(data.classes) == 4
+    assert "note: labels go up to 3, so there are 4 classes, of which 1 have no row (0)" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"^a label is 2147483647, which would make 2147483648 classes of 30 rows"):
+        ArrayDataset((X, torch.where(Y == 2, 2**31 - 1, Y)))
+    assert len(ArrayDataset((X, Y), classes=("a", "b", "c", "d")).classes) == 4
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.rand(30), Y.double(), Y.bool(), [0.5] * 30], ids=["float", "whole", "bool", "list"]
+)
+def test_targets_that_are_no_class_indices_are_refused(labels: object) -> None:
+    with pytest.raises(UserError, match=r"^train: y is (float|bool)\d* \[30\]: give one integer class index a row"):
+        ArrayDataset((X, labels))

@@ -117,3 +117,28 @@ def test_folders_that_do_not_fit_are_refused_in_one_line(
 def test_an_unknown_source_is_told_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'digit' is neither a folder nor a data set: did you mean 'digits'"):
         prepare("digit", str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_put_on_white(mode: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A black figure on nothing: dark on light, and not all black."""
+    alpha = np.zeros((4, 4), np.uint8)
+    alpha[1:3, 1:3] = 255
+    figure = Image.fromarray(np.dstack([np.zeros((4, 4), np.uint8), alpha]), "LA").convert("RGBA").convert(mode)
+    for split in ("train", "test"):
+        (tmp_path / "pets" / split / "cat").mkdir(parents=True)
+        figure.save(tmp_path / "pets" / split / "cat" / "0.png")
+    if mode == "P":
+        assert figure.has_transparency_data
+    prepare(str(tmp_path / "pets"), str(tmp_path / "out"), shards=1)
+    ((x, _),) = open_dataset(DataConfig(name="parquet", root=str(tmp_path / "out"), validation=0.0)).batches("train", 4)
+    expected = np.where(alpha > 0, 0.0, 1.0)
+    assert all(np.array_equal(channel, expected) for channel in x[0].numpy())
+    assert "note: 2 of 2 images are transparent in places; they are put on white" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["val", "validation"])
+def test_a_folder_of_validation_pictures_is_not_left_out_in_silence(name: str, pictures: Path, tmp_path: Path) -> None:
+    save(pictures / name / "cat" / "0.png", np.zeros((3, 5), np.uint8))
+    with pytest.raises(UserError, match=rf"{name} would be left out: validation rows are a share of the training rows"):
+        prepare(str(pictures), str(tmp_path / "out"))
