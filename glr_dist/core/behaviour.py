@@ -39,8 +39,9 @@ def refuse_misbehaviour(model: nn.Module, x: Tensor) -> None:
     before = {name: values.clone() for name, values in _state(model).items()}
     try:
         with torch.no_grad():
-            _refuse_memory(model, x)
+            model(x.clone())
             _refuse_moved(model, before)
+            _refuse_memory(model, x)
             _refuse_mixing(model, x)
             _refuse_places(model, x)
     finally:
