@@ -121,11 +121,14 @@ class FlipKind(UnitKind):
         return self.widest
 
     def pieces(self, most: int) -> Sequence[tuple[UnitKind, int]]:
-        """All base draws, and a part of the flips."""
-        sizes = _even(self.flips, max(1, most // (self.draws * self.signs) - 1))
+        """Some base draws with all flips; where there is no room for one draw's, one with a part of the flips."""
+        most = max(2, most // self.signs)
+        draws = _even(self.draws, max(1, most // (1 + self.flips)))
+        sizes = _even(self.flips, most - 1)
         starts = [sum(sizes[:number]) for number in range(len(sizes))]
         return [
-            (replace(self, flips=size, first=0 if self.drawn else self.first + start), self.draws)
+            (replace(self, flips=size, first=0 if self.drawn else self.first + start), count)
+            for count in draws
             for size, start in zip(sizes, starts, strict=True)
         ]
 
