@@ -6,13 +6,15 @@ Peng, Xiao, Heidergott, Hong and Lam, 2022, "A new likelihood ratio method for t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from glr_dist.core.config import EstimatorConfig
 from glr_dist.core.passes import SiteNoise, copy_losses, noisy_logits
 from glr_dist.core.sites import Site
-from glr_dist.core.units import FlipKind, UnitKind
+from glr_dist.core.units import ALL_SITES, FlipKind, UnitKind
 from glr_dist.methods.flips import flips_gradient, flips_kinds, flips_losses, joint_flips_gradient
 from glr_dist.methods.joint import joint_gradient, joint_kinds
 from glr_dist.methods.layerwise import layerwise_gradient, layerwise_kinds
@@ -48,8 +50,14 @@ class LikelihoodRatio(Method):
         if isinstance(kind, FlipKind):
             return flips_losses(net, kind, noise, x, labels, where)
 
+        if kind.signs == 2 and kind.site != ALL_SITES and net.sites[kind.site].logits:
+            # nothing follows but the loss: both signs at once
+            pairs = {kind.site: torch.cat([noise[kind.site], -noise[kind.site]])}
+            kind, noise = replace(kind, signs=1), pairs
+
         def evaluate(sign: float) -> Tensor:
-            logits = noisy_logits(net.taps, noise, sign * net.noise.scale, x, fold=net.fold, values_only=True)
+            scale = sign * net.noise.scale
+            logits = noisy_logits(net.taps, noise, scale, x, fold=net.fold, values_only=True)
             return copy_losses(net.loss, logits, labels)
 
         return signed_losses(kind, noise, len(x), where, evaluate)
