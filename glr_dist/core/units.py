@@ -127,7 +127,7 @@ class FlipKind(UnitKind):
         sizes = _even(self.flips, most - 1)
         starts = [sum(sizes[:number]) for number in range(len(sizes))]
         return [
-            (replace(self, flips=size, first=0 if self.drawn else self.first + start), count)
+            (replace(self, draws=count, flips=size, first=0 if self.drawn else self.first + start), count)
             for count in draws
             for size, start in zip(sizes, starts, strict=True)
         ]

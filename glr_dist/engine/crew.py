@@ -41,6 +41,7 @@ class Crew:
     evaluators: Pool  # their role is an `Evaluator`, or whoever has its verb
     reconstructors: Pool  # their role is a `Reconstructor`
     generators: Pool | None = None  # their role is a `RowSupply`, whose answers stay where they are; None: nobody is
+    here: tuple[Evaluator, Reconstructor] | None = None  # who does it all where there are no actors; None: the pools do
     bytes_up: int = 0  # of losses from evaluator actors so far
 
     def gradient(self, parameters: np.ndarray, step: int, repeat: int = 0) -> StepResult:
@@ -49,7 +50,22 @@ class Crew:
         Results are placed by their unit's position and added in the blocks' order, whoever was first. All parameters are
         float32 [D], steps are counted from 0. A ``repeat`` estimates the same gradient from noise of its own.
         """
-        theta, placed = Vector(parameters), Placed(self.task.plan.step(step, repeat))
+        placed = Placed(self.task.plan.step(step, repeat))
+        if self.here is None or self.remote:
+            self._by_pools(Vector(parameters), placed)
+        else:
+            self._in_turn(*self.here, parameters, placed)
+        return placed.result(self.task.plan.schedule.rows)
+
+    def _in_turn(self, evaluator: Evaluator, reconstructor: Reconstructor, theta: np.ndarray, placed: Placed) -> None:
+        """Block by block in this process, without calls."""
+        for block in placed.plan.blocks:
+            losses = evaluator.losses(theta, block.units) if self.task.method.observes else []
+            if losses:
+                placed.place(block.positions, losses)
+            placed.parts[block.number] = reconstructor.gradient(theta, block, losses)
+
+    def _by_pools(self, theta: Vector, placed: Placed) -> None:
         for block in placed.plan.blocks:
             if self.generators is None:
                 self._begin(theta, placed, block)
@@ -66,7 +82,6 @@ class Crew:
                     self._reconstruct(theta, placed, block)
             else:
                 placed.parts[call.key] = answer
-        return placed.result(self.task.plan.schedule.rows)
 
     @property
     def pools(self) -> list[Pool]:
@@ -135,8 +150,8 @@ def assemble_crew(task: Task, engine: EngineConfig, policy: PoolPolicy = PoolPol
     _refuse_mixed_devices(task, engine)
     table = task.make_table()
     seat = Seat(task, table)  # one for both: in one process, evaluator and reconstructor want the same
-    evaluator, reconstructor = (role(task, table, "cpu", seat) for role in (Evaluator, Reconstructor))
-    crew = Crew(task, LocalPool(evaluator), LocalPool(reconstructor))
+    evaluator, reconstructor = Evaluator(task, table, seat=seat), Reconstructor(task, table, seat=seat)
+    crew = Crew(task, LocalPool(evaluator), LocalPool(reconstructor), here=(evaluator, reconstructor))
     if engine.workers or engine.reconstructors or engine.generators:
         _start_actors(crew, engine, replace(policy, in_flight=engine.in_flight), table)
     return crew

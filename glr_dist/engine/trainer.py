@@ -35,8 +35,10 @@ class Trainer:
         self._schedule = schedule
 
     def theta(self) -> np.ndarray:
-        """All parameters as they are now: float32 [D], in the model's order."""
-        return flat_parameters(self.model).numpy()
+        """All parameters as they are now: float32 [D], in the model's order; nobody may write to them."""
+        theta = flat_parameters(self.model).numpy()
+        theta.flags.writeable = False
+        return theta
 
     def params_sha256(self) -> str:
         """Of the parameters as they are now, as a checkpoint has it."""

@@ -149,8 +149,10 @@ def _signal(net: Net, unit: Observed, z: Tensor, sign: int | None = None) -> Ten
     each = seen.view(len(seen), 1, -1, seen.shape[-1]) if sign is None else seen[:, sign]
     if not kind.drawn:
         differences = each[0].view(len(z), -1, kind.flips, seen.shape[-1]).sum(1)
+        if kind.flips == kind.units:
+            return weight * differences.mT
         signal, span = torch.zeros_like(weight), slice(kind.first, kind.first + kind.flips)
-        signal[..., span] = weight[..., span] * differences.transpose(1, 2)
+        signal[..., span] = weight[..., span] * differences.mT
         return signal
     where, differences = each[0].transpose(1, 2).long(), each[1].transpose(1, 2)
     chances = drawing_weights(net.noise.family, z / net.noise.scale, kind.flips)

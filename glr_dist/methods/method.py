@@ -182,6 +182,8 @@ def signed_losses(
 
 def with_advantages(units: Sequence[Observed], baseline: str) -> list[tuple[Tensor, Observed]]:
     """Each unit with its advantages [S, P, R]; the baseline is taken over all of them."""
+    if len(units) == 1:
+        return [(advantages(units[0].losses, baseline), units[0])]
     every = advantages(torch.cat([unit.losses for unit in units], dim=1), baseline)
     parts = every.split([unit.losses.shape[1] for unit in units], dim=1)
     return list(zip(parts, units, strict=True))

@@ -29,7 +29,7 @@ _LARGEST_EXPONENT = 30.0  # of a weight in matrix products of exponentials: exp(
 def turned_losses(
     net: Net, kind: FlipKind, noise: SiteNoise, sign: float, x: Tensor, labels: Tensor, where: str
 ) -> tuple[Tensor, Tensor]:
-    """Which bits were turned in the base draws of one sign, int64 [M, F, R], and L(1) - L(0), float32 [M, F, R]."""
+    """L(1) - L(0) for the base draws of one sign, float32 [M, F, R], and before it which bits they are, where drawn."""
     turn = _Turn(net, kind, noise, sign)
     logits = turn.by_rows(x) if net.fold else turn.by_copies(x)  # [M, 1 + F, R, C]; [M, 1, R, C] for products
     if turn.products:
@@ -57,7 +57,8 @@ class _Turn:
             self.matrix = columns(net.model.get_submodule(reader.module), self.site.shape)  # [N, C']
             quick = reader.logits and net.loss is cross_entropy and not kind.drawn
             self.products = quick and float(self.matrix.abs().max()) < _LARGEST_EXPONENT
-        self.picks = self.direction = torch.empty(0)  # [M, F, R]: which bits are turned; 1 where they become 1, else -1
+        self.picks = torch.empty(0)  # [M, F, R]: which bits are turned, where they are drawn
+        self.direction = torch.empty(0)  # [M, F, R]: 1 where a turned bit becomes 1, else -1
 
     def look(self, z: Tensor) -> Tensor:
         """Take in the site's pre-activations, [R, *N] or [M, R, *N]: the base draws' are returned, [M, R, N]."""
@@ -65,18 +66,21 @@ class _Turn:
         base = torch.add(flat, self.noise[kind.site].flatten(2), alpha=self.scale)
         if self.uniform is None:
             turned = base[..., kind.first : kind.first + kind.flips]
-            picks = torch.arange(kind.first, kind.first + kind.flips, device=base.device).expand_as(turned)
         else:
             chances = drawing_weights(self.net.noise.family, flat / abs(self.scale), kind.flips)
             picks = systematic(chances.expand_as(base), self.uniform, kind.flips)
-            turned = base.gather(-1, picks)
-        self.picks, self.direction = picks.transpose(1, 2), turned.lt(0.0).to(base.dtype).mul_(2.0).sub_(1.0).mT
+            turned, self.picks = base.gather(-1, picks), picks.mT
+        self.direction = turned.lt(0.0).to(base.dtype).mul_(2.0).sub_(1.0).mT
         return base
 
     def turned(self, base: Tensor) -> Tensor:
         """[M, 1 + F, R, N]: the base draws, then each with one element on the other side of 0."""
         rows = base.unsqueeze(1).repeat(1, 1 + self.kind.flips, 1, 1)
-        rows[:, 1:].scatter_(-1, self.picks.unsqueeze(-1), self.direction.unsqueeze(-1))
+        picks = self.picks
+        if not self.kind.drawn:
+            span = torch.arange(self.kind.first, self.kind.first + self.kind.flips, device=base.device)
+            picks = span[:, None].expand_as(self.direction)
+        rows[:, 1:].scatter_(-1, picks.unsqueeze(-1), self.direction.unsqueeze(-1))
         return rows
 
     def moved(self, z: Tensor) -> Tensor:
