@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ OURS: dict[str, Settings] = {  # by name: scheme and number of losses
     "copies, layerwise, K = 64": {"estimator.scheme": "layerwise", "estimator.copies": 64},
     "copies, joint, K = 64": {"estimator.scheme": "joint", "estimator.copies": 64},
     "joint flips, M = 1": {"estimator.scheme": "joint-flips"},
-    "flips, M = 1, general path": {"estimator.scheme": "flips"},
+    "flips, M = 1, general path, any loss": {"estimator.scheme": "flips"},
     "flips, M = 1, rank one, any loss": {"estimator.scheme": "flips"},
     "flips, M = 1, cross-entropy by matrix products": {"estimator.scheme": "flips"},
 }
@@ -113,25 +114,17 @@ def training_loop(config: Config, hidden: int, data: DataSource, loss: Loss | No
 
     def run(seconds: float) -> float:
         ends: list[float] = []
-        while len(ends) < 2:
-            ends = ends_of_steps(seconds)
-            seconds *= 2
-        return 1000 * (ends[-1] - ends[0]) / (len(ends) - 1)
 
-    def ends_of_steps(seconds: float) -> list[float]:
-        ends: list[float] = []
-        with tempfile.TemporaryDirectory(prefix="glr_dist_benchmark_") as folder:
+        def show(progress: object) -> None:
+            ends.append(time.process_time())
+            if len(ends) > 1 and ends[-1] - ends[0] >= seconds:
+                raise KeyboardInterrupt
+
+        with tempfile.TemporaryDirectory(prefix="glr_dist_benchmark_") as folder, suppress(KeyboardInterrupt):
             glr_dist.train(
-                network(hidden),
-                data,
-                config,
-                loss=loss,
-                run_dir=f"{folder}/run",
-                seconds=seconds,
-                show=lambda progress: ends.append(time.perf_counter()),
-                say=lambda line: None,
+                network(hidden), data, config, loss=loss, run_dir=f"{folder}/run", show=show, say=lambda line: None
             )
-        return ends
+        return 1000 * (ends[-1] - ends[0]) / (len(ends) - 1)
 
     return run
 
@@ -162,7 +155,7 @@ def measured_on_ray(hidden: int, seconds: float) -> list[Contender]:
             for name in ON_RAY:
                 task = task_of(config_of({**OURS[name], "units.rows": BATCH // 2}), network(hidden), data)
                 label = f"{name}; Ray, {workers} evaluator{'s' * (workers > 1)}"
-                contenders.append(Contender(name=label, passes=task.plan.noisy_forwards_per_step))
+                contenders.append(Contender(name=label, passes=task.plan.noisy_forwards_per_step, wall=True))
                 crew = assemble_crew(task, EngineConfig(workers=workers))
                 contenders[-1].gradient = gradient_step(crew)
                 measure(contenders[-1:], seconds, rounds=3)
