@@ -5,10 +5,25 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from small_runs import outcome, train_small
 
+from glr_dist.engine import driver
+from glr_dist.engine.config import EngineConfig
+from glr_dist.engine.crew import Crew
+from glr_dist.engine.driver import Progress
+from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.interrupts import held_interrupts
+from glr_dist.engine.plan import Unit
+from glr_dist.engine.reconstructor import Reconstructor
+from glr_dist.engine.task import Task
+from glr_dist.store.checkpoint import save_checkpoint
+from glr_dist.workers.pool import LocalPool
 
 
 def send(number: int) -> None:
@@ -70,3 +85,46 @@ def test_outside_the_main_thread_nothing_is_held() -> None:
     thread.start()
     thread.join()
     assert seen == [False, True]
+
+
+@pytest.mark.parametrize("moment", ["save_checkpoint", "show"])
+def test_a_storm_of_signals_costs_no_step(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while the checkpoint is written that the first of them asked for."""
+
+    def storm() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            send(number)
+
+    def show(progress: Progress) -> None:
+        if progress.step == 3:
+            storm() if moment == "show" else send(signal.SIGINT)
+
+    def saved(*arguments: Any, **named: Any) -> str:
+        storm()
+        return save_checkpoint(*arguments, **named)
+
+    if moment == "save_checkpoint":
+        monkeypatch.setattr(driver, "save_checkpoint", saved)
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tmp_path / "run", show=show)
+    assert outcome(tmp_path / "run")["step"] == 3
+
+
+def test_a_second_signal_while_workers_are_waited_for_interrupts_and_costs_no_step(tmp_path: Path) -> None:
+    class Stuck(Evaluator):
+        """Never answers in the fifth step, in which it is told to stop, twice."""
+
+        def losses(self, theta: np.ndarray, units: Sequence[Unit], made: Any = None) -> list[np.ndarray]:
+            if units[0].step == 4:
+                send(signal.SIGINT)
+                send(signal.SIGINT)
+                raise AssertionError("went on")
+            return super().losses(theta, units, made)
+
+    def crew(task: Task, engine: EngineConfig) -> Crew:
+        table = task.make_table()
+        return Crew(task, LocalPool(Stuck(task, table)), LocalPool(Reconstructor(task, table)))
+
+    with pytest.raises(KeyboardInterrupt):
+        train_small(tmp_path / "run", crew=crew)
+    assert outcome(tmp_path / "run")["step"] == 4

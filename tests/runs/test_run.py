@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -205,3 +206,15 @@ def test_a_journal_that_was_deleted_as_a_whole_is_no_obstacle(run: RunStore) -> 
     run.rewind(8)
     assert [line["step"] for line in read_metrics(run.folder)] == list(range(1, 9))
     assert Storage.at(run.folder.uri) == run.folder
+
+
+def test_a_private_run_stays_private(tmp_path: Path) -> None:
+    """All that it writes has the permissions that the user's umask leaves."""
+    former = os.umask(0o077)
+    try:
+        train_small(tmp_path / "run")
+    finally:
+        os.umask(former)
+    places = [tmp_path / "run", *(tmp_path / "run").rglob("*")]
+    assert len(places) > 12
+    assert [place for place in places if place.stat().st_mode & 0o077] == []
