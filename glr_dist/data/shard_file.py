@@ -114,6 +114,8 @@ def _open(path: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not path.is_file():  # a pipe would be waited for without end
+        raise UserError(f"{path} is missing, or no regular file: {PREPARE_AGAIN}")
     try:
         return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
     except (pa.ArrowException, OSError) as error:
