@@ -1,8 +1,9 @@
 """Noisy forward passes: the part of the estimator that sees data and parameters and returns losses.
 
 Copies are vectorised: the noise is added at the sites (`glr_dist.core.taps`), either under ``torch.func.vmap`` over the
-noise, which serves any network, or, where that gives the same (`folds`), by making copies further rows of the batch, which
-is twice as fast. Both ways, what lies before the first noised site is computed once per example.
+noise, which serves most networks, or, where that gives the same (`folds`), by making copies further rows of the batch,
+which is twice as fast. Both ways, what lies before the first noised site is computed once per example. Where neither works
+(Python's ``if`` on a tensor, NumPy in the middle, an addition in place), copies are made one by one (`each_copy`).
 
 Shapes: S signs, P draws (K = S * P copies), R rows (examples), N a site's outputs, C classes, D parameters.
 """
@@ -10,6 +11,7 @@ Shapes: S signs, P draws (K = S * P copies), R rows (examples), N a site's outpu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from glr_dist.core.sites import Site
 from glr_dist.core.taps import Hooks, Taps
 from glr_dist.errors import UserError
 
+Made = TypeVar("Made", bound="Tensor | tuple[Tensor, ...]")
 SiteNoise = Mapping[int, Tensor]  # site index -> standard noise [P, R, *N]
 PICKS = -2  # the "site" of the noise [P, R] by which flips are drawn
 
@@ -84,7 +87,7 @@ def noisy_pass(
 
         return taps.run(x, single, detach=detach)
 
-    return vmap(one_copy)(*(noise[i] for i in order)).flatten(0, 1)
+    return each_copy(one_copy, *(noise[i] for i in order)).flatten(0, 1)
 
 
 def folds(model: nn.Module, sites: Sequence[Site], input_shape: Sequence[int]) -> bool:
@@ -103,11 +106,28 @@ def folds(model: nn.Module, sites: Sequence[Site], input_shape: Sequence[int]) -
             expected = noisy_logits(taps, tried, 1.0, x)
             try:
                 found = noisy_logits(taps, tried, 1.0, x, fold=True)
-            except (RuntimeError, ValueError, IndexError):
+            except Exception:  # the user's own code may raise anything where rows are copies
                 return False
             if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-4, atol=1e-5):
                 return False
     return True
+
+
+def each_copy(one: Callable[..., Made], *parts: Tensor) -> Made:
+    """What a pass ``one`` gives, a tensor or a tuple of such, for every copy: stacked; ``parts`` [P, ...] are its arguments.
+
+    Under ``vmap``, or in a plain loop where that fails: it is tried anew each time, so which way it goes depends on nothing
+    but the arguments.
+    """
+    try:
+        return vmap(one)(*parts)
+    except Exception as error:  # the user's own code may raise anything under vmap; if it is in error, the loop tells
+        if "randomness" in str(error):
+            raise  # noise of its own would be another in each run of a unit
+        made: list[Any] = [one(*each) for each in zip(*parts, strict=True)]
+    if isinstance(made[0], tuple):
+        return cast("Made", tuple(map(torch.stack, zip(*made, strict=True))))
+    return cast("Made", torch.stack(made))
 
 
 def perturbed_logits(model: nn.Module, eps: Tensor, scale: float, names: Sequence[str], x: Tensor) -> Tensor:
@@ -124,7 +144,7 @@ def perturbed_logits(model: nn.Module, eps: Tensor, scale: float, names: Sequenc
         moved = {name: torch.add(theta[name], part.view_as(theta[name]), alpha=scale) for name, part in parts}
         return functional_call(model, moved, (x,))  # type: ignore[no-any-return]
 
-    return vmap(one_member)(eps)
+    return each_copy(one_member, eps)
 
 
 def copy_losses(loss: Loss, logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,11 +9,10 @@ from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from glr_dist.core.config import EstimatorConfig
 from glr_dist.core.estimator import copy_scores, error_signal, pullback
-from glr_dist.core.passes import SiteNoise, noisy_pass
+from glr_dist.core.passes import SiteNoise, each_copy, noisy_pass
 from glr_dist.core.sites import Site
 from glr_dist.core.units import ALL_SITES, UnitKind
 from glr_dist.methods.method import Net, Observed, with_advantages
@@ -94,5 +93,5 @@ def site_outputs(net: Net, eps: SiteNoise, scale: float, x: Tensor) -> dict[int,
         net.taps.run(x, keep, detach=True)
         return tuple(kept[i] for i in order)
 
-    outputs = dict(zip(order, vmap(one_copy)(*(eps[i] for i in order)), strict=True))
+    outputs = dict(zip(order, each_copy(one_copy, *(eps[i] for i in order)), strict=True))
     return {**outputs, first: outputs[first][0]}

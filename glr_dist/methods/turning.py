@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.func import vmap
 
 from glr_dist.core.losses import check_losses, cross_entropy
 from glr_dist.core.noise import cumulative, density
-from glr_dist.core.passes import PICKS, SiteNoise, copy_losses
+from glr_dist.core.passes import PICKS, SiteNoise, copy_losses, each_copy
 from glr_dist.core.readers import columns
 from glr_dist.core.units import FlipKind
 from glr_dist.methods.method import Net
@@ -141,7 +140,7 @@ class _Turn:
             taps.run(x, keep)
             return kept[0]
 
-        turned = self.turned(self.look(vmap(base)(*(self.noise[i] for i in order))))  # [M, 1 + F, R, N]
+        turned = self.turned(self.look(each_copy(base, *(self.noise[i] for i in order))))  # [M, 1 + F, R, N]
         passes = turned.shape[:2]
         others = [i for i in order if i != self.kind.site]
 
@@ -156,7 +155,7 @@ class _Turn:
         spread = [
             self.noise[i].unsqueeze(1).expand(-1, passes[1], *self.noise[i].shape[1:]).flatten(0, 1) for i in others
         ]
-        logits = vmap(one)(turned.reshape(-1, turned.shape[2], *self.site.shape), *spread)
+        logits = each_copy(one, turned.reshape(-1, turned.shape[2], *self.site.shape), *spread)
         return logits.view(*passes, *logits.shape[1:])
 
 
