@@ -6,6 +6,7 @@ Whatever is slow to import is imported inside the commands, so that ``--help`` i
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Any
 
@@ -42,6 +43,12 @@ class _Commands(click.Group):
             click.echo(_told(str(error)), err=True)
         except click.Abort:  # Ctrl-C where no command expects it
             code = INTERRUPTED
+        except SystemExit as end:
+            if end.code != INTERRUPTED:
+                raise
+            code = INTERRUPTED
+        if code == INTERRUPTED and not args and "args" not in kwargs:  # a process of its own, which is all but over
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit(code if isinstance(code, int) else 0)
 
 

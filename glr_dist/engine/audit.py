@@ -63,7 +63,9 @@ class Audit:
 
     def end(self) -> None:
         """Look at what lies beyond the step that the replay has come to in the end: nothing vouches for it."""
-        last = self._replayer.trainer.step
+        last, planned = self._replayer.trainer.step, self._replayer.config.steps
+        if last > planned:
+            self.findings.append(f"the journal has {last} steps, the run's config {planned}")
         self.findings += [
             f"the checkpoint of step {step} lies beyond the journal, which ends at step {last}: it is not covered"
             for step in self._begun
