@@ -73,7 +73,8 @@ class Claim:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._run.delete(self._name)
+        with suppress(UserError, OSError):  # nothing could be written there, or the store no longer answers
+            self._run.delete(self._name)
 
     def _write(self) -> None:
         self._run.write(self._name, json.dumps(self._said).encode())
