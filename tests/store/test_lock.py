@@ -140,7 +140,7 @@ def test_who_was_taken_over_is_told(tmp_path: Path) -> None:
 def test_a_place_that_can_not_be_written_to_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with (
-        pytest.raises(UserError, match="cannot write .*not a directory"),
+        pytest.raises(UserError, match=r"cannot write .*not a directory"),
         written_alone(Storage.at(tmp_path / "file/run")),
     ):
         pass
