@@ -81,9 +81,14 @@ def compared(model: MLP, hidden: int, data: ArrayDataset, scale: float) -> list[
 
 
 def estimator(model: MLP, data: ArrayDataset, scale: float, settings: Settings) -> Crew:
-    """Who estimates the gradient of the hidden layer alone, from all rows of the data in one block."""
-    rows = data.count("train")
-    keys = {"estimator.sites": [_HIDDEN_LAYER], "noise.scale": scale, "batch": rows, "units.rows": rows}
+    """Who estimates the hidden layer's gradient, from all rows of the data in one block.
+
+    Copies do it for that layer alone. Flips need the read-out among the trained layers to be evaluated the quick way, so
+    they have the fewest copies there that can be, whose time counts against them.
+    """
+    rows, flips = data.count("train"), settings.get("estimator.scheme") == "flips"
+    keys: dict[str, Any] = {"noise.scale": scale, "batch": rows, "units.rows": rows}
+    keys |= {"estimator.copies": 4} if flips else {"estimator.sites": [_HIDDEN_LAYER]}
     return assemble_crew(task_of(config_of(keys | dict(settings)), model, data), EngineConfig(workers=0))
 
 

@@ -59,7 +59,7 @@ def test_error_signals_are_those_behind_the_gradient(scheme: str, few_images: Ar
     for repeat, signal in zip((0, 3), error_signals(crew, (0, 3)), strict=True):
         gradient = crew.gradient(theta, 0, repeat).gradient
         assert signal.shape == (8, 5)
-        np.testing.assert_allclose(signal.mean(0), gradient[784 * 5 :], atol=1e-5)
+        np.testing.assert_allclose(signal.mean(0), gradient[784 * 5 :][:5], atol=1e-5)
 
 
 def test_flips_agree_with_the_reference(few_images: ArrayDataset, monkeypatch: pytest.MonkeyPatch) -> None:
