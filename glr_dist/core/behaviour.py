@@ -191,7 +191,10 @@ def _unreached(total: Callable[[Tensor], Tensor], x: Tensor, trained: Mapping[st
                 raise
             continue  # numbers that are no input of this network
         if value.requires_grad:
-            found = torch.autograd.grad(value, list(left.values()), allow_unused=True)
+            try:
+                found = torch.autograd.grad(value, list(left.values()), allow_unused=True)
+            except Exception as error:  # such as of an operation in place that spoils what autograd has kept
+                raise UserError(f"model: autograd can't take its derivative: {blamed(error)}") from error
             dense = (None if part is None else part.to_dense() if part.is_sparse else part for part in found)
             reached = [name for name, part in zip(left, dense, strict=True) if part is not None and bool(part.any())]
             for name in reached:
