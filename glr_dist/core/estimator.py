@@ -84,7 +84,8 @@ def copy_scores(family: str, scale: float, eps: Tensor, z: Tensor | None, sign: 
 def pullback(pairs: Iterable[tuple[Tensor, Tensor]], parameters: Sequence[Tensor]) -> list[Tensor]:
     """The gradient of ``sum(z * d)`` over the sites' pairs (z, d), d held constant: one call to autograd for every layer.
 
-    Each z was computed with its site's input detached. A parameter that no site depends on gets zeros.
+    Each z was computed with its site's input detached; the graph stays, as a clean pass serves several. A parameter that no
+    site depends on gets zeros.
     """
     wanted = [(z, d) for z, d in pairs if z.requires_grad]  # a frozen layer's output hangs on nothing
     if not wanted:

@@ -40,19 +40,20 @@ def split_noise(
 
 
 def noisy_logits(
-    taps: Taps, noise: SiteNoise, scale: float, x: Tensor, *, fold: bool = False, values_only: bool = False
+    taps: Taps, noise: SiteNoise, scale: float, x: Tensor, *, fold: bool = False, from_clean: bool = False
 ) -> Tensor:
     """The outputs for inputs x [R, ...] with ``scale * noise`` added at the noised ones of all the sites: [P, R, C].
 
     A negative scale is the other sign of an antithetic pair. With ``fold`` the copies become rows of a larger batch instead
-    of a ``vmap``: only for networks that `folds` allows. ``values_only``: nobody wants a derivative.
+    of a ``vmap``: only for networks that `folds` allows. ``from_clean``: what lies before
+    the first noised site is taken from the clean pass of x, and no derivative goes there.
     """
 
     def add(index: int, z: Tensor, eps: Tensor) -> Tensor:
         return torch.add(z, eps, alpha=scale)
 
     draws = next(iter(noise.values())).shape[0]
-    return noisy_pass(taps, noise, add, x, fold=fold, values_only=values_only).view(draws, len(x), -1)
+    return noisy_pass(taps, noise, add, x, fold=fold, from_clean=from_clean).view(draws, len(x), -1)
 
 
 def noisy_pass(
@@ -63,7 +64,7 @@ def noisy_pass(
     *,
     fold: bool,
     detach: bool = False,
-    values_only: bool = False,
+    from_clean: bool = False,
 ) -> Tensor:
     """One forward pass with ``add(site index, z, eps)`` in the place of the noised sites' outputs z: [P * R, C].
 
@@ -79,7 +80,7 @@ def noisy_pass(
             spread = z if len(z) == len(x) else z.unflatten(0, (draws, len(x)))
             return add(index, spread, noise[index]).flatten(0, 1)
 
-        return taps.run(x, folded, first=min(order) if values_only else None, detach=detach)
+        return taps.run(x, folded, first=min(order) if from_clean else None, detach=detach)
 
     def one_copy(*eps: Tensor) -> Tensor:
         def single(index: int, z: Tensor) -> Tensor | None:

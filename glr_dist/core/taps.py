@@ -33,23 +33,21 @@ class Taps(ABC):
         Args:
             x: inputs [R, ...].
             on_output: returns a tensor, or None for the output itself.
-            first: no site before this one changes its output, and no derivative is wanted: the pass may begin there.
+            first: no site before this one changes its output, and no derivative goes there: the pass may begin at it, with
+                the output of the clean pass.
             detach: cut the sites' inputs off the autograd graph.
         """
 
-    def clean(self, x: Tensor, *, last: bool = False) -> list[Tensor]:
+    def clean(self, x: Tensor) -> list[Tensor]:
         """Each site's output [R, *N] in a pass without noise, a function of its own layer's parameters alone.
 
-        Its graph is kept until parameters or inputs are others, or until it is the ``last`` time that they are asked for.
+        It is kept with its graph, which several derivatives may go through, until parameters or inputs are others.
         """
         versions = [x._version, *(p._version for p in self._parameters)]
         if self._seen is None or self._seen[0] is not x or self._seen[1] != versions:
             with torch.enable_grad():
                 self._seen = x, versions, self._clean(x)
-        outputs = self._seen[2]
-        if last:
-            self._seen = None
-        return outputs
+        return self._seen[2]
 
     def _clean(self, x: Tensor) -> list[Tensor]:
         outputs: list[Tensor] = []

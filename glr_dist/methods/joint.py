@@ -73,13 +73,13 @@ def site_outputs(net: Net, eps: SiteNoise, scale: float, x: Tensor) -> dict[int,
     """
     first = min(eps)
     if net.fold:
-        seen: dict[int, Tensor] = {}
+        seen: dict[int, Tensor] = {first: net.taps.clean(x)[first]}
 
         def add(index: int, z: Tensor, noise: Tensor) -> Tensor:
-            seen[index] = z if index == first else z.expand(noise.shape)
+            seen.setdefault(index, z.expand(noise.shape))
             return torch.add(z.detach(), noise, alpha=scale)
 
-        noisy_pass(net.taps, eps, add, x, fold=True, detach=True)
+        noisy_pass(net.taps, eps, add, x, fold=True, detach=True, from_clean=True)
         return seen
     order = sorted(eps)
 

@@ -42,7 +42,7 @@ def site_by_site(
 
     ``signal``: (net, index of a site, its clean z [R, *N], its units) -> the error signal, of z's shape.
     """
-    outputs = net.taps.clean(x, last=True)
+    outputs = net.taps.clean(x)
     of_site: dict[int, list[Observed]] = {}
     for unit in units:
         of_site.setdefault(unit.kind.site, []).append(unit)

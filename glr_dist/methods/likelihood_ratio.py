@@ -57,7 +57,7 @@ class LikelihoodRatio(Method):
 
         def evaluate(sign: float) -> Tensor:
             scale = sign * net.noise.scale
-            logits = noisy_logits(net.taps, noise, scale, x, fold=net.fold, values_only=True)
+            logits = noisy_logits(net.taps, noise, scale, x, fold=net.fold, from_clean=True)
             return copy_losses(net.loss, logits, labels)
 
         return signed_losses(kind, noise, len(x), where, evaluate)
