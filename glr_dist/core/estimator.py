@@ -91,7 +91,9 @@ def pullback(pairs: Iterable[tuple[Tensor, Tensor]], parameters: Sequence[Tensor
     if not wanted:
         return [torch.zeros_like(p) for p in parameters]
     outputs, signals = zip(*wanted, strict=True)
-    found = torch.autograd.grad(outputs, list(parameters), signals, allow_unused=True, materialize_grads=True)
+    found = torch.autograd.grad(
+        outputs, list(parameters), signals, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
     return [part.to_dense() if part.is_sparse else part for part in found]  # an embedding's may be sparse
 
 
