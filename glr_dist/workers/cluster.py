@@ -14,7 +14,7 @@ from pathlib import Path
 
 from glr_dist.core.found_here import FOUND_HERE
 from glr_dist.errors import UserError
-from glr_dist.workers.local_ray import elsewhere, keep_to_loopback, local_ray
+from glr_dist.workers.local_ray import elsewhere, keep_to_oneself, local_ray
 
 _WAIT_SECONDS = 10.0  # for nodes of a cluster that is just starting
 
@@ -29,7 +29,7 @@ def connected() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS", "")
     alone = not address or address == "local"
     if alone:
-        keep_to_loopback()
+        keep_to_oneself()
     import ray
 
     if ray.is_initialized():

@@ -31,7 +31,7 @@ def local_ray() -> Iterator[None]:
     Raises:
         UserError: when it can't be started.
     """
-    keep_to_loopback()
+    keep_to_oneself()
     import ray
 
     private_token()
@@ -100,9 +100,11 @@ def elsewhere(folder: Path) -> Iterator[None]:
         os.chdir(here)
 
 
-def keep_to_loopback() -> None:
-    """See to it, before Ray is imported, that it takes this machine for one that no cluster reaches, as on macOS."""
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+def keep_to_oneself() -> None:
+    """Tell Ray, which looks when it is imported, that no cluster reaches this machine, and that it shall want a token."""
+    if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # loopback, as it does by itself on macOS
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _warn_of_others(address: str) -> None:
