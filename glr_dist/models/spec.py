@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from glr_dist.core.ambient import usual_torch
 from glr_dist.core.found_here import import_named
-from glr_dist.errors import UserError
+from glr_dist.errors import UserError, blamed, first_line
 from glr_dist.models.config import ModelConfig
 from glr_dist.models.networks import MLP, ConvNet, InputThreshold, Standardize
 
@@ -40,13 +40,16 @@ def build_model(config: ModelConfig, shape: Sequence[int], classes: int, seed: i
     with torch.random.fork_rng(devices=[]), usual_torch():
         torch.manual_seed(seed)
         inputs = int(torch.Size(shape).numel())
-        if config.kind == "mlp":
-            model: nn.Module = MLP(inputs, config.hidden, classes, config.activation, _first(config))
-        elif config.kind == "conv":
-            sizes = (config.channels, config.kernel, config.stride)
-            model = ConvNet(shape, *sizes, classes, config.activation, _first(config))
-        else:
-            model = _from_factory(config.factory, shape, classes)
+        try:
+            if config.kind == "mlp":
+                model: nn.Module = MLP(inputs, config.hidden, classes, config.activation, _first(config))
+            elif config.kind == "conv":
+                sizes = (config.channels, config.kernel, config.stride)
+                model = ConvNet(shape, *sizes, classes, config.activation, _first(config))
+            else:
+                model = _from_factory(config.factory, shape, classes)
+        except (RuntimeError, MemoryError, TypeError) as error:  # more than torch can allocate, or count
+            raise UserError(f"model: can't be built as the config says: {first_line(error)}") from error
         if config.init_std:
             _initialise(model, config.init_std)
     return model.eval()
@@ -105,8 +108,13 @@ def _from_factory(factory: str, shape: Sequence[int], classes: int) -> nn.Module
     try:
         build = getattr(import_named(module), function)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"model.factory = {factory!r}: {error}") from error
-    model = build(tuple(shape), classes)
+        raise UserError(f"model.factory = {factory!r}: {first_line(error)}") from error
+    except Exception as error:  # the user's own module may raise anything
+        raise UserError(f"model.factory = {factory!r}: can't be imported: {blamed(error)}") from error
+    try:
+        model = build(tuple(shape), classes)
+    except Exception as error:
+        raise UserError(f"model.factory = {factory!r}: raised {blamed(error)}") from error
     if not isinstance(model, nn.Module):
         raise UserError(f"model.factory = {factory!r}: returned {type(model).__name__}, not a torch.nn.Module")
     return model

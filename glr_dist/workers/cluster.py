@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from glr_dist.core.found_here import FOUND_HERE
-from glr_dist.errors import UserError
+from glr_dist.errors import UserError, first_line
 from glr_dist.workers.local_ray import elsewhere, keep_to_oneself, local_ray
 
 _WAIT_SECONDS = 10.0  # for nodes of a cluster that is just starting
@@ -73,10 +73,10 @@ def _connect(address: str) -> None:
         raise UserError(f"RAY_ADDRESS = {address}: no Ray cluster answers there ({why_not}); mend it, or unset it")
     try:
         ray.init(log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:  # a token refused is the last
         hint = "somebody listens; does it want the token of RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH?"
         raise UserError(
-            f"RAY_ADDRESS = {address}: can't connect ({error}); {hint if plain else 'mend it, or unset it'}"
+            f"RAY_ADDRESS = {address}: can't connect ({first_line(error)}); {hint if plain else 'mend it, or unset it'}"
         ) from error
 
 

@@ -37,6 +37,11 @@ def users_module(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
         return nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, classes))
 
     module.build = build  # type: ignore[attr-defined]
+
+    def raises(shape: tuple[int, ...], classes: int) -> nn.Module:
+        return {}[classes]  # type: ignore[no-any-return]
+
+    module.raises = raises  # type: ignore[attr-defined]
     module.number = lambda shape, classes: classes  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "a_users_networks", module)
     return module
@@ -103,6 +108,11 @@ def test_pytorchs_own_initialisation_otherwise() -> None:
         ({"kind": "factory", "factory": "no_such_module:build"}, "model.factory = .*No module named 'no_such_module'"),
         ({"kind": "factory", "factory": "a_users_networks:biuld"}, "model.factory = .*has no attribute 'biuld'"),
         ({"kind": "factory", "factory": "a_users_networks:number"}, "returned int, not a torch.nn.Module"),
+        (
+            {"kind": "factory", "factory": "a_users_networks:raises"},
+            r"raised KeyError: 10 \(.*test_spec.py:\d+, in r",
+        ),
+        ({"hidden": (2**50,)}, "can't be built as the config says: "),
     ],
 )
 def test_what_cannot_be_built_is_refused(changes: dict[str, object], message: str) -> None:
