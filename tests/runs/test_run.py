@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from small_runs import contents, digits, small_config, train_small
+from small_runs import contents, digits, resume_small, small_config, train_small
 
 from glr_dist.errors import UserError
 from glr_dist.runs.card import RunCard
 from glr_dist.runs.run import RunStore, resume_line
 from glr_dist.store.checkpoint import CheckpointError
 from glr_dist.store.journal import JournalError, JournalReader
+from glr_dist.store.lock import written_alone
 from glr_dist.store.metrics import read_metrics
 from glr_dist.store.storage import Storage
 
@@ -218,3 +219,13 @@ def test_a_private_run_stays_private(tmp_path: Path) -> None:
     places = [tmp_path / "run", *(tmp_path / "run").rglob("*")]
     assert len(places) > 12
     assert [place for place in places if place.stat().st_mode & 0o077] == []
+
+
+def test_a_run_that_somebody_writes_to_is_not_gone_on_with(tmp_path: Path) -> None:
+    train_small(tmp_path / "run", seconds=0.0)
+    with written_alone(Storage.at(tmp_path / "run")):
+        before = contents(tmp_path / "run")
+        with pytest.raises(UserError, match="writes to it since"):
+            resume_small(tmp_path / "run")
+        assert contents(tmp_path / "run") == before
+    assert resume_small(tmp_path / "run").steps > 1

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from glr_dist.errors import UserError
 from glr_dist.store.lock import written_alone
+from glr_dist.store.places import claimed
 from glr_dist.store.storage import Storage
 
 BEAT = 0.05  # seconds
@@ -142,5 +144,23 @@ def test_a_place_that_can_not_be_written_to_is_told_as_such(tmp_path: Path) -> N
     with (
         pytest.raises(UserError, match=r"cannot write .*not a directory"),
         written_alone(Storage.at(tmp_path / "file/run")),
+    ):
+        pass
+
+
+def test_names_are_claimed_when_they_are_chosen_and_given_up_where_nothing_came_of_them(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        names = [stack.enter_context(claimed(str(tmp_path / "runs" / "run"))) for _ in range(5)]
+        assert len(set(names)) == 5  # in one second
+        assert all(Path(name).is_dir() for name in names)
+        (Path(names[2]) / "config.toml").write_text("a run")
+    assert [str(place) for place in (tmp_path / "runs").iterdir()] == [names[2]]
+    with claimed(str(tmp_path / "others" / "run")):
+        pass
+    assert not (tmp_path / "others").exists()
+    (tmp_path / "file").write_text("mine")
+    with (
+        pytest.raises(UserError, match=r"--run-dir: cannot make the folder .*file/run"),
+        claimed(str(tmp_path / "file" / "run")),
     ):
         pass
