@@ -35,7 +35,10 @@ from glr_dist.store.local import (
 from glr_dist.store.places import absolute, is_uri, without_password
 
 OBJECT_STORES = ("s3", "gcs", "abfs")  # folders are only a part of the name there
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+_REFUSALS = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR),
+    *(errno.ELOOP, errno.ENXIO, errno.ENAMETOOLONG),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
