@@ -258,8 +258,12 @@ def _sound_until(folder: Storage, step: int) -> tuple[int, str | None]:
     for block in blocks:
         if block.first > sound + 1:
             return sound, f"the journal of {folder} lacks steps {sound + 1} to {block.first - 1}"
-        if not block.matches(folder.read(f"{JOURNAL}/{block.name}")):
-            place = folder.folder(f"{JOURNAL}/{block.name}")
+        place = folder.folder(f"{JOURNAL}/{block.name}")
+        try:
+            whole = block.matches(folder.read(f"{JOURNAL}/{block.name}"))
+        except FileNotFoundError:
+            return sound, f"the journal file {place} is gone, or a link to what is not there"
+        if not whole:
             return sound, f"the journal file {place} is damaged or cut short: its SHA-256 is not the one in its name"
         sound = block.last
     return sound, f"the journal of {folder} lacks steps {sound + 1} to {step}" if sound < step else None

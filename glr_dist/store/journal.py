@@ -207,8 +207,11 @@ def _no_journal(run: Storage, block: Block, error: ValueError) -> JournalError:
 
 def _verified(run: Storage, block: Block, signer: Signer | None) -> bytes:
     """A block's bytes, hash and signature checked."""
-    data = run.read(f"{FOLDER}/{block.name}")
     place = run.folder(f"{FOLDER}/{block.name}")
+    try:
+        data = run.read(f"{FOLDER}/{block.name}")
+    except FileNotFoundError as error:
+        raise JournalError(f"the journal file {place} is gone, or a link to what is not there") from error
     if not block.matches(data):
         raise JournalError(f"the journal file {place} is damaged or cut short: its SHA-256 is not the one in its name")
     if signer is not None and not block.signed_by(signer, data):
