@@ -37,6 +37,11 @@ def named_loss(name: str) -> Loss:
     return LOSSES[name]
 
 
+def all_finite(values: Tensor) -> bool:
+    """Whether all values are finite: told by their sum, which is quick, but for sums that overflow."""
+    return math.isfinite(float(values.detach().sum())) or bool(torch.isfinite(values).all())
+
+
 def check_losses(losses: Tensor, shape: tuple[int, ...], where: str) -> None:
     """Refuse what a user's loss (or a model gone astray) must not return; ``where`` is the step and unit, for the message.
 
@@ -49,7 +54,6 @@ def check_losses(losses: Tensor, shape: tuple[int, ...], where: str) -> None:
             f"loss: {where} returned shape {per_example} for {shape[1]} examples; a loss must return one value"
             f" per example, shape ({shape[1]},)"
         )
-    # the sum is quick, and finite only where all of them are
-    if not math.isfinite(float(losses.detach().sum())) and not bool(torch.isfinite(losses).all()):
+    if not all_finite(losses):
         bad = losses[~torch.isfinite(losses)].flatten()[0].item()
         raise UserError(f"loss: {where} returned {bad}; losses must be finite (lower optimizer.lr, or mend the loss)")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, optim
 from torch.optim import lr_scheduler
 
+from glr_dist.core.losses import all_finite
 from glr_dist.core.parameters import shaped
 from glr_dist.engine.config import OPTIMIZERS, OptimizerConfig, ScheduleConfig
 from glr_dist.errors import UserError, nearest
@@ -40,7 +41,7 @@ def assign_gradient(parameters: Sequence[Tensor], gradient: np.ndarray, step: in
         UserError: when it is not finite; the parameters are as they were.
     """
     flat = torch.from_numpy(gradient)
-    if not bool(torch.isfinite(flat).all()):
+    if not all_finite(flat):
         raise UserError(f"step {step}: the gradient is not finite; lower optimizer.lr")
     for p, part in zip(parameters, shaped(flat, parameters), strict=True):
         p.grad = part.clone()
