@@ -7,7 +7,6 @@ word of every other key is a Purpose, and no step or site comes near these numbe
 from __future__ import annotations
 
 from enum import IntEnum
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,12 +34,7 @@ def seed_of(seed: int, *key: int) -> np.random.SeedSequence:
         seed: of the run or the evaluation.
         key: what the draw is for: a Purpose and what tells it from others of its kind, or a work unit's place.
     """
-    return _seed_of(int(seed), tuple(int(word) for word in key))
-
-
-@lru_cache(maxsize=1024)  # evaluator, reconstructor and journal ask for a unit's in turn; nobody spawns from it
-def _seed_of(seed: int, key: tuple[int, ...]) -> np.random.SeedSequence:
-    return np.random.SeedSequence(seed, spawn_key=key)
+    return np.random.SeedSequence(seed, spawn_key=tuple(int(word) for word in key))
 
 
 def permutation(rows: int, seed: int, *key: int) -> NDArray[np.int64]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -63,7 +64,7 @@ class Unit:
     def seed(self, run: int) -> np.random.SeedSequence:
         """Where its noise comes from, in the run of that seed."""
         place = self.step, self.site % 2**32, self.number
-        return seed_of(run, Purpose.REPEAT, *place, self.repeat) if self.repeat else seed_of(run, *place)
+        return _seed_of(run, Purpose.REPEAT, *place, self.repeat) if self.repeat else _seed_of(run, *place)
 
     def journalled_seed(self, run: int) -> int:
         """The 64 bits of its seed that the journal keeps, and a replay compares."""
@@ -85,6 +86,11 @@ class Unit:
     def __str__(self) -> str:
         site = "all sites" if self.site == ALL_SITES else f"site {self.site}"
         return f"step {self.step}, {site}, unit {self.number}"
+
+
+@lru_cache(maxsize=1024)  # evaluator, reconstructor and journal ask for it in turn, and none of them spawns from it
+def _seed_of(run: int, *place: int) -> np.random.SeedSequence:
+    return seed_of(run, *place)
 
 
 @dataclass(frozen=True)
