@@ -22,7 +22,6 @@ DIGITS = {
     "steps": 100,
     "validate_every": 0,
     "noise.table_size": 65536,
-    "estimator.copies": 4,
     "optimizer.lr": 0.03,
 }
 
