@@ -21,7 +21,7 @@ DIGITS = {
     "data.shards": 2,
     "steps": 100,
     "validate_every": 0,
-    "noise.table_size": 65536,
+    "noise.table_size": 2**18,
     "optimizer.lr": 0.03,
 }
 
