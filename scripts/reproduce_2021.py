@@ -34,7 +34,7 @@ from glr_dist.robustness.subjects import open_subjects
 from glr_dist.store.places import absolute
 from glr_dist.store.storage import Storage
 
-PRESET = "mnist-threshold"
+PRESET = "mnist-2021-threshold"
 EPSILON = 0.13
 SURROGATE_SEED = 1000  # apart from those of the networks under test
 
