@@ -28,6 +28,7 @@ PRESETS = [
     "mnist-2019-surrogate",
     "mnist-2019-threshold",
     "mnist-2019-zero-one",
+    "mnist-2021-threshold",
     "mnist-certified",
     "mnist-conv",
     "mnist-sigmoid",

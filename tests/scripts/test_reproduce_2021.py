@@ -27,7 +27,7 @@ DIGITS = {
 
 
 def digits(seed: int = 0, **settings: Any) -> Training:
-    return Training(name="LRT", seed=seed, preset="mnist-threshold", settings=DIGITS | settings)
+    return Training(name="LRT", seed=seed, preset="mnist-2021-threshold", settings=DIGITS | settings)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_networks_are_trained_once_and_stand_beside_the_published_ones(tmp_path:
     said: list[str] = []
     result = reproduce_2021.reproduce("digits", tmp_path, "", 1, lambda *_: None, said.append)
     assert said[0] == f"{tmp_path}: 2 networks, 0 of them trained already"
-    assert sum(line.startswith("glr-dist train mnist-threshold --set data.name=digits") for line in said) == 2
+    assert sum(line.startswith("glr-dist train mnist-2021-threshold --set data.name=digits") for line in said) == 2
     train_all([*itertools.chain(*reproduce_2021.trainings("digits", 1))], tmp_path, "", said.append)
     assert said[-1] == f"{tmp_path}: 2 networks, 2 of them trained already"
     header, _, row, *_ = (line.strip("| ").split(" | ") for line in result.splitlines())
@@ -61,7 +61,7 @@ def test_networks_are_trained_once_and_stand_beside_the_published_ones(tmp_path:
 def test_an_interrupted_training_goes_on_and_one_with_other_settings_is_refused(tmp_path: Path) -> None:
     glr_dist.train(config=digits().config(""), run_dir=tmp_path / digits().folder, seconds=1e-9, say=lambda line: None)
     assert left_to_do(digits(), tmp_path, "") == ["train", "--resume", str(tmp_path / "LRT-seed0")]
-    assert left_to_do(digits(1), tmp_path, "")[:2] == ["train", "mnist-threshold"]
+    assert left_to_do(digits(1), tmp_path, "")[:2] == ["train", "mnist-2021-threshold"]
     with pytest.raises(
         UserError, match=r"LRT-seed0: was trained with other settings; delete it, or give another --out"
     ):
