@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
+import pytest
 import tomli_w
 import torch
 from fuzzed import SEED, fuzzed
@@ -19,6 +20,8 @@ from hypothesis import strategies as st
 from glr_dist.config import Config, config_toml, load_config, parse_config, preset_names
 from glr_dist.errors import UserError
 from glr_dist.settings import override
+
+pytestmark = pytest.mark.slow  # continuous integration has time for them
 
 
 def keys_of(cls: type, prefix: str = "") -> list[str]:

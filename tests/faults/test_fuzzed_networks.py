@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from any_network import CLASSES, INPUTS, REFUSED, networks
 from fuzzed import SEED, fuzzed
@@ -20,6 +21,8 @@ from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.checks import set_up
 from glr_dist.engine.crew import assemble_crew
 from glr_dist.errors import UserError
+
+pytestmark = pytest.mark.slow  # continuous integration has time for them
 
 WAYS: list[dict[str, Any]] = [
     *({"estimator.scheme": scheme} for scheme in ("layerwise", "joint", "flips", "joint-flips")),

@@ -21,6 +21,8 @@ from glr_dist.runs.network import open_network
 from glr_dist.store.checkpoint import checkpoint_steps
 from glr_dist.store.storage import Storage
 
+pytestmark = pytest.mark.slow  # continuous integration has time for them
+
 HARMS = ["cut", "flip", "delete", "swap", "link", "loop", "device", "rename", "edit", "empty", "folder"]
 EDITS = [(b"0", b"9"), (b'"', b""), (b"=", b"= ="), (b"1", b"-1"), (b"\n", b"\x00"), (b"{", b"[")]
 NAMES = [
