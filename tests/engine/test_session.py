@@ -63,9 +63,9 @@ def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def test_a_loss_that_returns_nan_names_step_and_unit_and_keeps_the_run(tmp_path: Path) -> None:
-    # 4 blocks x 2 sites x 2 pieces x 2 signs a step; block by block, so call 6 of step 1 is site 1's second piece
+    # 4 blocks of 2 pieces a site, in a call a sign at site 0, for both signs at the outputs: 24 calls a step, block by block
     with pytest.raises(UserError, match="loss: step 1, site 1, unit 1 returned nan; losses must be finite"):
-        train_small(tmp_path / "run", loss=nan_from(1 + 32 + 6))  # the first call is a trial
+        train_small(tmp_path / "run", loss=nan_from(1 + 24 + 5))  # the first call is a trial
     assert load_checkpoint(tmp_path / "run").step == 1
 
 
