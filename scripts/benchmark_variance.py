@@ -50,7 +50,7 @@ class Measured:
 def errors(hidden: int, data_root: str | None) -> dict[str, list[dict[str, Any]]]:
     """The tables of a network 784-N-10 at its stages, by their titles."""
     images, labels, name = training_images(data_root)
-    scale = 0.5 if hidden <= 100 else 0.7  # as in the presets mnist-threshold and mnist-wide
+    scale = 0.5 if hidden <= 100 else 0.7  # as in the presets mnist-2021-threshold and mnist-wide
     few = images[:ROWS] + torch.rand((ROWS, INPUTS), generator=torch.Generator().manual_seed(1)) / 16
     data = ArrayDataset((few, labels[:ROWS]), shards=1, validation=0.0)
     tables = {}

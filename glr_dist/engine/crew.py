@@ -41,7 +41,6 @@ class Crew:
     evaluators: Pool  # their role is an `Evaluator`, or whoever has its verb
     reconstructors: Pool  # their role is a `Reconstructor`
     generators: Pool | None = None  # their role is a `RowSupply`, whose answers stay where they are; None: nobody is
-    here: tuple[Evaluator, Reconstructor] | None = None  # who does it all where there are no actors; None: the pools do
     bytes_up: int = 0  # of losses from evaluator actors so far
 
     def gradient(self, parameters: np.ndarray, step: int, repeat: int = 0) -> StepResult:
@@ -51,10 +50,14 @@ class Crew:
         float32 [D], steps are counted from 0. A ``repeat`` estimates the same gradient from noise of its own.
         """
         placed = Placed(self.task.plan.step(step, repeat))
-        if self.here is None or self.remote:
-            self._by_pools(Vector(parameters), placed)
+        if (
+            isinstance(self.evaluators, LocalPool)
+            and isinstance(self.reconstructors, LocalPool)
+            and not self.generators
+        ):
+            self._in_turn(self.evaluators.role, self.reconstructors.role, parameters, placed)
         else:
-            self._in_turn(*self.here, parameters, placed)
+            self._by_pools(Vector(parameters), placed)
         return placed.result(self.task.plan.schedule.rows)
 
     def _in_turn(self, evaluator: Evaluator, reconstructor: Reconstructor, theta: np.ndarray, placed: Placed) -> None:
@@ -136,6 +139,13 @@ class Crew:
         self.reconstructors.submit(Call(block.number, _GRADIENT, arguments, near=block.block.shard))
 
 
+def crew_here(task: Task, table: np.ndarray | None) -> Crew:
+    """Who does it all in this process: evaluator and reconstructor at one seat, since they want the same."""
+    seat = Seat(task, table)
+    evaluator, reconstructor = Evaluator(task, table, seat=seat), Reconstructor(task, table, seat=seat)
+    return Crew(task, LocalPool(evaluator), LocalPool(reconstructor))
+
+
 def assemble_crew(task: Task, engine: EngineConfig, policy: PoolPolicy = PoolPolicy()) -> Crew:  # noqa: B008  frozen
     """Start the crew that the config asks for; Ray must be connected if there are actors in it.
 
@@ -149,9 +159,7 @@ def assemble_crew(task: Task, engine: EngineConfig, policy: PoolPolicy = PoolPol
         engine = replace(engine, workers=0)
     _refuse_mixed_devices(task, engine)
     table = task.make_table()
-    seat = Seat(task, table)  # one for both: in one process, evaluator and reconstructor want the same
-    evaluator, reconstructor = Evaluator(task, table, seat=seat), Reconstructor(task, table, seat=seat)
-    crew = Crew(task, LocalPool(evaluator), LocalPool(reconstructor), here=(evaluator, reconstructor))
+    crew = crew_here(task, table)
     if engine.workers or engine.reconstructors or engine.generators:
         _start_actors(crew, engine, replace(policy, in_flight=engine.in_flight), table)
     return crew

@@ -24,16 +24,12 @@ from glr_dist.core.losses import Loss
 from glr_dist.core.prediction import EVALUATION_BATCH, clean_accuracy
 from glr_dist.data.source import DataSource
 from glr_dist.engine.checks import set_up
-from glr_dist.engine.crew import Crew
-from glr_dist.engine.evaluator import Evaluator
-from glr_dist.engine.reconstructor import Reconstructor
-from glr_dist.engine.seat import Seat
+from glr_dist.engine.crew import Crew, crew_here
 from glr_dist.engine.task import Task
 from glr_dist.engine.trainer import Trainer
 from glr_dist.engine.validation import SPLIT
 from glr_dist.errors import UserError
 from glr_dist.tuning.space import with_values
-from glr_dist.workers.pool import LocalPool
 
 LATE = "out of time"  # the fault of a trial that was cut short
 _PROBE_STEPS, _PROBE_SECONDS = 10, 0.3  # a kind of step is timed for so long
@@ -130,9 +126,7 @@ class Bench:
         noise = dataclasses.replace(config.noise, scale=1.0)
         if self._table[0] != noise:  # making one takes as long as a short trial
             self._table = noise, task.make_table()
-        seat = Seat(task, self._table[1])
-        evaluator, reconstructor = (role(task, self._table[1], "cpu", seat) for role in (Evaluator, Reconstructor))
-        return trainer, task, Crew(task, LocalPool(evaluator), LocalPool(reconstructor))
+        return trainer, task, crew_here(task, self._table[1])
 
 
 def kind_of_step(values: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -129,7 +129,7 @@ class LocalPool:
 
     def __init__(self, role: Any, threads: int | None = None) -> None:
         """``role`` has the verbs of the calls; torch has so many threads while one runs, None: as many as there are."""
-        self._role = role
+        self.role = role
         self._threads = threads
         self._queue: deque[Call] = deque()
         self.counts = Counts()
@@ -155,7 +155,7 @@ class LocalPool:
         """Run one call."""
         call = self._queue.popleft()
         with nullcontext() if self._threads is None else fixed_threads(self._threads):
-            answer = answered(self._role, call.verb, call.arguments, needed=call.source is not None)
+            answer = answered(self.role, call.verb, call.arguments, needed=call.source is not None)
         yield call, answer
 
     def close(self) -> None:
