@@ -115,7 +115,8 @@ def _steps(model: nn.Module, sites: Sequence[Site]) -> Iterator[tuple[nn.Module,
 def _in_a_row(module: nn.Module) -> Iterator[nn.Module]:
     """The modules that a Sequential runs one after the other, Sequentials among them opened; else the module itself."""
     hooked = module._forward_hooks or module._forward_pre_hooks
-    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not hooked:
+    own = "forward" in vars(module) or type(module).__call__ is not nn.Sequential.__call__
+    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not (hooked or own):
         for part in module:
             yield from _in_a_row(part)
     else:

@@ -22,10 +22,10 @@ from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource
 from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.engine.plan import Plan
+from glr_dist.engine.rehearsal import first_rows, refuse_bad_loss, refuse_strangers, try_checkpoint
 from glr_dist.engine.rows import refuse_without_input_gradient
 from glr_dist.engine.task import Task
 from glr_dist.engine.trainer import Trainer
-from glr_dist.engine.trials import first_rows, refuse_bad_loss, refuse_strangers, try_checkpoint
 from glr_dist.errors import UserError, blamed
 from glr_dist.methods.method import named_method
 from glr_dist.models.spec import build_model, refuse_not_finite
@@ -34,7 +34,6 @@ from glr_dist.runs.network import Network, open_network, read_origin
 from glr_dist.runs.record import FREE
 from glr_dist.store.checkpoint import CheckpointError
 
-PLACES = ("data.root", "data.cache", "augment.surrogate")  # where things lie; their content is compared
 _BUILT_HERE = ("mlp", "conv")  # kinds that need no code but this package's
 _UNITS_IN_TABLE = 4  # the noise table holds at least so many of the largest units
 

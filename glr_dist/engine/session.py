@@ -13,21 +13,21 @@ from typing import Any
 
 from torch import nn
 
-from glr_dist.config import Config
+from glr_dist.config import PLACES, Config
 from glr_dist.core.ambient import usual_torch
 from glr_dist.core.losses import LOSSES, Loss
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
 from glr_dist.engine.async_evaluation import evaluated_beside
-from glr_dist.engine.checks import PLACES, refuse_changes, set_up, surrogate_card
+from glr_dist.engine.checks import refuse_changes, set_up, surrogate_card
 from glr_dist.engine.crew import Crew, assemble_crew
 from glr_dist.engine.diagnosis import Diagnosis
 from glr_dist.engine.driver import Clock, Driver, Progress
 from glr_dist.engine.recorder import Recorder
+from glr_dist.engine.rehearsal import chosen_config
 from glr_dist.engine.task import Task
 from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.engine.trainer import Trainer
-from glr_dist.engine.trials import chosen_config
 from glr_dist.engine.validation import SPLIT, validated
 from glr_dist.errors import UserError
 from glr_dist.models.spec import refuse_untrusted

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from any_network import Call
 from shared_layer import hooks
 from torch import Tensor, nn
 
@@ -16,17 +17,6 @@ from glr_dist.core.probing import find_sites
 from glr_dist.errors import UserError
 
 X = torch.rand((8, 6), generator=torch.Generator().manual_seed(0))
-
-
-class Call(nn.Module):
-    """A function as a layer."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.function(z)
 
 
 @pytest.fixture(autouse=True)

@@ -54,10 +54,18 @@ def hooked() -> nn.Module:
     return model
 
 
+def replaced() -> nn.Module:
+    """A row of modules whose forward was replaced in this one."""
+    model = in_a_row()
+    inner = nn.Sequential(*model)
+    model.forward = lambda x: inner(x) * 2.0  # type: ignore[method-assign]
+    return model
+
+
 @pytest.mark.parametrize(
     "model",
-    [nn.Sequential(nn.Linear(4, 6), Skip(), nn.Linear(6, 3)), hooked()],
-    ids=["a residual block within", "a hook around it"],
+    [nn.Sequential(nn.Linear(4, 6), Skip(), nn.Linear(6, 3)), hooked(), replaced()],
+    ids=["a residual block within", "a hook around it", "a forward of its own"],
 )
 def test_other_networks_are_run_whole(model: nn.Module) -> None:
     sites = find_sites(model, (4,))
