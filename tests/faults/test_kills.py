@@ -11,6 +11,7 @@ import pytest
 from faults import Killer
 from small_runs import crews_watched, outcome, train_small
 
+from glr_dist.config import Config
 from glr_dist.engine.driver import Progress
 
 KILLS = 22
@@ -44,4 +45,5 @@ def test_more_than_twenty_kills_change_nothing(
     assert sum(report["kills"].values()) >= 20
     assert report["recovered"] >= 20
     assert report["recovered"] <= result.workers_lost <= sum(report["kills"].values())
-    assert result.bytes_up == 4 * (2 * 8 * 32) * keys["steps"]  # each unit's losses counted once
+    diagnosed = keys["steps"] // Config().diagnose_every  # steps evaluated a second time, to be compared with the first
+    assert result.bytes_up == 4 * (2 * 8 * 32) * (keys["steps"] + diagnosed)  # each unit's losses counted once
