@@ -55,6 +55,7 @@ class Attacked:
         queries: forward passes per sample, mean.
         safe: bool [B] proved: nothing in the ball is taken for another class; None from attacks that prove nothing.
         undecided: bool [B] neither proved nor broken; None as above.
+        bounded: bool [B] proved by intervals alone; None as above.
     """
 
     x: Tensor
@@ -62,6 +63,7 @@ class Attacked:
     queries: float = 0.0
     safe: Tensor | None = None
     undecided: Tensor | None = None
+    bounded: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,9 @@ _REPORT = {"report.json", "report.md", "pictures"}
     nargs=-1,
     required=True,
 )
-@click.option("--attack", "attacks", metavar="NAME", multiple=True, help="fgsm, pgd, bpda-pgd, exact, ...; repeatable.")
+@click.option(
+    "--attack", "attacks", metavar="NAME", multiple=True, help="fgsm, bpda-pgd, intervals, exact, ...; repeatable."
+)
 @click.option(
     "--surrogate",
     "surrogates",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from glr_dist.core.activations import activation, heaviside
@@ -25,6 +26,25 @@ class InputThreshold(nn.Module):
     def extra_repr(self) -> str:
         """What ``print(model)`` shows of it."""
         return f"threshold={self.threshold}"
+
+
+class Thermometer(nn.Module):
+    """Several Heaviside units per input: one for each of the ``thresholds`` (input units, as float32), which ascend.
+
+    [B, N, ...] -> [B, T * N, ...]: the units of the first threshold come first.
+    """
+
+    def __init__(self, thresholds: Sequence[float]) -> None:
+        super().__init__()
+        self.thresholds = tuple(thresholds)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape; compares exactly, as `InputThreshold` does."""
+        return torch.cat([heaviside(x - threshold) for threshold in self.thresholds], dim=1)
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows of it."""
+        return f"thresholds={self.thresholds}"
 
 
 class Standardize(nn.Module):

@@ -97,6 +97,7 @@ class Answer:
         classes: [M, B].
         right: [M, B] the right class; of proofs, proved so.
         undecided: [B] neither proved nor broken.
+        bounded: [B] proved by intervals alone.
         right_before, right_after: [B] whether the surrogate of attacked samples gets them right, clean and attacked.
         without_gradient, queries: as in `Attacked`.
         generating: seconds of making the samples.
@@ -108,6 +109,7 @@ class Answer:
     classes: Classes
     right: Mask
     undecided: Mask | None = None
+    bounded: Mask | None = None
     right_before: Mask | None = None
     right_after: Mask | None = None
     without_gradient: int = 0
@@ -124,7 +126,7 @@ def joined(parts: Sequence[Answer]) -> Answer:
         values = [getattr(part, name) for part in parts]
         return None if values[0] is None else np.concatenate(values, axis=values[0].ndim - 1 if name != "seen" else 0)
 
-    arrays = ("labels", "classes", "right", "undecided", "right_before", "right_after", "seen")
+    arrays = ("labels", "classes", "right", "undecided", "bounded", "right_before", "right_after", "seen")
     return Answer(
         **{name: along(name) for name in arrays},
         without_gradient=sum(part.without_gradient for part in parts),

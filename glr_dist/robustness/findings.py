@@ -66,8 +66,9 @@ class AttackOutcome:
         knowledge: none, transfer, white-box, labels, scores or exact.
         surrogate: index in Findings.surrogates, for transfer.
         library: who made the samples, with the version, such as ``glr_dist 0.1.0``.
-        right: [n] still right on every candidate that the attack tried (for ``exact``: proved safe).
-        undecided: [n] ``exact`` ran out of time; neither right nor broken.
+        right: [n] still right on every candidate that the attack tried (for a proof: proved safe).
+        undecided: [n] of a proof: neither proved nor broken.
+        bounded: [n] of a proof: proved by intervals alone.
         without_gradient, queries: as in `Attacked`.
         seconds: of work, all actors added.
     """
@@ -79,6 +80,7 @@ class AttackOutcome:
     library: str
     right: Mask
     undecided: Mask | None = None
+    bounded: Mask | None = None
     without_gradient: int = 0
     queries: float = 0.0
     seconds: float = 0.0

@@ -70,6 +70,7 @@ def _outcomes(bench: Bench, probe: Probe, answer: Answer, number: Mapping[str, i
             library=attack.library,
             right=right,
             undecided=answer.undecided,
+            bounded=answer.bounded,
             without_gradient=answer.without_gradient,
             queries=answer.queries,
             seconds=answer.generating + answer.examining / len(models),

@@ -137,6 +137,7 @@ class Direct(_Attacking):
             classes=classes,
             right=classes == labels.numpy() if found.safe is None else found.safe.numpy()[None],
             undecided=None if found.undecided is None else found.undecided.numpy(),
+            bounded=None if found.bounded is None else found.bounded.numpy(),
             without_gradient=found.without_gradient,
             queries=found.queries,
             seen=bench.seen(found.x, chunk),

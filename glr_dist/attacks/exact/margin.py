@@ -11,10 +11,15 @@ Shapes: D inputs, H hidden units.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from glr_dist.attacks.exact.network import SLACK, Ball, Floats, ThresholdNetwork
+
+Values = TypeVar("Values", Floats, Tensor)
 
 _ROUNDOFF = 2.0**-24
 _SOLVER = 1e-6  # HiGHS's tolerance on rows, whose size is 1 there, and on bits
@@ -22,13 +27,13 @@ _TINY = float(np.finfo(np.float32).tiny)  # a product below it may be lost altog
 _EXTRA = 6  # roundings of a term beside its additions: a product, the bias, the mean and deviation of a standardization
 
 
-def float32_error(terms: int, magnitude: Floats) -> Floats:
+def float32_error(terms: int | Values, magnitude: Values) -> Values:
     """How far a float32 sum of at most that many products that are not 0, and a bias, may be from the exact one.
 
-    Magnitude, of any shape, is the sum of their absolute values at most.
+    Magnitude, of any shape, is the sum of their absolute values at most. Arrays or tensors, float64.
     """
     n = terms + _EXTRA
-    bound: Floats = n * _ROUNDOFF / (1.0 - n * _ROUNDOFF) * magnitude + n * _TINY
+    bound: Values = n * _ROUNDOFF / (1.0 - n * _ROUNDOFF) * magnitude + n * _TINY
     return bound
 
 

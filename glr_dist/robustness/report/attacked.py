@@ -13,7 +13,17 @@ import numpy as np
 from glr_dist.robustness.findings import AttackOutcome, Findings, Mask
 from glr_dist.robustness.report.intervals import accuracy
 from glr_dist.robustness.report.networks import traits
-from glr_dist.robustness.report.tally import groups, label, of_networks, sorted_by_key, source, worst, worst_case
+from glr_dist.robustness.report.tally import (
+    Proof,
+    groups,
+    label,
+    of_networks,
+    proofs,
+    sorted_by_key,
+    source,
+    worst,
+    worst_case,
+)
 
 
 def attack_rows(findings: Findings) -> list[dict[str, Any]]:
@@ -101,7 +111,7 @@ def _denominators(findings: Findings, masks: dict[int, Mask], surrogate: int | N
 
 
 def _undecided(outcomes: Sequence[AttackOutcome]) -> float | None:
-    """The share of samples on which ``exact`` ran out of time; None for the attacks."""
+    """The share of samples that proofs neither proved nor broke; None for the attacks."""
     shares = [float(outcome.undecided.mean()) for outcome in outcomes if outcome.undecided is not None]
     return float(np.mean(shares)) if shares else None
 
@@ -124,20 +134,26 @@ def attack_lines(findings: Findings) -> list[dict[str, Any]]:
     ]
 
 
+def _shares(found: Sequence[Proof]) -> dict[str, float | None]:
+    """Of the samples, mean over the networks: how they were proved, or not; None where nobody tried."""
+    names = ("intervals", "program", "broken", "undecided")
+    return {name: float(np.mean([proof.shares[name] for proof in found])) if found else None for name in names}
+
+
 def worst_cases(findings: Findings) -> list[dict[str, Any]]:
     """The worst case and the exact answer, by network and size."""
     entries = []
     for name, members in groups(findings.models).items():
         mine = of_networks(findings.attacks, members)
         for epsilon in sorted({outcome.attack.epsilon for outcome in mine}):
-            exact = [o for o in mine if o.attack.epsilon == epsilon and o.knowledge == "exact"]
+            found = list(proofs(o for o in mine if o.attack.epsilon == epsilon).values())
             entries.append(
                 {
                     "model": name,
                     "epsilon": epsilon,
                     "worst": accuracy(list(worst_case(findings, members, epsilon).values())),
-                    "exact": accuracy(list(worst(exact).values())),
-                    "undecided": _undecided(exact),
+                    "exact": accuracy([proof.safe for proof in found]),
+                    **_shares(found),
                 }
             )
     return entries

@@ -9,6 +9,7 @@ from glr_dist.errors import printable
 from glr_dist.robustness.report.reading import Report, mean, percent
 from glr_dist.robustness.report.verdicts import red_line
 
+_SHARES = ("intervals", "program", "broken", "undecided")  # of the samples, in an entry of the worst cases
 _HOLDS = {True: "holds", False: "**fails**", None: "not measured"}
 
 
@@ -31,7 +32,8 @@ def as_markdown(report: Report, pictures: Sequence[tuple[str, str]] = ()) -> str
 
 _WORST = (
     "Worst: the share of samples that are right without an attack and under every attack of that size (an upper bound)."
-    " Exact: the share that is proved to be right in the whole ball (a lower bound); undecided: out of time."
+    " Proved: the share that is proved to be right in the whole ball (a lower bound), by intervals, or by the program where"
+    " these were not enough; broken: the proof found an adversary, or the sample is wrong as it is; undecided: neither."
 )
 _ATTACKS = (
     "Intervals are 95%: Wilson's over the samples for one network; with an s, Student's t over the seeds."
@@ -115,11 +117,13 @@ def _worst(report: Report) -> str:
             mean(clean[entry["model"]]),
             f"{entry['epsilon']:g}",
             *(mean(entry["worst"]), _interval(entry["worst"]), mean(entry["exact"]), _interval(entry["exact"])),
-            percent(entry["undecided"]),
+            *(percent(entry[share]) for share in _SHARES),
         ]
         for entry in report["worst"]
     ]
-    return _table(["model", "seeds", "clean", "epsilon", "worst", "95%", "exact", "95%", "undecided"], rows)
+    titles = ["model", "seeds", "clean", "epsilon", "worst", "95%", "proved", "95%"]
+    shares = ["proved (intervals)", "proved (program)", "broken", "undecided"]
+    return _table([*titles, *shares], rows)
 
 
 def _attacks(report: Report) -> str:

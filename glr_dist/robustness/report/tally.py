@@ -9,7 +9,10 @@ n: samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import numpy as np
 
 from glr_dist.attacks.attack import ATTACKS
 from glr_dist.robustness.findings import AttackOutcome, Findings, Mask, ModelCard
@@ -76,6 +79,42 @@ def worst_case(findings: Findings, members: Sequence[int], epsilon: float) -> di
     met = [o for o in of_networks(findings.attacks, members) if o.attack.epsilon == epsilon]
     masks = worst(outcome for outcome in met if outcome.knowledge != "exact")
     return {model: mask & findings.models[model].right for model, mask in masks.items()}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What is proved of one network at one size, by all that tried: bool [n] each."""
+
+    safe: Mask
+    bounded: Mask  # by intervals alone
+    undecided: Mask
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of all samples: proved by intervals, proved by the program alone, broken, undecided; they add up to 1."""
+        masks = {
+            "intervals": self.bounded,
+            "program": self.safe & ~self.bounded,
+            "broken": ~self.safe & ~self.undecided,
+            "undecided": self.undecided,
+        }
+        return {name: float(mask.mean()) for name, mask in masks.items()}
+
+
+def proofs(outcomes: Iterable[AttackOutcome]) -> dict[int, Proof]:
+    """By network, in order: what its proofs of one size say together; one that decides a sample is enough."""
+    found: dict[int, Proof] = {}
+    for outcome in outcomes:
+        if outcome.knowledge != "exact":
+            continue
+        none = np.zeros_like(outcome.right)
+        undecided = none if outcome.undecided is None else outcome.undecided
+        new = Proof(outcome.right, none if outcome.bounded is None else outcome.bounded, undecided)
+        old = found.get(outcome.model, Proof(none, none, ~none))
+        found[outcome.model] = Proof(
+            old.safe | new.safe, old.bounded | new.bounded, old.undecided & new.undecided & ~(old.safe | new.safe)
+        )
+    return dict(sorted(found.items()))
 
 
 def label(cards: Sequence[ModelCard], index: int) -> str:

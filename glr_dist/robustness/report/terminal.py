@@ -12,6 +12,14 @@ from glr_dist.robustness.report.reading import Report, corruption_means, mean, p
 from glr_dist.robustness.report.tally import kinds_of, sorted_by_key
 from glr_dist.robustness.report.verdicts import red_line
 
+_PROOFS = {  # keys of a worst case, and what their columns are called
+    "exact": "proved",
+    "intervals": "proved (intervals)",
+    "program": "proved (program)",
+    "broken": "broken",
+    "undecided": "undecided",
+}
+
 
 def show_report(report: Report, *, to_stderr: bool = False) -> None:
     """Print the tables and the checks; to standard error where standard output is for a program to read."""
@@ -33,8 +41,10 @@ def accuracy_table(report: Report) -> Table:
     """A row for each network and size, a column for each attack that was run on any."""
     attacks = [kind for kind in kinds_of(report["lines"]) if kind[1] != "exact"]
     exact = any(entry["exact"] for entry in report["worst"])
-    ends = (["worst"] if attacks else []) + (["exact", "undecided"] if exact else [])
-    table = _table("Accuracy", ["model", "seeds", "clean", "epsilon", *(_title(*kind) for kind in attacks), *ends])
+    ends = {"worst": "worst"} if attacks else {}
+    ends |= _PROOFS if exact else {}
+    told = [*(_title(*kind) for kind in attacks), *ends.values()]
+    table = _table("Accuracy", ["model", "seeds", "clean", "epsilon", *told])
     lines = {(line["model"], line["epsilon"], line["attack"], line["knowledge"]): line for line in report["lines"]}
     for model in report["models"]:
         about = [model["model"], str(model["clean"]["seeds"]), mean(model["clean"])]
@@ -43,8 +53,8 @@ def accuracy_table(report: Report) -> Table:
             table.add_row(*about, "0", *["-"] * (len(attacks) + len(ends)))
         for entry in sizes:
             cells = [mean(lines.get((model["model"], entry["epsilon"], *kind))) for kind in attacks]
-            told = [percent(entry[end]) if end == "undecided" else mean(entry[end]) for end in ends]
-            table.add_row(*about, f"{entry['epsilon']:g}", *cells, *told)
+            cells += [mean(entry[end]) if end in ("worst", "exact") else percent(entry[end]) for end in ends]
+            table.add_row(*about, f"{entry['epsilon']:g}", *cells)
     return table
 
 

@@ -41,7 +41,10 @@ def test_the_conditions_are_told(page: Path) -> None:
 
 def test_figures_stand_in_the_tables(page: Path) -> None:
     text = page.read_text()
-    assert "| bp \\| relu\\_net | 1 | 97.0% | 0.1 | 58.0% | 48.2 to 67.2 | 30.0% | 21.9 to 39.6 | 4.0% |" in text
+    assert (
+        "| bp \\| relu\\_net | 1 | 97.0% | 0.1 | 58.0% | 48.2 to 67.2 | 30.0% | 21.9 to 39.6 | 0.0% | 30.0% | 66.0% | 4.0% |"
+        in text
+    )
     assert "| threshold | fgsm | transfer | 0.1 | 2 | 68.0% (sd 1.0) | 65.5 to 70.5 s |" in text
     assert "relu-300 (seed 7) (98.0%, 25.0%)" in text
 

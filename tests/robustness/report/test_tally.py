@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from made_findings import card, findings, mask, outcome
 
-from glr_dist.robustness.report.tally import groups, in_order, label, sorted_by_key, source, worst, worst_case
+from glr_dist.robustness.report.tally import groups, in_order, label, proofs, sorted_by_key, source, worst, worst_case
 
 
 def test_worst_is_right_only_where_right_under_each() -> None:
@@ -28,6 +28,16 @@ def test_the_worst_case_counts_attacks_of_its_size_and_the_clean_sample_but_no_p
         ],
     )
     assert worst_case(found, [0], 0.1)[0].tolist() == mask("000111").tolist()
+
+
+def test_one_proof_that_decides_a_sample_is_enough() -> None:
+    bounds = outcome("intervals", 0.1, mask("110000"), undecided=mask("001110"), bounded=mask("110000"))
+    program = outcome("exact", 0.1, mask("111000"), undecided=mask("000100"), bounded=mask("100000"))
+    proof = proofs([outcome("fgsm", 0.1, mask("111111")), bounds, program])[0]
+    shares = {"intervals": 2 / 6, "program": 1 / 6, "broken": 2 / 6, "undecided": 1 / 6}
+    assert proof.shares == shares
+    assert proofs([program, bounds])[0].shares == shares
+    assert proof.safe.tolist() == mask("111000").tolist()
 
 
 def test_settings_that_do_not_matter_to_an_attack_do_not_part_its_outcomes() -> None:

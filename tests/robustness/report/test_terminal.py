@@ -19,7 +19,8 @@ def rendered(table: object) -> list[list[str]]:
 def test_a_row_for_each_network_and_size() -> None:
     _, head, *lines = rendered(accuracy_table(build_report(rich_findings())))
     assert head[:5] == ["model", "seeds", "clean", "epsilon", "random-signs"]
-    assert head[5:] == ["fgsm (transfer)", "pgd (transfer)", "bpda-pgd (white-box)", "worst", "exact", "undecided"]
+    assert head[5:9] == ["fgsm (transfer)", "pgd (transfer)", "bpda-pgd (white-box)", "worst"]
+    assert head[9:] == ["proved", "proved (intervals)", "proved (program)", "broken", "undecided"]
     assert len(lines) == 6
     assert lines[0][:5] == ["threshold", "3", "96.0% (sd 1.0)", "0.1", "76.0% (sd 1.0)"]
     assert lines[3] == [
@@ -33,6 +34,9 @@ def test_a_row_for_each_network_and_size() -> None:
         "58.0%",
         "58.0%",
         "30.0%",
+        "0.0%",
+        "30.0%",
+        "66.0%",
         "4.0%",
     ]
 
