@@ -77,7 +77,7 @@ def jobs(runs: Runs, data_root: Path) -> Iterator[tuple[str, Callable[[], str]]]
     def digits(name: str, *arguments: str) -> tuple[str, Callable[[], str]]:
         return name, lambda: runs.train(name, "digits-threshold", *arguments)
 
-    yield digits("digits", "--steps", "200", *alone)
+    yield "digits", lambda: _digits(runs)
     for method, more in (("bp", relu), ("bp-noise", relu), ("straight-through", ()), ("es", ())):
         yield digits(f"control {method}", "--steps", "50", "--method", method, *more, *alone)
     yield digits("joint 0-1", "--steps", "50", "--loss", "zero-one", "--set", "estimator.scheme=joint", *alone)
@@ -90,7 +90,7 @@ def jobs(runs: Runs, data_root: Path) -> Iterator[tuple[str, Callable[[], str]]]
         *("--set", "augment.part=0.5", *alone),
     )
     yield "interrupted and resumed", lambda: _resumed(runs)
-    yield "replayed", lambda: runs.command("replay", str(runs.folder / "digits"))["params_sha256"]
+    yield "replayed", lambda: _replayed(runs)
     yield "verified", lambda: _verified(runs)
     if (data_root / "MNIST").is_dir():
         yield "mnist-conv", lambda: runs.train("conv", "mnist-conv", "--steps", "20", *TWO_CONVOLUTIONS, *mnist)
@@ -99,6 +99,15 @@ def jobs(runs: Runs, data_root: Path) -> Iterator[tuple[str, Callable[[], str]]]
     yield digits("digits, 1 worker, 1 reconstructor", "--steps", "200", "--workers", "1", "--reconstructors", "1")
     for workers in (0, 1, 2):
         yield f"evaluated, {workers} workers", lambda workers=workers: runs.evaluate(workers)
+
+
+def _digits(runs: Runs) -> str:
+    return runs.train("digits", "digits-threshold", "--steps", "200", "--workers", "0")
+
+
+def _replayed(runs: Runs) -> str:
+    _digits(runs)  # where that job was left out
+    return str(runs.command("replay", str(runs.folder / "digits"))["params_sha256"])
 
 
 def _resumed(runs: Runs) -> str:
@@ -110,6 +119,7 @@ def _resumed(runs: Runs) -> str:
 
 
 def _verified(runs: Runs) -> str:
+    _digits(runs)
     found = runs.command("verify", str(runs.folder / "digits"), "--share", "0.2", "--seed", "3")
     return f"{found['checked']} of {found['units']}, {len(found['differences'])} differ"
 
