@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from typing import Any
 
 import click
@@ -25,7 +26,7 @@ from glr_dist.commands.terminal import INTERRUPTED
 from glr_dist.commands.train import train
 from glr_dist.commands.tune import tune
 from glr_dist.commands.verify import verify
-from glr_dist.errors import UserError, printable
+from glr_dist.errors import UserError, own_frames, printable
 
 
 class _Commands(click.Group):
@@ -41,6 +42,7 @@ class _Commands(click.Group):
         except UserError as error:
             code = 2
             click.echo(_told(str(error)), err=True)
+            _show_own_frames(error)
         except click.Abort:  # Ctrl-C where no command expects it
             code = INTERRUPTED
         except SystemExit as end:
@@ -60,6 +62,14 @@ def main() -> None:
 
 for _command in (train, tune, evaluate, attack, data, presets, replay, verify, submit, jobs, check):
     main.add_command(_command)
+
+
+def _show_own_frames(error: UserError) -> None:
+    """Where the user's own code raised what lies behind an error, as Python tells it, without the frames of others."""
+    cause = error.__cause__
+    for line in traceback.format_list(own_frames(cause)) if cause is not None else ():
+        for part in line.splitlines():
+            click.echo(printable(part), err=True)
 
 
 def _told(message: str) -> str:

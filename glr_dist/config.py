@@ -14,11 +14,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from glr_dist.core.config import EstimatorConfig, NoiseConfig
+from glr_dist.core.config import LOSSES, METHODS, EstimatorConfig, NoiseConfig
+from glr_dist.core.own_code import check_form, is_own
 from glr_dist.data.config import DataConfig
 from glr_dist.engine.config import AugmentConfig, EngineConfig, OptimizerConfig, ScheduleConfig, UnitsConfig
 from glr_dist.errors import UserError, check_known, first_line, nearest
-from glr_dist.models.config import ModelConfig
+from glr_dist.models.config import READ_BY, ModelConfig
 from glr_dist.settings import build, conform, put
 
 JOURNAL_CHOICES = ("auto", "on", "off")
@@ -34,7 +35,8 @@ class Config:
     Attributes:
         method: ``glr``, or a control: ``bp`` (autograd), ``bp-noise`` (autograd through the same noise),
             ``straight-through``, ``es`` (noise on the weights).
-        loss: ``cross-entropy`` or ``zero-one``.
+        loss: ``cross-entropy``, ``zero-one``, or a function of your own, ``FILE.py:NAME`` or ``MODULE:NAME``, called with
+            outputs [B, C] and labels [B]; it returns a loss for each example, [B], and needs no derivative.
         seed: of everything random.
         steps: optimizer steps.
         batch: examples per step.
@@ -75,9 +77,7 @@ class Config:
     @property
     def observes(self) -> bool:
         """Whether the method lives on losses that evaluators send home; else on autograd."""
-        from glr_dist.methods.method import named_method
-
-        return named_method(self.method).observes
+        return METHODS[self.method][0]
 
     def check(self) -> None:
         """Raise UserError naming the first key whose value can't be."""
@@ -96,14 +96,15 @@ class Config:
                 f"engine.generators = {self.engine.generators}: makes adversarial rows, and there are none; add --augment"
                 " fgsm (check: --set augment.attack=fgsm), or leave it out"
             )
-        from glr_dist.core.losses import named_loss  # here, since torch takes seconds to import
-        from glr_dist.methods.method import named_method
-
-        method = named_method(self.method)
-        named_loss(self.loss)
-        unread = ["conditioning"] if method.noises != "neurons" or not method.observes else []
-        unread += [] if method.observes else ["baseline"]
-        unread += ["antithetic"] if method.noises == "nothing" else []
+        check_known("method", self.method, METHODS)
+        if is_own(self.loss):
+            check_form("loss", self.loss)
+        else:
+            check_known("loss", self.loss, LOSSES)
+        observes, noises = METHODS[self.method]
+        unread = ["conditioning"] if noises != "neurons" or not observes else []
+        unread += [] if observes else ["baseline"]
+        unread += ["antithetic"] if noises == "nothing" else []
         for key in unread:  # not copies: presets set these, whatever the method
             if (value := getattr(self.estimator, key)) != getattr(EstimatorConfig(), key):
                 raise UserError(
@@ -161,9 +162,19 @@ def parse_config(text: str, overrides: Mapping[str, Any] | None = None, *, sourc
         raise UserError(f"{source}: not valid TOML: {first_line(error)}") from error
     for key, value in (overrides or {}).items():
         put(tree, key, value)
+    _forget_idle(tree, overrides or {})
     _retire(tree)
     config: Config = build(Config, tree, "")
     return config
+
+
+def _forget_idle(tree: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Drop what a preset or file says of a network of one kind where another was asked for beside it."""
+    model = tree.get("model")
+    if isinstance(model, dict) and "model.kind" in overrides:
+        for key, kinds in READ_BY.items():
+            if model.get("kind") not in kinds and f"model.{key}" not in overrides:
+                model.pop(key, None)
 
 
 def _retire(tree: dict[str, Any]) -> None:

@@ -50,11 +50,19 @@ def blamed(error: BaseException) -> str:
     Their own are the frames outside installed packages and Python's library.
     """
     told = f"{type(error).__name__}: {first_line(error)}" if str(error).strip() else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    home = str(Path(__file__).parent)
-    foreign = (home, *(path for path in sysconfig.get_paths().values()), "<")
-    own = [frame for frame in frames if not frame.filename.startswith(foreign)]
+    own = own_frames(error)
     return f"{told} ({own[-1].filename}:{own[-1].lineno}, in {own[-1].name})" if own else told
+
+
+def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
+    """Where an error came through the user's own code, the outermost first."""
+    return [frame for frame in traceback.extract_tb(error.__traceback__) if not is_installed(frame.filename)]
+
+
+def is_installed(file: str) -> bool:
+    """Whether a file of Python code is this package's, another package's or Python's own."""
+    foreign = (str(Path(__file__).parent), *sysconfig.get_paths().values(), "<")
+    return file.startswith(foreign)
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

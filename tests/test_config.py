@@ -66,7 +66,7 @@ def test_every_preset_makes_a_task_on_data_of_its_shape(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_config_survives_being_written_and_read(name: str) -> None:
-    config = load_config(name, {"model.hidden": "[12, 7]", "data.root": 'odd "name"\\'})
+    config = load_config(name, {"schedule.legs": "[12, 17]", "data.root": 'odd "name"\\'})
     assert parse_config(config_toml(config)) == config
 
 

@@ -23,6 +23,7 @@ _FLAGS = {"seconds": "seconds-per-sample"}  # that are not their setting's name
 _START_SECONDS = 10.0  # for CPUs that are just coming free
 _KEYS = {  # of the options that are not called like their config key
     "data_root": "data.root",
+    "model": "model.factory",
     "workers": "engine.workers",
     "reconstructors": "engine.reconstructors",
     "generators": "engine.generators",
@@ -96,7 +97,7 @@ journal_options = _all_of(  # the run whose journal a command reads, and where w
         metavar="CHECKPOINT",
         help="Where its surrogate lies now, if it had one that moved.",
     ),
-    click.option("--trust-model", is_flag=True, help="Import and run the model.factory that the run names."),
+    click.option("--trust-model", is_flag=True, help="Import and run the code that the run names."),
     journal_key_option,
     json_option,
 )
@@ -108,7 +109,7 @@ data_options = _all_of(  # which samples
     click.option("--split", type=click.Choice(["test", "validation", "train"]), default="test", show_default=True),
     click.option("--count", type=int, help="So many samples, chosen by the seed.  [default: all]"),
     click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random."),
-    click.option("--trust-model", is_flag=True, help="Import and run the model.factory that a checkpoint names."),
+    click.option("--trust-model", is_flag=True, help="Import and run the code that a checkpoint names."),
 )
 attack_options = _all_of(  # what sizes an attack
     click.option(
@@ -145,6 +146,8 @@ def config_overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dic
     from glr_dist.settings import override
 
     found = {_KEYS.get(option, option): value for option, value in options.items() if value is not None}
+    if "model.factory" in found:
+        found["model.kind"] = "factory"
     for setting in settings:
         key, value = override(setting)
         if key in found:

@@ -21,8 +21,9 @@ from glr_dist.commands.options import (
     settings_option,
 )
 from glr_dist.commands.terminal import INTERRUPTED, json_line, say, tell
+from glr_dist.core.config import LOSSES, METHODS
 from glr_dist.errors import UserError
-from glr_dist.launch.place import KEPT_PLACE, PLACE
+from glr_dist.launch.place import KEPT_PLACE, PLACE, Code
 from glr_dist.store.places import claimed
 
 if TYPE_CHECKING:
@@ -32,8 +33,21 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Train a network.")
 @run_options
+@click.option(
+    "--model",
+    type=Code("model.factory (--model)"),
+    metavar="FILE.py:NAME",
+    help="A network of your own: a class, or a function that returns a torch.nn.Module; called with nothing, or with"
+    " (shape, classes): of one example's inputs, and how many outputs.  [default: the preset's]",
+)
 @click.option("--method", help="glr, bp, bp-noise, straight-through or es.")
-@click.option("--loss", help="cross-entropy or zero-one.")
+@click.option(
+    "--loss",
+    type=Code("loss (--loss)", LOSSES),
+    metavar="NAME|FILE.py:NAME",
+    help=f"{', '.join(LOSSES)}; or a function of your own, called with outputs [B, C] and labels [B], that returns a loss"
+    " for each example, [B]; it needs no derivative.",
+)
 @click.option("--seed", type=int, help="Of everything random.")
 @click.option("--steps", type=int, help="Optimizer steps, in all; with --resume: go on to so many.")
 @click.option("--augment", metavar="fgsm|pgd", help="Make a share of each batch adversarial.")
@@ -55,7 +69,7 @@ if TYPE_CHECKING:
 )
 @click.option("--journal", metavar="on|off|auto", help="Keep every loss; auto: when it takes less than 1 GB.")
 @journal_key_option
-@click.option("--trust-model", is_flag=True, help="With --resume: import the model.factory that the run names.")
+@click.option("--trust-model", is_flag=True, help="With --resume: import and run the code that the run names.")
 @click.option("--tensorboard", is_flag=True, default=None, help="Write TensorBoard event files too.")
 @settings_option
 @json_option
@@ -133,9 +147,7 @@ def _checked(preset: str, overrides: Mapping[str, Any]) -> Config:
     from glr_dist.config import load_config
 
     config = load_config(preset, overrides)
-    from glr_dist.methods.method import named_method  # torch, which a mistyped preset need not wait for
-
-    if "estimator.copies" in overrides and named_method(config.method).noises == "nothing":
+    if "estimator.copies" in overrides and METHODS[config.method][1] == "nothing":
         raise UserError(
             f"estimator.copies = {overrides['estimator.copies']}: changes nothing with --method {config.method}, which makes"
             " no noisy copies; leave it out, or use --method glr"

@@ -7,11 +7,19 @@ from dataclasses import dataclass
 
 from glr_dist.errors import UserError, check_known
 
+LOSSES = ("cross-entropy", "zero-one")
 FAMILIES = ("gaussian", "laplace")
 SOURCES = ("table", "generator")
 TURNING = ("flips", "joint-flips")  # the schemes that turn the bits of Heaviside units
 SCHEMES = ("layerwise", "joint", *TURNING)
 BASELINES = ("leave-out", "none")
+METHODS: dict[str, tuple[bool, str]] = {  # whether a method lives on losses, and what its training noise moves
+    "glr": (True, "neurons"),
+    "bp": (False, "nothing"),
+    "bp-noise": (False, "neurons"),
+    "straight-through": (False, "nothing"),
+    "es": (True, "weights"),
+}
 _SCALES = (1e-30, 1e30)  # whose reciprocal float32 holds too
 
 

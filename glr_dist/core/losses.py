@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from glr_dist.core.own_code import called, is_own, own
 from glr_dist.errors import UserError, check_known
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -31,10 +33,21 @@ def zero_one(logits: Tensor, labels: Tensor) -> Tensor:
 LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "zero-one": zero_one}
 
 
-def named_loss(name: str) -> Loss:
-    """The loss of that name; raises UserError for an unknown one."""
-    check_known("loss", name, LOSSES)
-    return LOSSES[name]
+def named_loss(name: str, kept: Path | None = None) -> Loss:
+    """The loss that a config names: one of these, or code of the user's own, of which a run may have kept a copy.
+
+    Raises:
+        UserError: for an unknown one, and as `glr_dist.core.own_code.own`.
+    """
+    if not is_own(name):
+        check_known("loss", name, LOSSES)
+        return LOSSES[name]
+    found = own("loss", name, kept)
+    if isinstance(found, type):
+        found = called("loss", name, found, {})
+    if not callable(found):
+        raise UserError(f"loss = {name!r}: is of type {type(found).__name__}; name a function of outputs and labels")
+    return found  # type: ignore[no-any-return]
 
 
 def all_finite(values: Tensor) -> bool:

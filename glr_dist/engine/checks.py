@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from glr_dist.config import Config
 from glr_dist.core.behaviour import refuse_misbehaviour, refuse_unreached, refuse_unreached_by_autograd
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.losses import Loss, named_loss
+from glr_dist.core.own_code import is_own
 from glr_dist.core.parameters import trainable_parameters
 from glr_dist.core.passes import folds
 from glr_dist.core.probing import find_sites
@@ -38,10 +40,13 @@ _BUILT_HERE = ("mlp", "conv")  # kinds that need no code but this package's
 _UNITS_IN_TABLE = 4  # the noise table holds at least so many of the largest units
 
 
-def set_up(config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None) -> tuple[Trainer, Task]:
+def set_up(
+    config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None, code: Path | None = None
+) -> tuple[Trainer, Task]:
     """What a run starts from: a trainer at the initial parameters, and its task.
 
     Model (with the initial parameters in it), data and loss are the user's own; the config describes those that are None.
+    ``code``: the folder of a run's copy of the code that the config names.
 
     Raises:
         UserError: when they don't go together.
@@ -49,7 +54,9 @@ def set_up(config: Config, model: nn.Module | None, data: DataSource | None, los
     refuse_strangers(model, data, loss)
     data = data or open_dataset(config.data)
     if model is None:
-        model = build_model(config.model, data.shape, len(data.classes), config.seed)
+        model = build_model(config.model, data.shape, len(data.classes), config.seed, code and code / "model")
+    if loss is None and is_own(config.loss):
+        loss = named_loss(config.loss, code and code / "loss")
     task = make_task(config, model, data, loss)
     if loss is not None:
         refuse_bad_loss(loss, model, *first_rows(data))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import nn
 
 from glr_dist.config import Config
 from glr_dist.core.losses import Loss
+from glr_dist.core.own_code import refuse_untrusted
 from glr_dist.data.source import DataSource
 from glr_dist.engine.checks import set_up, surrogate_card
 from glr_dist.engine.crew import Crew
@@ -26,8 +27,8 @@ from glr_dist.engine.plan import Plan, Unit
 from glr_dist.engine.reconstructor import Reconstructor
 from glr_dist.engine.rows import Made
 from glr_dist.errors import UserError
-from glr_dist.models.spec import refuse_untrusted
 from glr_dist.runs.card import DataCard, RunCard
+from glr_dist.runs.code import named_code
 from glr_dist.runs.record import refuse_edited
 from glr_dist.runs.run import CONFIG, RunStore
 from glr_dist.store.journal import JournalError, JournalReader, most_bytes
@@ -64,12 +65,13 @@ class Replayer:
         moved = {"data.root": data_root, "augment.surrogate": surrogate}
         self.config = self.run.config({key: place for key, place in moved.items() if place is not None})
         self.card = self.run.card()
-        _refuse_unknown_model(self.run, self.config, self.card, model, trust_model)
+        _refuse_unknown(self.run, self.config, self.card, {"model": model, "loss": loss}, trust_model)
+        code = self.run.code(self.card)
         refuse_edited(self.run.changes(self.config), f"{self.run}/{CONFIG}")
         self.signer = self.run.signer(journal_key, writes=False)
         self._reader = JournalReader(self.run.folder, self.signer)
         _refuse_empty(self.run, self.config, self._reader)
-        self.trainer, self.task = set_up(self.config, model, data, loss)
+        self.trainer, self.task = set_up(self.config, model, data, loss, code)
         self.fold = self.task.fold  # as this version decides it
         self.data_card = DataCard.of(self.config, self.task.data)
         if self.card is not None:
@@ -179,17 +181,17 @@ def _refuse_empty(run: RunStore, config: Config, reader: JournalReader) -> None:
         raise UserError(f"{run}: has no journal: it was trained with --journal off, or has not come to its first block")
 
 
-def _refuse_unknown_model(
-    run: RunStore, config: Config, card: RunCard | None, model: nn.Module | None, trust_model: bool
+def _refuse_unknown(
+    run: RunStore, config: Config, card: RunCard | None, given: Mapping[str, object], trust_model: bool
 ) -> None:
-    if model is not None:
-        return
-    if card is not None and card.model is None:
+    """Refuse to go on without what Python code gave, or with code that the run names and nobody trusts."""
+    if given["model"] is None and card is not None and card.model is None:
         raise UserError(
             f"{run}: its model was built by Python code; give it there, with its initial parameters:"
             " glr_dist.engine.replay.replay(run, model=...)"
         )
-    refuse_untrusted(config.model.kind, config.model.factory, str(run), trust_model)
+    named = [text for part, text in named_code(config).items() if given.get(part) is None]
+    refuse_untrusted(named, str(run), trust_model)
 
 
 def _named(row: JournalRow) -> str:

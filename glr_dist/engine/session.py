@@ -16,6 +16,7 @@ from torch import nn
 from glr_dist.config import PLACES, Config
 from glr_dist.core.ambient import usual_torch
 from glr_dist.core.losses import LOSSES, Loss
+from glr_dist.core.own_code import refuse_untrusted
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
 from glr_dist.engine.async_evaluation import evaluated_beside
@@ -30,8 +31,8 @@ from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.engine.trainer import Trainer
 from glr_dist.engine.validation import SPLIT, validated
 from glr_dist.errors import UserError
-from glr_dist.models.spec import refuse_untrusted
 from glr_dist.runs.card import RunCard
+from glr_dist.runs.code import gathered, hashes, named_code
 from glr_dist.runs.record import extended, refuse_edited
 from glr_dist.runs.run import CONFIG, RunStore, refuse_taken
 from glr_dist.store.events import EventWriter, require_tensorboard
@@ -108,11 +109,12 @@ def train(
     if journal_key is not None:
         Signer.read(journal_key, "")
     session = _Session.of(chosen, model, data, loss)
+    code = gathered(chosen, {"model": model, "loss": loss})
     with nullcontext(str(run_dir)) if run_dir is not None else claimed("runs/run") as place:
         refuse_taken(place)
         with session.crew(crew, preflight, place) as workers, written_alone(Storage.at(place), say) as claim:
             # files are written only now: a mistake above leaves nothing behind
-            run = RunStore.create(place, chosen, session.card, signed=journal_key is not None)
+            run = RunStore.create(place, chosen, session.card, signed=journal_key is not None, code=code)
             opened = _Opened(run, claim, run.signer(journal_key, writes=True), Clock())
             return session.work(opened, workers, seconds, show, say)
 
@@ -148,11 +150,11 @@ def resume(
     refuse_edited(run.changes(before), f"{run}/{CONFIG}")
     config = _continued(run, before, overrides or {})
     signer = run.signer(journal_key, writes=True)
-    if model is None:
-        refuse_untrusted(config.model.kind, config.model.factory, str(run), trust_model)
+    given = {"model": model, "loss": loss}
+    refuse_untrusted([text for part, text in named_code(config).items() if given[part] is None], str(run), trust_model)
     with written_alone(run.folder, say) as claim:
-        session, clock = _Session.of(config, model, data, loss), Clock()
         then = run.card()
+        session, clock = _Session.of(config, model, data, loss, run.code(then)), Clock()
         if then is not None:
             then.refuse_other(session.card, str(run))
             then.refuse_other_config(config, str(run))
@@ -200,10 +202,17 @@ class _Session:
     card: RunCard
 
     @classmethod
-    def of(cls, config: Config, model: nn.Module | None, data: DataSource | None, loss: Loss | None) -> _Session:
+    def of(
+        cls,
+        config: Config,
+        model: nn.Module | None,
+        data: DataSource | None,
+        loss: Loss | None,
+        code: Path | None = None,
+    ) -> _Session:
         if config.tensorboard:
             require_tensorboard()
-        trainer, task = set_up(config, model, data, loss)
+        trainer, task = set_up(config, model, data, loss, code)
         if config.evaluate_every and not task.data.count(SPLIT):
             raise UserError(
                 "evaluate_every: checkpoints are evaluated on the validation split, and there is none; raise"
@@ -216,6 +225,7 @@ class _Session:
             surrogate=surrogate_card(task),
             own_model=model is not None,
             own_loss=loss is not None,
+            code=hashes(gathered(config, {"model": model, "loss": loss}, code)),
         )
         return cls(config=config, task=task, trainer=trainer, card=card)
 

@@ -67,9 +67,9 @@ def make_entrypoint(
             texts = _several(given.get(name))
             apart += [Path(path) for path in map(kind.local, texts) if path]
             given |= {name: tuple(map(kind.moved, texts))} if texts else {}
-        elif isinstance(kind, Config) and kind.file(given.get(name, "")):
-            given[name] = _inside(given[name], folder)
-            files.append(given[name])
+        elif isinstance(kind, Config) and (file := kind.file(given.get(name) or "")):
+            files.append(_inside(file, folder))
+            given[name] = files[-1] + given[name].removeprefix(file)
     line = ("glr-dist", *names, *_written(command, given))
     return Entrypoint(command=line, apart=tuple(apart), files=tuple(files))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 
+from glr_dist.core.own_code import check_form, is_own, look
 from glr_dist.store.places import absolute, is_uri
 
 
@@ -46,6 +47,30 @@ class Config(click.ParamType):  # type: ignore[type-arg]
     def file(self, text: str) -> str:
         """The file that a text names; "" for a preset."""
         return text if text.endswith(".toml") else ""
+
+
+class Code(Config):
+    """A class or function in a file, which travels with a job (``FILE.py:NAME``) or in a module (``MODULE:NAME``)."""
+
+    name = "code"
+
+    def __init__(self, key: str, others: Sequence[str] = ()) -> None:
+        """``key``: of the config, for messages; ``others``: names that are no code."""
+        self.key = key
+        self.others = others
+
+    def convert(self, value: str, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        """The text, once the file is there and has something of that name."""
+        if is_own(value):
+            look(self.key, value)
+        elif not self.others:
+            check_form(self.key, value)
+        return value
+
+    def file(self, text: str) -> str:
+        """The file that a text names; "" where it names a module, or no code."""
+        place = text.rpartition(":")[0]
+        return place if place.endswith(".py") else ""
 
 
 PLACE = Place()

@@ -17,6 +17,7 @@ from typing import ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from glr_dist.core.config import METHODS as ABOUT_METHODS
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.estimator import advantages
 from glr_dist.core.losses import Loss, check_losses
@@ -157,6 +158,7 @@ METHODS: dict[str, Method] = {}
 
 def register(method: Method) -> None:
     """Let configs name a method."""
+    assert ABOUT_METHODS[method.name] == (method.observes, method.noises)
     METHODS[method.name] = method
 
 

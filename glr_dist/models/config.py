@@ -8,6 +8,14 @@ from glr_dist.errors import UserError, check_known
 
 KINDS = ("mlp", "conv", "factory")
 ACTIVATIONS = ("heaviside", "sigmoid", "relu", "tanh")
+READ_BY = {  # keys that not every kind looks at
+    "factory": ("factory",),
+    "hidden": ("mlp",),
+    "channels": ("conv",),
+    "kernel": ("conv",),
+    "stride": ("conv",),
+    "activation": ("mlp", "conv"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +33,8 @@ class ModelConfig:
         input_mean: mlp and conv see (pixel - input_mean) / input_std, as with torchvision's Normalize.
         input_std: see input_mean.
         init_std: standard deviation of the initial weights (biases 0); 0 keeps PyTorch's initialisation.
-        factory: ``module:function``, called as ``function(shape, classes)``, for kind ``factory``.
+        factory: a class or function of your own, ``FILE.py:NAME`` or ``MODULE:NAME``, for kind ``factory`` (``--model``
+            sets both); called with nothing, or with (shape, classes): of one example's inputs, and how many outputs.
     """
 
     kind: str = "mlp"
@@ -69,5 +78,20 @@ class ModelConfig:
             )
         if self.init_std < 0:
             raise UserError(f"model.init_std = {self.init_std}: must be 0 or more")
-        if self.kind == "factory" and ":" not in self.factory:
-            raise UserError(f"model.factory = {self.factory!r}: write it as module:function")
+        if self.kind == "factory" and not (self.factory.rpartition(":")[0] and self.factory.rpartition(":")[2]):
+            raise UserError(
+                f"model.factory = {self.factory!r}: write it as FILE.py:NAME or MODULE:NAME, such as my_net.py:Net"
+            )
+        self._refuse_idle()
+
+    def _refuse_idle(self) -> None:
+        """Raise UserError for a key with another value than its default's that a network of this kind never looks at."""
+        for key, kinds in READ_BY.items():
+            value = getattr(self, key)
+            if self.kind not in kinds and value != getattr(ModelConfig, key):
+                shown = list(value) if isinstance(value, tuple) else value
+                instead = " or ".join(f"model.kind={kind}" for kind in kinds)
+                raise UserError(
+                    f"model.{key} = {shown!r}: changes nothing with model.kind = {self.kind!r}; leave it out, or add --set"
+                    f" {instead}"
+                )

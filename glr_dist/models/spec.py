@@ -7,31 +7,26 @@ can build the same network again. A user's own ``module:factory`` is imported on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from glr_dist.core.ambient import usual_torch
-from glr_dist.core.found_here import import_named
-from glr_dist.errors import UserError, blamed, first_line
+from glr_dist.core.own_code import called, own
+from glr_dist.errors import UserError, first_line
 from glr_dist.models.config import ModelConfig
 from glr_dist.models.networks import MLP, ConvNet, InputThreshold, Standardize
 
-
-def refuse_untrusted(kind: str, factory: str, place: str, trust_model: bool) -> None:
-    """Raise UserError for a model of kind ``factory`` that a run or checkpoint at ``place`` describes, unless it is trusted.
-
-    Else code would be imported because a file names it; the user's own command line may name any.
-    """
-    if kind == "factory" and not trust_model:
-        raise UserError(
-            f"{place}: its model is built by {factory!r}, code that would be imported and run;"
-            " give --trust-model if you trust it"
-        )
+_FACTORY = "model.factory (--model)"
 
 
-def build_model(config: ModelConfig, shape: Sequence[int], classes: int, seed: int) -> nn.Module:
+def build_model(
+    config: ModelConfig, shape: Sequence[int], classes: int, seed: int, kept: Path | None = None
+) -> nn.Module:
     """A new network for examples of that shape, with its initial parameters: the same seed gives the same bits.
+
+    ``kept``: the folder of a run's copy of the code that builds it.
 
     Raises:
         UserError: when it can't be built for this data.
@@ -47,7 +42,7 @@ def build_model(config: ModelConfig, shape: Sequence[int], classes: int, seed: i
                 sizes = (config.channels, config.kernel, config.stride)
                 model = ConvNet(shape, *sizes, classes, config.activation, _first(config))
             else:
-                model = _from_factory(config.factory, shape, classes)
+                model = _from_factory(config.factory, shape, classes, kept)
         except (RuntimeError, MemoryError, TypeError) as error:  # more than torch can allocate, or count
             raise UserError(f"model: can't be built as the config says: {first_line(error)}") from error
         if config.init_std:
@@ -103,20 +98,11 @@ def _first(config: ModelConfig) -> list[nn.Module]:
     return []
 
 
-def _from_factory(factory: str, shape: Sequence[int], classes: int) -> nn.Module:
-    module, _, function = factory.partition(":")
-    try:
-        build = getattr(import_named(module), function)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"model.factory = {factory!r}: {first_line(error)}") from error
-    except Exception as error:  # the user's own module may raise anything
-        raise UserError(f"model.factory = {factory!r}: can't be imported: {blamed(error)}") from error
-    try:
-        model = build(tuple(shape), classes)
-    except Exception as error:
-        raise UserError(f"model.factory = {factory!r}: raised {blamed(error)}") from error
+def _from_factory(factory: str, shape: Sequence[int], classes: int, kept: Path | None) -> nn.Module:
+    build = own(_FACTORY, factory, kept)
+    model = called(_FACTORY, factory, build, {"shape": tuple(shape), "classes": classes})
     if not isinstance(model, nn.Module):
-        raise UserError(f"model.factory = {factory!r}: returned {type(model).__name__}, not a torch.nn.Module")
+        raise UserError(f"{_FACTORY} = {factory!r}: returned {type(model).__name__}, not a torch.nn.Module")
     return model
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from glr_dist.core.losses import LOSSES, Loss
+from glr_dist.core.losses import Loss, cross_entropy
 from glr_dist.core.prediction import EVALUATION_BATCH, VOTE_BATCH, Accuracy, Voter, clean_accuracy, voted_accuracy
 from glr_dist.core.probing import find_sites
 from glr_dist.core.threads import fixed_threads
@@ -66,13 +66,13 @@ def evaluate(
     data = network.open_data(dataset, data_root, say)
     if not data.count(split):
         raise UserError(f"--split {split}: {data.name} has no such rows; choose another split")
-    loss_name = network.card.loss or "cross-entropy"
+    loss_name, loss = network.card.loss or "cross-entropy", network.loss(trust_model) or cross_entropy
     if network.card.loss is None:
         say(f"note: it was trained with a loss that Python code gave; the loss here is {loss_name}")
     # as many threads as the run had: the bits of a Heaviside unit can depend on it
     with fixed_threads(network.config.engine.threads if network.config else 1):
-        clean = clean_accuracy(network.model, LOSSES[loss_name], data.batches(split, EVALUATION_BATCH))
-        noisy = _voted(network, data, split, votes, LOSSES[loss_name], seed) if votes else None
+        clean = clean_accuracy(network.model, loss, data.batches(split, EVALUATION_BATCH))
+        noisy = _voted(network, data, split, votes, loss, seed) if votes else None
     return Evaluation(
         checkpoint=network.place,
         dataset=data.name,

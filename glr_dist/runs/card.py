@@ -74,6 +74,7 @@ class RunCard:
     augment: Mapping[str, Any]  # the settings of [augment]
     surrogate: SurrogateCard | None  # None: its adversarial rows are made on the network itself, or there are none
     versions: Mapping[str, str]  # of the software
+    code: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the user's own: file below code/ -> SHA-256
 
     @classmethod
     def of(
@@ -85,6 +86,7 @@ class RunCard:
         surrogate: SurrogateCard | None,
         own_model: bool,
         own_loss: bool,
+        code: Mapping[str, str] | None = None,
     ) -> RunCard:
         """The card of a run that begins now; model and loss are the config's unless they are the user's own."""
         return cls(
@@ -107,6 +109,7 @@ class RunCard:
                 "numpy": np.__version__,
                 "python": platform.python_version(),
             },
+            code=dict(code or {}),
         )
 
     @classmethod
@@ -136,6 +139,7 @@ class RunCard:
                 augment=said.get("augment", {}),
                 surrogate=surrogate,
                 versions=said["versions"],
+                code=said.get("code", {}),
             )
         except UserError as error:
             raise UserError(f"{place}: does not say what its run is made of: {error}") from error
@@ -165,6 +169,8 @@ class RunCard:
         yield "data.shards", type(self.data.shards) is int
         yield "augment", isinstance(self.augment, dict)
         yield "versions", isinstance(self.versions, dict)
+        named = isinstance(self.code, dict)
+        yield "code", named and all(isinstance(text, str) for pair in self.code.items() for text in pair)
         known = self.surrogate
         yield "surrogate", known is None or (isinstance(known.place, str) and isinstance(known.params_sha256, str))
 

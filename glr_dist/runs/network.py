@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from glr_dist.config import Config
+from glr_dist.core.losses import Loss, named_loss
+from glr_dist.core.own_code import is_own, refuse_untrusted
 from glr_dist.data.config import NAMES, DataConfig
 from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError, nearest
-from glr_dist.models.spec import build_model, load_weights, refuse_other_weights, refuse_untrusted
+from glr_dist.models.spec import build_model, load_weights, refuse_other_weights
 from glr_dist.runs.card import RunCard
 from glr_dist.runs.run import CONFIG, RunStore
 from glr_dist.store.checkpoint import FOLDER, Checkpoint, load_checkpoint
@@ -31,6 +33,7 @@ class Origin:
     params_sha256: str
     card: RunCard
     config: Config | None  # of the run that it lies in; None: it lies in none
+    code: Path | None = None  # the folder with that run's copy of the user's own code
 
     def open_data(
         self, dataset: str | None = None, data_root: str | None = None, say: Callable[[str], None] = lambda line: None
@@ -47,6 +50,18 @@ class Origin:
         if dataset is None:
             self.note_other_content(data, say)
         return data
+
+    def loss(self, trust_model: bool = False) -> Loss | None:
+        """The loss that it was trained with; None: Python code gave it.
+
+        Raises:
+            UserError: when that is code of the user's own, and not trusted, or not to be had.
+        """
+        name = self.card.loss
+        if name is None:
+            return None
+        refuse_untrusted([name] if is_own(name) else [], self.place, trust_model)
+        return named_loss(name, self.code and self.code / "loss")
 
     def refuse_misfit(self, data: DataSource) -> None:
         """Refuse data of another shape or with another number of classes than the network has.
@@ -142,12 +157,14 @@ def _origin(checkpoint: Checkpoint) -> Origin:
     above = Storage.at(checkpoint.path).parent()
     run = above.parent()
     lies_in_run = above.name == FOLDER and run.exists(CONFIG)
+    card = RunCard.read(checkpoint.meta, checkpoint.place)
     return Origin(
         place=checkpoint.place,
         step=checkpoint.step,
         params_sha256=checkpoint.meta["params_sha256"],
-        card=RunCard.read(checkpoint.meta, checkpoint.place),
+        card=card,
         config=RunStore(run).config() if lies_in_run else None,
+        code=RunStore(run).code(card) if lies_in_run else None,
     )
 
 
@@ -159,8 +176,8 @@ def _built(origin: Origin, weights: Mapping[str, Tensor], trust_model: bool) -> 
             f"{origin.place}: its model was built by Python code; give it there:"
             f" glr_dist.runs.network.open_network({origin.place!r}, model=...)"
         )
-    refuse_untrusted(card.model.kind, card.model.factory, origin.place, trust_model)
-    described = card.model, card.shape, len(card.classes), card.seed
+    refuse_untrusted([card.model.factory] if card.model.kind == "factory" else [], origin.place, trust_model)
+    described = card.model, card.shape, len(card.classes), card.seed, origin.code and origin.code / "model"
     if card.model.kind != "factory":  # a description can ask for any size: what has none takes no memory
         with torch.device("meta"):
             refuse_other_weights(build_model(*described), weights, origin.place)

@@ -1,6 +1,6 @@
 """A run's folder: made once, never over another, opened again to resume, replay or evaluate.
 
-In it: config.toml  provenance.json  metrics.jsonl  journal/  checkpoints/step-000500/  report/
+In it: config.toml  provenance.json  code/  metrics.jsonl  journal/  checkpoints/step-000500/  report/
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 from glr_dist.config import Config, config_toml, parse_config
 from glr_dist.errors import UserError
 from glr_dist.runs.card import RunCard
+from glr_dist.runs.code import FOLDER as CODE
+from glr_dist.runs.code import kept_code
 from glr_dist.runs.record import changes, config_sha256, fixed_values
 from glr_dist.store import checkpoint as checkpoints
 from glr_dist.store.checkpoint import Checkpoint, CheckpointError, checkpoint_steps, drop_checkpoints, load_checkpoint
@@ -43,8 +45,18 @@ class RunStore:
         return str(self.folder)
 
     @classmethod
-    def create(cls, place: str | Path, config: Config, card: RunCard, *, signed: bool = False) -> RunStore:
-        """Make a run's folder, a local path or URI, with what the run is made of in it; ``signed``: its journal will be.
+    def create(
+        cls,
+        place: str | Path,
+        config: Config,
+        card: RunCard,
+        *,
+        signed: bool = False,
+        code: Mapping[str, bytes] | None = None,
+    ) -> RunStore:
+        """Make a run's folder, a local path or URI, with what the run is made of in it.
+
+        ``signed``: its journal will be; ``code``: files of the user's own code, by their place below code/.
 
         Raises:
             UserError: something is there already, or nothing can be written there.
@@ -54,6 +66,8 @@ class RunStore:
             raise UserError(_taken(folder))
         try:
             folder.write(CONFIG, config_toml(config).encode())
+            for name, content in (code or {}).items():
+                folder.write(f"{CODE}/{name}", content)
             folder.write(
                 PROVENANCE, _provenance({"id": secrets.token_hex(16), "signed": signed, **card.as_json()}, config)
             )
@@ -106,6 +120,15 @@ class RunStore:
             newest = self.newest_sound()
             return None if newest is None else RunCard.read(newest.meta, newest.place)
         return RunCard.read(self._provenance(), str(self.folder.folder(PROVENANCE)))
+
+    def code(self, card: RunCard | None = None) -> Path | None:
+        """The local folder with the run's copy of the user's own code, as its card, or a checkpoint's, has it; None: none.
+
+        Raises:
+            UserError: a file of it was changed.
+        """
+        card = card or self.card()
+        return kept_code(self.folder, card.code) if card is not None else None
 
     def signer(self, key: str | Path | None, *, writes: bool) -> Signer | None:
         """Who signs the run's journal, with the key in a file; None where nobody does, or only reads it without the key.

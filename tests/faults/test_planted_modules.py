@@ -63,7 +63,13 @@ def test_only_the_module_that_is_named_is_found_here(workers: int, tmp_path: Pat
     mark = plant(here)
     (here / "mine.py").write_text(MODEL)
     (here / "beside.py").write_text("HIDDEN = 6\n")
-    factory = {"model.kind": "factory", "model.factory": "mine:build", "engine.workers": workers, "steps": 3}
+    factory = {
+        "model.kind": "factory",
+        "model.factory": "mine:build",
+        "engine.workers": workers,
+        "steps": 3,
+        "model.hidden": [50],
+    }
     toml = small_toml(tmp_path / "small.toml", **factory)
     for arguments in (
         ["train", str(toml), "--run-dir", "run"],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import STEPS, digits, outcome, resume_small, small_config, small_task, train_small
+from small_runs import CONV, STEPS, digits, outcome, resume_small, small_config, small_task, train_small
 from torch import Tensor, nn
 
 from glr_dist.core.activations import Heaviside
@@ -46,7 +46,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "estimator.base_draws": 2,
         "estimator.base_antithetic": True,
     },
-    "convolutions": FLIPS | {"model.kind": "conv", "model.channels": [4], "model.kernel": 3, "estimator.flips": 6},
+    "convolutions": FLIPS | CONV | {"estimator.flips": 6},
 }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ SMALL: dict[str, Any] = {
     "engine.workers": 0,
 }
 JOINT = {"estimator.scheme": "joint"}
-CONV = {"model.kind": "conv", "model.channels": [4], "model.kernel": 3}
+CONV = {"model.kind": "conv", "model.hidden": [50], "model.channels": [4], "model.kernel": 3}
 ES = {"method": "es", "noise.scale": 0.1}
 
 
