@@ -149,6 +149,7 @@ class TableSource:
         assert table.dtype == torch.float32 and table.dim() == 1
         self.family = family
         self.table = table
+        self._size = table.numel()
 
     @classmethod
     def make(cls, family: str, size: int, seed: np.random.SeedSequence) -> TableSource:
@@ -161,14 +162,14 @@ class TableSource:
         Raises:
             UserError: when the table is smaller than what one unit needs.
         """
-        room = self.table.numel() - count
+        room = self._size - count
         if room < 0:
             raise UserError(
-                f"noise.table_size = {self.table.numel()}: one work unit needs {count} values;"
+                f"noise.table_size = {self._size}: one work unit needs {count} values;"
                 f" raise noise.table_size, or lower units.copies or units.rows"
             )
         offsets = room // _ALIGNMENT + 1
-        start = int(seed.generate_state(1, np.uint64)[0] % np.uint64(offsets)) * _ALIGNMENT
+        start = int(seed.generate_state(1, np.uint64)[0]) % offsets * _ALIGNMENT
         return self.table[start : start + count]
 
 

@@ -25,14 +25,13 @@ def flat_parameters(model: nn.Module) -> Tensor:
 
 
 @torch.no_grad()
-def load_parameters(model: nn.Module, flat: np.ndarray) -> None:
-    """Copy a flat vector into the model's own parameter tensors (never alias the object store's memory)."""
-    parameters = list(model.parameters())
+def load_parameters(parameters: Sequence[Tensor], flat: np.ndarray) -> None:
+    """Copy a flat vector into all of a model's own parameter tensors (never alias the object store's memory)."""
     for p, part in zip(parameters, shaped(torch.tensor(flat, device=parameters[0].device), parameters), strict=True):
         p.copy_(part)
 
 
 def shaped(flat: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
     """A flat vector cut into the shapes of these parameters, views of it; its length must be theirs."""
-    parts = flat.split([p.numel() for p in parameters])
+    parts = flat.split_with_sizes([p.numel() for p in parameters])
     return [part.view_as(p) for part, p in zip(parts, parameters, strict=True)]

@@ -35,7 +35,7 @@ def split_noise(
     ``indices`` says which of the model's sites are noised; the shares are views of ``values``.
     """
     sizes = [draws * rows * sites[i].size for i in indices]
-    parts = values.split(sizes)
+    parts = values.split_with_sizes(sizes)
     return {i: part.view(draws, rows, *sites[i].shape) for i, part in zip(indices, parts, strict=True)}
 
 

@@ -43,7 +43,7 @@ class Taps(ABC):
 
         It is kept with its graph, which several derivatives may go through, until parameters or inputs are others.
         """
-        versions = [x._version, *(p._version for p in self._parameters)]
+        versions = [x._version, *[p._version for p in self._parameters]]
         if self._seen is None or self._seen[0] is not x or self._seen[1] != versions:
             with torch.enable_grad():
                 self._seen = x, versions, self._clean(x)

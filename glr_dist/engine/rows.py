@@ -46,7 +46,7 @@ class RowSupply:
         network = task.model if task.surrogate is None else task.surrogate.model
         # a copy of its own, of whose parameters nobody wants a gradient
         self._network = copy.deepcopy(network).requires_grad_(False) if task.augment.attack else network
-        self._moves = bool(task.augment.attack) and task.surrogate is None  # the parameters make a difference
+        self.moves = bool(task.augment.attack) and task.surrogate is None  # the parameters make a difference
 
     def of(self, theta: np.ndarray, block: Block, made: Made = None) -> Rows:
         """The rows of a block, fresh tensors on the CPU, made at the parameters float32 [D] unless the call brought them.
@@ -59,8 +59,8 @@ class RowSupply:
         if made is not None:
             inputs, classes = made
             return torch.tensor(inputs), torch.tensor(classes)  # fresh memory: a product's bits depend on alignment
-        if self._moves:
-            load_parameters(self._network, theta)
+        if self.moves:
+            load_parameters(list(self._network.parameters()), theta)
         return augmented_rows(self._task, block, self._network)
 
     def made(self, theta: np.ndarray, block: Block) -> tuple[np.ndarray, np.ndarray]:

@@ -27,6 +27,7 @@ class Seat:
         self.task = task
         self.device = torch.device(device)
         self.net = task.net(self.device)
+        self._parameters = list(self.net.model.parameters())
         self._rows = RowSupply(task)
         self._source = noise_source(task.noise, table, self.device)
         self._theta = np.empty(0, np.float32)
@@ -40,9 +41,11 @@ class Seat:
         ``made``: the rows, where the call brought them along.
         """
         if not self._holds(theta):
-            self._latest = None
-            load_parameters(self.net.model, theta)
-            self._theta, self._given = theta.copy(), theta
+            if self._rows.moves:
+                self._latest = None
+            load_parameters(self._parameters, theta)
+            self._noise.clear()
+            self._theta, self._given = theta.copy() if theta.flags.writeable else theta, theta
         if self._latest is None or self._latest[0] != block or self._latest[1]._version != self._latest[3]:
             x, labels = (part.to(self.device) for part in self._rows.of(theta, block, made))
             self._noise.clear()
@@ -51,7 +54,11 @@ class Seat:
 
     def _holds(self, theta: np.ndarray) -> bool:
         """Whether these parameters are loaded; an array that nobody can write to is known at a glance."""
-        return (theta is self._given and not theta.flags.writeable) or np.array_equal(theta, self._theta)
+        if theta is self._given and not theta.flags.writeable:
+            return True
+        # the last one, as a rule an output's bias, tells most of the others at once
+        same_end = theta.size == self._theta.size and theta[-1] == self._theta[-1]
+        return bool(same_end) and np.array_equal(theta, self._theta)
 
     def noise(self, unit: Unit) -> SiteNoise:
         """A unit's standard noise, as `Task.draw` cuts it."""

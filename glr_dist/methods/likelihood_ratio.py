@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from glr_dist.core.config import EstimatorConfig
+from glr_dist.core.losses import check_losses, cross_entropy
 from glr_dist.core.passes import SiteNoise, copy_losses, noisy_logits
 from glr_dist.core.sites import Site
 from glr_dist.core.units import ALL_SITES, FlipKind, UnitKind
@@ -19,6 +20,7 @@ from glr_dist.methods.flips import flips_gradient, flips_kinds, flips_losses, jo
 from glr_dist.methods.joint import joint_gradient, joint_kinds
 from glr_dist.methods.layerwise import layerwise_gradient, layerwise_kinds
 from glr_dist.methods.method import Gradient, Method, Net, Observed, register, signed_losses
+from glr_dist.methods.read_out import noisy_read_out
 
 _KINDS: dict[str, Callable[[Sequence[Site], EstimatorConfig], list[UnitKind]]] = {
     "layerwise": layerwise_kinds,
@@ -50,10 +52,13 @@ class LikelihoodRatio(Method):
         if isinstance(kind, FlipKind):
             return flips_losses(net, kind, noise, x, labels, where)
 
-        if kind.signs == 2 and kind.site != ALL_SITES and net.sites[kind.site].logits:
-            # nothing follows but the loss: both signs at once
-            pairs = {kind.site: torch.cat([noise[kind.site], -noise[kind.site]])}
-            kind, noise = replace(kind, signs=1), pairs
+        if kind.site != ALL_SITES and net.sites[kind.site].logits:  # nothing follows but the loss
+            if (losses := _cross_entropy_of_pairs(net, kind, noise, x, labels)) is not None:
+                check_losses(losses, kind.losses(len(noise[kind.site]), len(x)), where)
+                return losses
+            if kind.signs == 2:  # both signs at once
+                pairs = {kind.site: torch.cat([noise[kind.site], -noise[kind.site]])}
+                kind, noise = replace(kind, signs=1), pairs
 
         def evaluate(sign: float) -> Tensor:
             scale = sign * net.noise.scale
@@ -65,6 +70,13 @@ class LikelihoodRatio(Method):
     def gradient(self, net: Net, x: Tensor, labels: Tensor, units: Sequence[Observed], where: str) -> Gradient:
         """That of the scheme."""
         return Gradient(_GRADIENTS[net.estimator.scheme](net, x, units))
+
+
+def _cross_entropy_of_pairs(net: Net, kind: UnitKind, noise: SiteNoise, x: Tensor, labels: Tensor) -> Tensor | None:
+    if net.loss is not cross_entropy:
+        return None
+    z = net.taps.clean(x)[kind.site].detach()
+    return noisy_read_out(z, noise[kind.site], net.noise.scale, labels, kind.signs)
 
 
 register(LikelihoodRatio())

@@ -5,7 +5,7 @@ Three ways, tested equal:
 * any network: one more row (or copy under ``vmap``) whose pre-activation has the other sign;
 * behind an affine reader (Linear, Conv2d): its output moves by a column of its matrix, and what follows sees a row for each
   flip, so what lies before it is computed once per base draw;
-* behind a linear read-out with cross-entropy not even that: ``sum_c exp(logits_c +- W_cj) = exp(logits) @ exp(+-W)``.
+* behind a linear read-out with cross-entropy not even that (`glr_dist.methods.read_out`).
 
 Shapes: M base draws, F flips, R rows (examples), N the site's outputs, C classes, C' a reader's outputs.
 """
@@ -21,8 +21,7 @@ from glr_dist.core.passes import PICKS, SiteNoise, copy_losses, each_copy
 from glr_dist.core.readers import columns
 from glr_dist.core.units import FlipKind
 from glr_dist.methods.method import Net
-
-_LARGEST_EXPONENT = 30.0  # of a weight in matrix products of exponentials: exp(+-30) and their sums stay in float32
+from glr_dist.methods.read_out import small, turned_read_out
 
 
 def turned_losses(
@@ -32,7 +31,8 @@ def turned_losses(
     turn = _Turn(net, kind, noise, sign)
     logits = turn.by_rows(x) if net.fold else turn.by_copies(x)  # [M, 1 + F, R, C]; [M, 1, R, C] for products
     if turn.products:
-        differences = _by_products(logits[:, 0], labels, turn)
+        weight = turn.matrix[kind.first :][: kind.flips]
+        differences = turned_read_out(logits[:, 0], turn.direction, weight, labels)
         check_losses(differences.flatten(0, 1), (differences.shape[0] * differences.shape[1], len(x)), where)
         return turn.picks, differences
     losses = copy_losses(net.loss, logits.flatten(0, 1), labels)
@@ -55,7 +55,7 @@ class _Turn:
             reader = net.sites[self.reader]
             self.matrix = columns(net.model.get_submodule(reader.module), self.site.shape)  # [N, C']
             quick = reader.logits and net.loss is cross_entropy and not kind.drawn
-            self.products = quick and float(self.matrix.abs().max()) < _LARGEST_EXPONENT
+            self.products = quick and small(self.matrix)
         self.picks = torch.empty(0)  # [M, F, R]: which bits are turned, where they are drawn
         self.direction = torch.empty(0)  # [M, F, R]: 1 where a turned bit becomes 1, else -1
 
@@ -69,7 +69,7 @@ class _Turn:
             chances = drawing_weights(self.net.noise.family, flat / abs(self.scale), kind.flips)
             picks = systematic(chances.expand_as(base), self.uniform, kind.flips)
             turned, self.picks = base.gather(-1, picks), picks.mT
-        self.direction = turned.lt(0.0).to(base.dtype).mul_(2.0).sub_(1.0).mT
+        self.direction = turned.mT.clone(memory_format=torch.contiguous_format).ge_(0.0).mul_(-2.0).add_(1.0)
         return base
 
     def turned(self, base: Tensor) -> Tensor:
@@ -88,8 +88,7 @@ class _Turn:
         moves = self.matrix[self.picks] if kind.drawn else self.matrix[kind.first :][: kind.flips, None]
         rows = z.new_empty(len(z), 1 + kind.flips, *z.shape[1:])
         rows[:, 0] = z
-        torch.mul(self.direction.unsqueeze(-1), moves, out=rows[:, 1:])
-        rows[:, 1:] += z.unsqueeze(1)
+        torch.addcmul(z.unsqueeze(1), self.direction.unsqueeze(-1), moves, out=rows[:, 1:])
         return rows
 
     def _by_draw(self, z: Tensor, rows: int) -> Tensor:
@@ -157,16 +156,6 @@ class _Turn:
         ]
         logits = each_copy(one, turned.reshape(-1, turned.shape[2], *self.site.shape), *spread)
         return logits.view(*passes, *logits.shape[1:])
-
-
-def _by_products(logits: Tensor, labels: Tensor, turn: _Turn) -> Tensor:
-    """L(1) - L(0) of cross-entropy for base logits [M, R, C]: [M, F, R]."""
-    weight = turn.matrix[turn.kind.first :][: turn.kind.flips]  # [F, C]
-    p = (logits - logits.amax(-1, keepdim=True)).exp()
-    total, direction = p.sum(-1, keepdim=True), turn.direction.mT  # [M, R, F]
-    up, down = (p @ torch.cat([weight, -weight]).exp().t()).split(len(weight), -1)  # where bits become 1, and 0
-    moved = torch.where(direction > 0, up, down)
-    return (moved.div_(total).log_().mul_(direction) - weight.t()[labels]).mT
 
 
 def drawing_weights(family: str, z: Tensor, flips: int) -> Tensor:

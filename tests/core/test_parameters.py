@@ -21,7 +21,7 @@ def test_a_vector_holds_every_parameter_in_the_models_order() -> None:
 def test_loaded_values_are_copies() -> None:
     model, values = Shared(), np.arange(20, dtype=np.float32)
     before = list(model.parameters())
-    load_parameters(model, values)
+    load_parameters(list(model.parameters()), values)
     values[:] = -1.0
     assert flat_parameters(model).tolist() == list(range(20))
     assert all(p is q for p, q in zip(before, model.parameters(), strict=True))
@@ -30,7 +30,7 @@ def test_loaded_values_are_copies() -> None:
 @pytest.mark.parametrize("size", [19, 21])
 def test_a_vector_of_another_length_is_nobodys(size: int) -> None:
     with pytest.raises(RuntimeError):
-        load_parameters(Shared(), np.zeros(size, np.float32))
+        load_parameters(list(Shared().parameters()), np.zeros(size, np.float32))
 
 
 def test_trained_is_what_belongs_to_a_site_and_wants_a_gradient() -> None:
