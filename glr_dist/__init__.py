@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["ArrayDataset", "Config", "Heaviside", "load_config", "resume", "train", "tune"]
+__all__ = ["ArrayDataset", "Callback", "Config", "Heaviside", "load_config", "resume", "train", "tune"]
 
 _HOMES = {
     "ArrayDataset": "glr_dist.data.arrays",
+    "Callback": "glr_dist.engine.callbacks",
     "Config": "glr_dist.config",
     "Heaviside": "glr_dist.core.activations",
     "load_config": "glr_dist.config",

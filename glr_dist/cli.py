@@ -33,8 +33,12 @@ class _Commands(click.Group):
     """A group whose exceptions become exit codes; a UserError is one line, an unforeseen error keeps its traceback."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
+        given = args[0] if args else kwargs.get("args")
         try:
-            code = super().main(*args, **(kwargs | {"standalone_mode": False}))
+            code = super().main(
+                *args,
+                **({"obj": tuple(sys.argv[1:] if given is None else given)} | kwargs | {"standalone_mode": False}),
+            )
         except click.UsageError as error:
             code = error.exit_code
             message = error.format_message()

@@ -44,6 +44,8 @@ class Config:
         checkpoint_every: steps between checkpoints; 0: only at the end.
         evaluate_every: steps between checkpoints that an actor evaluates beside the run; 0: none.
         diagnose_every: steps between those that are estimated twice, to tell signal from noise; 0: none.
+        keep: checkpoints that stay, the newest, beside the best by validation; 0: all.
+        patience: validations in a row without a better accuracy that end the training; 0: it never ends before ``steps``.
         journal: ``on``, ``off``, or ``auto``: on when its estimated size is below 1 GB.
         tensorboard: write TensorBoard event files too; needs the extra ``glr-dist[tensorboard]``.
     """
@@ -57,6 +59,8 @@ class Config:
     checkpoint_every: int = 1000
     evaluate_every: int = 0
     diagnose_every: int = 100
+    keep: int = 0
+    patience: int = 0
     journal: str = "auto"
     tensorboard: bool = False
     data: DataConfig = field(default_factory=DataConfig)
@@ -82,7 +86,7 @@ class Config:
     def check(self) -> None:
         """Raise UserError naming the first key whose value can't be."""
         check_known("journal", self.journal, JOURNAL_CHOICES)
-        for name in ("steps", "batch", "seed", *_EVERY):
+        for name in ("steps", "batch", "seed", "keep", "patience", *_EVERY):
             if getattr(self, name) < (least := 1 if name in ("steps", "batch") else 0):
                 raise UserError(f"{name} = {getattr(self, name)}: must be at least {least}")
         for part in dataclasses.fields(self):
@@ -91,6 +95,11 @@ class Config:
                 value.check()
         if self.schedule.legs and self.schedule.legs[-1] >= self.steps:
             raise UserError(f"schedule.legs = {list(self.schedule.legs)}: must lie below steps = {self.steps}")
+        if self.patience and not self.validate_every:
+            raise UserError(
+                f"patience = {self.patience}: counts validations, and validate_every = 0 has none on the way; raise that, or"
+                " leave patience out"
+            )
         if self.engine.generators and not self.augment.attack:
             raise UserError(
                 f"engine.generators = {self.engine.generators}: makes adversarial rows, and there are none; add --augment"

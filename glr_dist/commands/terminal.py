@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from glr_dist.errors import printable
+from glr_dist.store.places import without_password
 
 INTERRUPTED = 130  # exit code
+
+
+def command_line() -> str:
+    """What was typed, as it can be typed again; without passwords."""
+    arguments: Sequence[str] = click.get_current_context().find_root().obj or ()
+    return shlex.join(["glr-dist", *map(without_password, arguments)])
 
 
 def say(line: str) -> None:

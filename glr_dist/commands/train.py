@@ -20,7 +20,7 @@ from glr_dist.commands.options import (
     run_stem,
     settings_option,
 )
-from glr_dist.commands.terminal import INTERRUPTED, json_line, say, tell
+from glr_dist.commands.terminal import INTERRUPTED, command_line, json_line, say, tell
 from glr_dist.core.config import LOSSES, METHODS
 from glr_dist.errors import UserError
 from glr_dist.launch.place import KEPT_PLACE, PLACE, Code
@@ -28,7 +28,7 @@ from glr_dist.store.places import claimed
 
 if TYPE_CHECKING:
     from glr_dist.config import Config
-    from glr_dist.engine.session import TrainResult
+    from glr_dist.engine.outcome import TrainResult
 
 
 @click.command(short_help="Train a network.")
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=int, help="Of everything random.")
 @click.option("--steps", type=int, help="Optimizer steps, in all; with --resume: go on to so many.")
+@click.option("--patience", type=int, metavar="N", help="End after N validations without a better accuracy.")
+@click.option("--init-from", type=PLACE, metavar="CHECKPOINT", help="Begin with the weights of this checkpoint or run.")
 @click.option("--augment", metavar="fgsm|pgd", help="Make a share of each batch adversarial.")
 @click.option("--augment-share", type=float, help="Which share, from 0 to 1.")
 @click.option("--augment-epsilon", type=float, help="By how much, in input units.")
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
 @click.option(
     "--evaluate-every", type=int, metavar="N", help="Evaluate every N steps' checkpoint beside the run; 0: none."
 )
+@click.option("--keep", type=int, metavar="N", help="Keep the N newest checkpoints and the best; 0: all.")
 @click.option("--journal", metavar="on|off|auto", help="Keep every loss; auto: when it takes less than 1 GB.")
 @journal_key_option
 @click.option("--trust-model", is_flag=True, help="With --resume: import and run the code that the run names.")
@@ -77,6 +80,7 @@ def train(
     preset: str | None,
     resumed: str | None,
     run_dir: str | None,
+    init_from: str | None,
     seconds: float | None,
     journal_key: str | None,
     trust_model: bool,
@@ -87,7 +91,7 @@ def train(
     """Train a network as a preset (`glr-dist presets`) or a TOML file says."""
     overrides = config_overrides(options, settings)
     if resumed is not None:
-        for name, value in (("PRESET", preset), ("--run-dir", run_dir)):
+        for name, value in (("PRESET", preset), ("--run-dir", run_dir), ("--init-from", init_from)):
             if value is not None:
                 why = "--resume takes the config and the folder of the run"
                 raise UserError(f"{name} {value}: {why}; leave {name} out")
@@ -103,9 +107,9 @@ def train(
 
             with progress_display() as show:
                 how: dict[str, Any] = {"seconds": seconds, "show": show, "say": say, "preflight": check_nodes}
-                how["journal_key"] = journal_key
+                how |= {"journal_key": journal_key, "command": command_line()}
                 if config is not None:
-                    result = start(config=config, run_dir=run, **how)
+                    result = start(config=config, run_dir=run, init_from=init_from, **how)
                 else:
                     result = resume(run, overrides=overrides, trust_model=trust_model, **how)
         except KeyboardInterrupt:
@@ -127,15 +131,29 @@ def _rows(result: TrainResult) -> dict[str, Any]:
     return {
         "run": Path(result.run).name,
         "checkpoint": Path(result.checkpoint).name,
-        "steps": f"{result.steps:,}",
+        "steps": f"{result.steps:,}" + ("" if result.ended_by == "steps" else f", ended by {result.ended_by}"),
         "seconds": f"{result.seconds:.1f}",
         "workers": f"{workers} ({result.workers_lost} lost)" if result.workers_lost else workers,
         "validation accuracy": percent(result.validation_accuracy),
         "test accuracy": percent(result.test_accuracy),
+        **_best(result),
         "noisy forward passes": f"{result.noisy_forwards:,} ({result.noisy_forwards_per_second:,.0f} a second)",
         "bytes up": file_size(result.bytes_up),
         "bytes down": file_size(result.bytes_down),
         "params_sha256": f"{result.params_sha256[:12]}...",
+    }
+
+
+def _best(result: TrainResult) -> dict[str, str]:
+    """The checkpoint that was best by validation, where it is another than the last."""
+    from glr_dist.commands.display import percent
+
+    if result.best_checkpoint in (None, result.checkpoint):
+        return {}
+    test = f", {percent(result.best_test_accuracy)} test" if result.best_test_accuracy is not None else ""
+    return {
+        "best checkpoint": f"{Path(str(result.best_checkpoint)).name}: {percent(result.best_validation_accuracy)}"
+        f" validation{test}"
     }
 
 

@@ -32,11 +32,16 @@ VOTE_BATCH = 100  # and per pass of votes, each of which has noise of its own fo
 
 @dataclass(frozen=True, kw_only=True)
 class Accuracy:
-    """The share of n examples whose class is right, in [0, 1], and their mean loss."""
+    """The share of n examples whose class is right, in [0, 1], and their mean loss.
+
+    ``of`` has the number of examples of each class [C], ``right`` how many of them were told right [C].
+    """
 
     accuracy: float
     loss: float
     n: int
+    right: tuple[int, ...] = field(default=(), repr=False)
+    of: tuple[int, ...] = field(default=(), repr=False)
 
 
 def clean_accuracy(model: nn.Module, loss: Loss, batches: Batches) -> Accuracy:
@@ -61,13 +66,23 @@ def _measured(
     passes: Callable[[Tensor, int], Tensor], told: Callable[[Tensor], Tensor], loss: Loss, batches: Batches
 ) -> Accuracy:
     """By passes (inputs, the first one's place in the split) -> logits [V, B, C], and what these tell: [B, C]."""
-    right, total, count = 0, 0.0, 0
+    right, of, total, count = torch.zeros(0), torch.zeros(0), 0.0, 0
     for x, labels in batches:
         logits = passes(x, count)
-        right += int((told(logits).argmax(-1) == labels).sum())
+        if not count:
+            right = of = torch.zeros(logits.shape[-1], dtype=torch.int64)
+        hits = labels[told(logits).argmax(-1) == labels]
+        right = right + torch.bincount(hits, minlength=len(right)).cpu()
+        of = of + torch.bincount(labels, minlength=len(of)).cpu()
         total += float(loss(logits.flatten(0, 1), labels.repeat(len(logits))).double().sum()) / len(logits)
         count += len(labels)
-    return Accuracy(accuracy=right / max(count, 1), loss=total / max(count, 1), n=count)
+    return Accuracy(
+        accuracy=int(right.sum()) / max(count, 1),
+        loss=total / max(count, 1),
+        n=count,
+        right=tuple(right.tolist()),
+        of=tuple(of.tolist()),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from glr_dist.config import Config
 from glr_dist.core.prediction import EVALUATION_BATCH, Accuracy, clean_accuracy
+from glr_dist.engine.callbacks import Callback
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.diagnosis import Diagnosis
 from glr_dist.engine.interrupts import held_interrupts
+from glr_dist.engine.keeping import Best, superfluous
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
 from glr_dist.engine.trainer import Trainer
 from glr_dist.errors import UserError
-from glr_dist.store.checkpoint import Checkpoint, save_checkpoint
+from glr_dist.store.checkpoint import Checkpoint, checkpoint_steps, drop_checkpoint, save_checkpoint
 from glr_dist.store.storage import Storage
 
 
@@ -34,6 +36,9 @@ class Progress:
     seconds_left: float
     noisy_forwards_per_second: float = 0.0
     weakest: tuple[str, float] | None = None  # the layer with the lowest signal-to-noise ratio, and it
+    workers: int = 0  # evaluator actors at work; 0: it is done in this process
+    retries: int = 0  # calls that were handed out again, as their worker died or took too long
+    figures: Mapping[str, Any] = field(default_factory=dict)  # the step's line of metrics.jsonl
 
 
 @dataclass
@@ -67,7 +72,10 @@ class Driver:
     meta: Mapping[str, Any]  # what every checkpoint's meta.json says beside the step and the clock
     clock: Clock  # seconds and work of all the run's steps
     diagnosis: Diagnosis
+    callbacks: Sequence[Callback] = ()
+    best: Best = field(default_factory=Best)  # by validation
     checkpoint_path: str = ""  # the newest
+    ended_by: str = "steps"  # or seconds, patience, callback
     look: Callable[[str], None] = lambda checkpoint: (
         None
     )  # has a checkpoint evaluated beside the run, and returns at once
@@ -90,7 +98,9 @@ class Driver:
         return self.trainer.whole and self._recorded == self.step
 
     def train(self, crew: Crew, *, seconds: float | None, show: Callable[[Progress], None]) -> None:
-        """Run to the last step, or until ``seconds`` are over; ends with a checkpoint, also when interrupted.
+        """Run to the last step, or until ``seconds`` or patience are over, or a callback says so.
+
+        Ends with a checkpoint, also when interrupted.
 
         Raises:
             KeyboardInterrupt: after a checkpoint, when the user interrupted.
@@ -99,16 +109,20 @@ class Driver:
         # held until the checkpoint is whole, whatever ends the training
         with held_interrupts(lambda: self._waits and self._whole) as interrupted:
             try:
-                while self.step < self.config.steps:
+                while self.step < self.config.steps and not self._out_of_patience():
                     result, signals = self._advance(crew)
                     self.clock.seconds = before.seconds + time.monotonic() - started
                     self.clock.bytes_up = before.bytes_up + crew.bytes_up
                     self.clock.bytes_down = before.bytes_down + crew.bytes_down
-                    self._record(result, signals)
-                    show(self._progress(result.loss, (time.monotonic() - started) / (self.step - first)))
+                    pace = (time.monotonic() - started) / (self.step - first)
+                    stop = self._record(result, signals, crew, pace, show)
                     if interrupted():
                         raise KeyboardInterrupt
                     if seconds is not None and time.monotonic() - started >= seconds:
+                        self.ended_by = "seconds"
+                    if stop:
+                        self.ended_by = "callback"
+                    if self.ended_by in ("seconds", "callback"):
                         break
                 if self._saved != self.step:
                     self.checkpoint()
@@ -134,6 +148,15 @@ class Driver:
             meta={**self.meta, "clock": dataclasses.asdict(self.clock)},
         )
         self._saved = self.step
+        self._drop()
+
+    def _drop(self, former: int | None = None) -> None:
+        """Delete checkpoints that nobody wants to keep; ``former`` was the best by validation until now."""
+        if not self.config.keep and former is None:
+            return
+        steps, kept = checkpoint_steps(self.run), self.config.keep
+        for step in superfluous(steps, newest=self.step, best=self.best.step, former=former, keep=kept):
+            drop_checkpoint(self.run, step)
 
     def measure(self, split: str) -> Accuracy | None:
         """Clean accuracy on a split, or None where there is no such split."""
@@ -155,34 +178,63 @@ class Driver:
         self._recorded = self.step
         return result, {} if again is None else self.diagnosis.figures(self.step, result.gradient, again)
 
-    def _record(self, result: StepResult, signals: Mapping[str, float | None]) -> None:
-        """Figures, validation and checkpoint when they are due."""
-        config = self.config
+    def _record(
+        self,
+        result: StepResult,
+        signals: Mapping[str, float | None],
+        crew: Crew,
+        pace: float,
+        show: Callable[[Progress], None],
+    ) -> bool:
+        """Figures, validation and checkpoint when they are due; whether a callback wants to end here."""
+        config, former, better = self.config, self.best.step, False
         line: dict[str, Any] = {"step": self.step, "loss": result.loss, "lr": self.trainer.lr, **signals}
         if self._due(config.validate_every):
             self._validation = self.measure("validation")
             if self._validation is not None:
                 line["validation_accuracy"] = self._validation.accuracy
                 line["validation_loss"] = self._validation.loss
+                better = self.best.see(self.step, self._validation.accuracy)
         line |= {"seconds": round(self.clock.seconds, 4), "noisy_forwards": self.clock.noisy_forwards}
         self.recorder.figures(line)
+        progress = self._progress_of(line, crew, pace)
+        show(progress)
+        stops = [callback.on_step(progress) for callback in self.callbacks]
         looked_at = config.evaluate_every and self.step % config.evaluate_every == 0
-        if looked_at or self._due(config.checkpoint_every):
+        if looked_at or better or self._due(config.checkpoint_every):
             self.checkpoint()
+            stops += [callback.on_checkpoint(self.checkpoint_path, progress) for callback in self.callbacks]
+        if better and former is not None and self._between(former):
+            self._drop(former)
         if looked_at:
             self.look(self.checkpoint_path)
+        return any(stops)
+
+    def _between(self, step: int) -> bool:
+        """Whether a step has a checkpoint for no other reason than that it was the best."""
+        periods = (self.config.checkpoint_every, self.config.evaluate_every)
+        return not any(every and step % every == 0 for every in periods)
+
+    def _out_of_patience(self) -> bool:
+        over = 0 < self.config.patience <= self.best.since
+        if over:
+            self.ended_by = "patience"
+        return over
 
     def _due(self, every: int) -> bool:
         """Whether this step is one of every so many, or the last; 0: the last alone."""
         return self.step == self.config.steps or bool(every and self.step % every == 0)
 
-    def _progress(self, loss: float | None, seconds_per_step: float) -> Progress:
+    def _progress_of(self, line: Mapping[str, Any], crew: Crew, seconds_per_step: float) -> Progress:
         return Progress(
             step=self.step,
             steps=self.config.steps,
-            loss=loss,
+            loss=line["loss"],
             validation=None if self._validation is None else self._validation.accuracy,
             noisy_forwards_per_second=self.clock.noisy_forwards / max(self.clock.seconds, 1e-9),
             weakest=self.diagnosis.weakest,
             seconds_left=(self.config.steps - self.step) * seconds_per_step,
+            workers=crew.workers,
+            retries=sum(pool.counts.retries for pool in crew.pools),
+            figures=line,
         )

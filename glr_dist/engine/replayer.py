@@ -27,6 +27,7 @@ from glr_dist.engine.plan import Plan, Unit
 from glr_dist.engine.reconstructor import Reconstructor
 from glr_dist.engine.rows import Made
 from glr_dist.errors import UserError
+from glr_dist.models.spec import load_weights
 from glr_dist.runs.card import DataCard, RunCard
 from glr_dist.runs.code import named_code
 from glr_dist.runs.record import refuse_edited
@@ -78,6 +79,9 @@ class Replayer:
             self.card.refuse_other_config(self.config, str(self.run))
             self.card.refuse_other_source(self.data_card, surrogate_card(self.task), str(self.run))
             self.task = dataclasses.replace(self.task, fold=self.card.fold)
+            if self.card.initial is not None:
+                begun = self.run.checkpoint(0)  # it was begun from another run's weights, and kept them
+                load_weights(self.trainer.model, begun.weights, begun.place)
         self._reader.most = most_bytes(self.task.plan.losses_per_step)
         self.table = self.task.make_table()
         self.journal = JournalledLosses(self.task.plan, self._reader)

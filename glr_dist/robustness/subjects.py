@@ -180,7 +180,7 @@ def _seeds_alone(subjects: Sequence[Subject], name: str) -> bool:
 def _kind(origin: Origin) -> str:
     """All that defines a network's training but the seed and who did the work."""
     if origin.config is not None:
-        looks = ("validate_every", "evaluate_every", "diagnose_every", "checkpoint_every")
+        looks = ("validate_every", "evaluate_every", "diagnose_every", "checkpoint_every", "keep", "patience")
         free = ("seed", "engine", "journal", "tensorboard", *looks)
         settings = dataclasses.asdict(origin.config) | dict.fromkeys(free)
         settings["data"] |= {"root": "", "cache": ""}

@@ -75,6 +75,7 @@ class RunCard:
     surrogate: SurrogateCard | None  # None: its adversarial rows are made on the network itself, or there are none
     versions: Mapping[str, str]  # of the software
     code: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the user's own: file below code/ -> SHA-256
+    initial: Mapping[str, Any] | None = None  # the checkpoint its initial weights are from; None: the seed's, or given
 
     @classmethod
     def of(
@@ -140,6 +141,7 @@ class RunCard:
                 surrogate=surrogate,
                 versions=said["versions"],
                 code=said.get("code", {}),
+                initial=said.get("initial"),
             )
         except UserError as error:
             raise UserError(f"{place}: does not say what its run is made of: {error}") from error
@@ -171,6 +173,7 @@ class RunCard:
         yield "versions", isinstance(self.versions, dict)
         named = isinstance(self.code, dict)
         yield "code", named and all(isinstance(text, str) for pair in self.code.items() for text in pair)
+        yield "initial", self.initial is None or isinstance(self.initial, dict)
         known = self.surrogate
         yield "surrogate", known is None or (isinstance(known.place, str) and isinstance(known.params_sha256, str))
 

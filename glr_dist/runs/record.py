@@ -16,7 +16,7 @@ from glr_dist.config import PLACES, Config
 from glr_dist.errors import UserError
 
 _CREW = ("engine.workers", "engine.reconstructors", "engine.generators", "engine.in_flight")
-FREE = (*PLACES, *_CREW, "evaluate_every", "diagnose_every")
+FREE = (*PLACES, *_CREW, "evaluate_every", "diagnose_every", "keep", "patience")
 _MISSING = "nothing"
 
 

@@ -119,7 +119,12 @@ def drop_checkpoints(run: Storage, after: int) -> None:
     """Delete the checkpoints, complete or not, of steps after ``after``, the newest first."""
     for step in reversed(begun_steps(run)):
         if step > after:
-            run.delete(_path(step))
+            drop_checkpoint(run, step)
+
+
+def drop_checkpoint(run: Storage, step: int) -> None:
+    """Delete a step's checkpoint, complete or not; none is fine."""
+    run.delete(_path(step))
 
 
 def load_checkpoint(place: str | Path | Storage, *, training: bool = True) -> Checkpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -91,3 +92,40 @@ def test_resume_refuses_a_harmed_run_and_leaves_it_alone(
     before = contents(own)
     refused(call("train", "--resume", str(own)), *mentions)
     assert contents(own) == before
+
+
+def test_a_finished_run_is_told_of_and_left_alone(trained: Path) -> None:
+    before = contents(trained)
+    result = call("train", "--resume", str(trained), "--json")
+    assert "is finished: it has done its 20 steps; for more give --resume" in result.stderr
+    assert last_json(result)["steps"] == 20
+    assert contents(trained) == before
+
+
+def test_weights_of_another_run_patience_and_keep_from_the_command_line(trained: Path, here: Path) -> None:
+    options = [
+        "--steps",
+        "30",
+        "--set",
+        "validate_every=2",
+        "--set",
+        "checkpoint_every=2",
+        "--set",
+        "optimizer.lr=1e-9",
+    ]
+    result = call(
+        "train", *SMALL, *options, "--init-from", str(trained), "--patience", "3", "--keep", "1", "--run-dir", "x"
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "8, ended by patience" in result.stdout  # the accuracy of step 2, which no later one betters
+    assert "best checkpoint" in result.stdout
+    assert sorted(path.name for path in (here / "x/checkpoints").iterdir()) == [
+        "step-000000",
+        "step-000002",
+        "step-000008",
+    ]
+    said = json.loads((here / "x/result.json").read_text())
+    assert said["command"].startswith("glr-dist train ")
+    assert f"--init-from {trained} --patience 3" in said["command"]
+    refused(call("train", *SMALL, "--patience", "3", "--set", "validate_every=0"), "patience = 3", "validate_every = 0")
+    refused(call("train", *SMALL, "--init-from", "none"), "--init-from", "there is no checkpoint at")

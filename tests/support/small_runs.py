@@ -21,7 +21,7 @@ from glr_dist.engine import session
 from glr_dist.engine.checks import set_up
 from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.crew import Crew, assemble_crew
-from glr_dist.engine.session import TrainResult
+from glr_dist.engine.outcome import TrainResult
 from glr_dist.engine.task import Task
 from glr_dist.store.checkpoint import load_checkpoint
 from glr_dist.store.journal import JournalReader
@@ -33,7 +33,7 @@ STEPS = 12
 SMALL: dict[str, Any] = {
     "steps": STEPS,
     "batch": 32,
-    "validate_every": 5,
+    "validate_every": 4,
     "checkpoint_every": 4,
     "model.hidden": [12],
     "estimator.copies": 8,

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from glr_dist.core.intervals import LEVEL, wilson
 from glr_dist.robustness.findings import Mask
 
 OVER_SAMPLES = "Wilson, over samples"
 OVER_SEEDS = "Student's t, over seeds"
-_LEVEL = 0.95
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
         return {"seeds": 1, "mean": mean, "sd": None, "low": None, "high": None, "interval": None}
     sd = float(np.std(values, ddof=1))
     # stats.t.interval gives NaN where all values are equal
-    half = float(stats.t.ppf((1 + _LEVEL) / 2, seeds - 1)) * sd / math.sqrt(seeds)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) * sd / math.sqrt(seeds)
     low, high = max(0.0, mean - half), min(1.0, mean + half)
     return {"seeds": seeds, "mean": mean, "sd": sd, "low": low, "high": high, "interval": OVER_SEEDS}
 
@@ -45,6 +45,6 @@ def accuracy(masks: Sequence[Mask], among: Mask | None = None) -> dict[str, Any]
         return None
     found = {"samples": int(counted[0].size), **over_seeds([float(mask.mean()) for mask in counted])}
     if len(counted) == 1:
-        low, high = stats.binomtest(int(counted[0].sum()), counted[0].size).proportion_ci(_LEVEL, method="wilson")
-        found |= {"low": float(low), "high": float(high), "interval": OVER_SAMPLES}
+        low, high = wilson(int(counted[0].sum()), int(counted[0].size))
+        found |= {"low": low, "high": high, "interval": OVER_SAMPLES}
     return found
