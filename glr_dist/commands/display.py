@@ -16,7 +16,7 @@ from glr_dist.commands.terminal import say
 from glr_dist.errors import printable
 
 if TYPE_CHECKING:
-    from glr_dist.engine.driver import Progress
+    from glr_dist.engine.callbacks import Progress
     from glr_dist.tuning.trials import Trial
 
 _LINE_SECONDS = 5.0  # between lines where there is no terminal

@@ -28,7 +28,7 @@ from glr_dist.store.places import claimed
 
 if TYPE_CHECKING:
     from glr_dist.config import Config
-    from glr_dist.engine.outcome import TrainResult
+    from glr_dist.engine.callbacks import TrainResult
 
 
 @click.command(short_help="Train a network.")

@@ -12,12 +12,51 @@ raises ends the run after a checkpoint.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-if TYPE_CHECKING:
-    from glr_dist.config import Config
-    from glr_dist.engine.driver import Progress
-    from glr_dist.engine.outcome import TrainResult
+from glr_dist.config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a progress display needs to know after a step."""
+
+    step: int
+    steps: int
+    loss: float | None
+    validation: float | None = None
+    seconds_left: float
+    noisy_forwards_per_second: float = 0.0
+    weakest: tuple[str, float] | None = None  # the layer with the lowest signal-to-noise ratio, and it
+    workers: int = 0  # evaluator actors at work; 0: it is done in this process
+    retries: int = 0  # calls that were handed out again, as their worker died or took too long
+    figures: Mapping[str, Any] = field(default_factory=dict)  # the step's line of metrics.jsonl
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a finished run reports; the keys of ``glr-dist train --json``."""
+
+    run: str
+    checkpoint: str
+    steps: int
+    seconds: float
+    test_accuracy: float | None
+    validation_accuracy: float | None
+    best_checkpoint: str | None  # by validation accuracy; None: there was no validation, or its checkpoint is gone
+    best_validation_accuracy: float | None
+    best_test_accuracy: float | None
+    ended_by: str  # steps, seconds, patience or callback
+    noisy_forwards: int
+    noisy_forwards_per_second: float
+    bytes_up: int
+    bytes_down: int
+    params_sha256: str
+    workers: int
+    workers_lost: int
+    journal: bool
 
 
 class Callback:

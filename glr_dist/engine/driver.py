@@ -11,7 +11,7 @@ from typing import Any
 
 from glr_dist.config import Config
 from glr_dist.core.prediction import EVALUATION_BATCH, Accuracy, clean_accuracy
-from glr_dist.engine.callbacks import Callback
+from glr_dist.engine.callbacks import Callback, Progress
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.diagnosis import Diagnosis
 from glr_dist.engine.interrupts import held_interrupts
@@ -23,22 +23,6 @@ from glr_dist.engine.trainer import Trainer
 from glr_dist.errors import UserError
 from glr_dist.store.checkpoint import Checkpoint, checkpoint_steps, drop_checkpoint, save_checkpoint
 from glr_dist.store.storage import Storage
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """What a progress display needs to know after a step."""
-
-    step: int
-    steps: int
-    loss: float | None
-    validation: float | None = None
-    seconds_left: float
-    noisy_forwards_per_second: float = 0.0
-    weakest: tuple[str, float] | None = None  # the layer with the lowest signal-to-noise ratio, and it
-    workers: int = 0  # evaluator actors at work; 0: it is done in this process
-    retries: int = 0  # calls that were handed out again, as their worker died or took too long
-    figures: Mapping[str, Any] = field(default_factory=dict)  # the step's line of metrics.jsonl
 
 
 @dataclass

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import shlex
 import sys
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch import nn
 from glr_dist.core.losses import Loss
 from glr_dist.core.prediction import EVALUATION_BATCH, Accuracy, clean_accuracy
 from glr_dist.data.source import DataSource
+from glr_dist.engine.callbacks import TrainResult
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.driver import Driver
 from glr_dist.errors import UserError
@@ -25,30 +25,6 @@ from glr_dist.runs.result import measured, read_result, write_result
 from glr_dist.runs.run import RunStore
 from glr_dist.store.places import without_password
 from glr_dist.store.storage import Storage
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainResult:
-    """What a finished run reports; the keys of ``glr-dist train --json``."""
-
-    run: str
-    checkpoint: str
-    steps: int
-    seconds: float
-    test_accuracy: float | None
-    validation_accuracy: float | None
-    best_checkpoint: str | None  # by validation accuracy; None: there was no validation, or its checkpoint is gone
-    best_validation_accuracy: float | None
-    best_test_accuracy: float | None
-    ended_by: str  # steps, seconds, patience or callback
-    noisy_forwards: int
-    noisy_forwards_per_second: float
-    bytes_up: int
-    bytes_down: int
-    params_sha256: str
-    workers: int
-    workers_lost: int
-    journal: bool
 
 
 def conclude(driver: Driver, crew: Crew, card: RunCard, *, journal: bool, command: str | None) -> TrainResult:

@@ -11,7 +11,7 @@ from torch import nn
 
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
-from glr_dist.engine.driver import Progress
+from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.replayer import Replayer
 from glr_dist.errors import UserError
 from glr_dist.runs.run import RunStore

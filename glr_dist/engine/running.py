@@ -16,13 +16,13 @@ from glr_dist.core.losses import LOSSES, Loss
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
 from glr_dist.engine.async_evaluation import evaluated_beside
-from glr_dist.engine.callbacks import Callback
+from glr_dist.engine.callbacks import Callback, Progress, TrainResult
 from glr_dist.engine.checks import set_up, surrogate_card
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.diagnosis import Diagnosis
-from glr_dist.engine.driver import Clock, Driver, Progress
+from glr_dist.engine.driver import Clock, Driver
 from glr_dist.engine.keeping import Best
-from glr_dist.engine.outcome import TrainResult, conclude
+from glr_dist.engine.outcome import conclude
 from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
 from glr_dist.engine.telemetry import ray_metrics

@@ -20,7 +20,7 @@ from glr_dist.core.losses import Loss
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
 from glr_dist.engine.audit import Audit
-from glr_dist.engine.driver import Progress
+from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.replayer import Replayer, device_of
 from glr_dist.errors import UserError

@@ -10,7 +10,7 @@ from command_line import call
 
 from glr_dist.commands.display import describe, file_size, job_display, progress_display, show_table
 from glr_dist.commands.terminal import say
-from glr_dist.engine.driver import Progress
+from glr_dist.engine.callbacks import Progress
 
 
 def progress(step: int, loss: float | None = 0.5) -> Progress:

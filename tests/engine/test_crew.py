@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from glr_dist.core.activations import heaviside
 from glr_dist.core.parameters import flat_parameters
+from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.checks import make_task
 from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.crew import Crew, assemble_crew
-from glr_dist.engine.driver import Progress
 from glr_dist.engine.plan import Unit
 from glr_dist.errors import UserError
 from glr_dist.workers.cluster import spare_room

@@ -22,7 +22,7 @@ from small_runs import CONV, ES, JOINT, STEPS, crews_watched, outcome, small_tas
 
 from glr_dist.core.losses import cross_entropy
 from glr_dist.core.parameters import flat_parameters
-from glr_dist.engine.driver import Progress
+from glr_dist.engine.callbacks import Progress
 from glr_dist.workers.parcels import Lost, Stored
 from glr_dist.workers.pool import Call
 

@@ -12,7 +12,7 @@ from small_runs import STEPS, digits, own_model, resume_small, train_small
 
 import glr_dist
 from glr_dist.core.prediction import clean_accuracy
-from glr_dist.engine.driver import Progress
+from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.keeping import Best, superfluous
 from glr_dist.engine.replay import replay
 from glr_dist.engine.verify import verify

@@ -19,7 +19,7 @@ from glr_dist.config import load_config
 from glr_dist.core.losses import cross_entropy
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.prepare import prepare
-from glr_dist.engine.driver import Progress
+from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.replay import replay
 from glr_dist.errors import UserError
 from glr_dist.store.checkpoint import checkpoint_steps, load_checkpoint

@@ -14,7 +14,8 @@ import pytest
 from faults import kill
 from small_runs import STEPS, crews_watched, resume_small, train_small
 
-from glr_dist.engine.driver import Clock, Progress
+from glr_dist.engine.callbacks import Progress
+from glr_dist.engine.driver import Clock
 from glr_dist.engine.telemetry import Sampler
 from glr_dist.errors import UserError
 from glr_dist.store.metrics import read_metrics

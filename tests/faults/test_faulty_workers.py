@@ -14,7 +14,7 @@ from faults import afflict
 from small_runs import STEPS, crews_watched, outcome, train_small
 
 from glr_dist.core.losses import cross_entropy
-from glr_dist.engine.driver import Progress
+from glr_dist.engine.callbacks import Progress
 from glr_dist.errors import UserError
 
 # what a fault may look like else is listed where answers are checked, in tests/engine/test_plan.py

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from small_runs import contents, outcome, resume_small, train_small
 
-from glr_dist.engine.driver import Progress
+from glr_dist.engine.callbacks import Progress
 from glr_dist.errors import UserError
 
 

@@ -12,7 +12,7 @@ from faults import Killer
 from small_runs import crews_watched, outcome, train_small
 
 from glr_dist.config import Config
-from glr_dist.engine.driver import Progress
+from glr_dist.engine.callbacks import Progress
 
 KILLS = 22
 EVERY = 3  # steps between kills

@@ -12,7 +12,7 @@ import pytest
 from faults import afflict
 from small_runs import crews_watched, outcome, train_small
 
-from glr_dist.engine.driver import Progress
+from glr_dist.engine.callbacks import Progress
 
 CALL_SECONDS = 0.2  # of a healthy worker: most of it asleep, so that a busy machine distorts little
 SLOWER = 20

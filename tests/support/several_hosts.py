@@ -22,8 +22,8 @@ import ray
 from ray.cluster_utils import Cluster
 from small_runs import crews_watched, train_small
 
+from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.crew import Crew
-from glr_dist.engine.driver import Progress
 from glr_dist.workers.pool import Pool
 
 GIVEN_STEPS = 500
