@@ -125,10 +125,7 @@ def resume(
     signer = run.signer(journal_key, writes=True)
     given = {"model": model, "loss": loss}
     refuse_untrusted([text for part, text in named_code(config).items() if given[part] is None], str(run), trust_model)
-    finished = recorded_result(run) if step is None and config.steps == before.steps else None
-    if finished is not None:
-        run.newest()  # raises if it is damaged
-        say(f"{run} is finished: it has done its {finished.steps} steps; for more give --resume {run} --steps N")
+    if step is None and config.steps == before.steps and (finished := _finished(run, say)) is not None:
         return finished
     with written_alone(run.folder, say) as claim:
         then = run.card()
@@ -152,6 +149,15 @@ def resume(
                 run.remember(kept)
             opened = Opened(run, claim, signer, clock)
             return session.work(opened, workers, Watch(seconds, show, say, callbacks, command))
+
+
+def _finished(run: RunStore, say: Say) -> TrainResult | None:
+    """What a run has come to that has nothing left to do, and is sound; None where it has."""
+    finished = recorded_result(run)
+    if finished is not None:
+        run.newest()  # raises if it is damaged
+        say(f"{run} is finished: it has done its {finished.steps} steps; for more give --resume {run} --steps N")
+    return finished
 
 
 def _continued(run: RunStore, before: Config, overrides: Mapping[str, Any]) -> Config:
