@@ -12,6 +12,7 @@ from glr_dist.errors import UserError, check_known
 OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "nadam": "NAdam", "rmsprop": "RMSprop"}
 SCHEDULES = ("constant", "linear", "cosine", "one-cycle", "step", "exponential")
 ROW_ATTACKS = ("fgsm", "pgd")
+RECONSTRUCT = ("auto", "driver", "workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +158,9 @@ class EngineConfig:
 
     Attributes:
         workers: evaluator actors; 0 runs in this process without Ray, -1 takes what the cluster has.
-        reconstructors: reconstructor actors; 0 reconstructs in the driver.
+        reconstruct: ``driver``, or ``workers``: who evaluated a block reconstructs its gradient and sends the sum of its
+            blocks home; ``auto`` takes what the first steps measure to be the quicker.
+        reconstructors: actors that reconstruct and do nothing else; 0: none.
         generators: actors that make adversarial rows; 0: whoever needs them makes them.
         gpus_per_worker: GPUs for each evaluator and reconstructor, may be a fraction.
         threads: torch threads of every evaluator, reconstructor and of the driver.
@@ -165,6 +168,7 @@ class EngineConfig:
     """
 
     workers: int = -1
+    reconstruct: str = "auto"
     reconstructors: int = 0
     generators: int = 0
     gpus_per_worker: float = 0.0
@@ -175,6 +179,12 @@ class EngineConfig:
         """Raise UserError for values outside their range."""
         if self.workers < -1:
             raise UserError(f"engine.workers = {self.workers}: must be 0 (in-process) or more, or -1 (all CPUs)")
+        check_known("engine.reconstruct", self.reconstruct, RECONSTRUCT)
+        if self.reconstruct == "workers" and self.reconstructors:
+            raise UserError(
+                f"engine.reconstructors = {self.reconstructors}: workers reconstruct, and leave nothing to them; leave out"
+                " engine.reconstruct, or these"
+            )
         if self.gpus_per_worker > 1 and self.gpus_per_worker % 1:
             raise UserError(f"engine.gpus_per_worker = {self.gpus_per_worker}: above 1 it must be a whole number")
         if self.gpus_per_worker and not (self.workers or self.reconstructors):
@@ -184,3 +194,15 @@ class EngineConfig:
         for name, least in _LEAST:
             if getattr(self, name) < least:
                 raise UserError(f"engine.{name} = {getattr(self, name)}: must be at least {least}")
+
+    @property
+    def evaluates_on(self) -> str:
+        """The kind of device: its arithmetic has bits of its own."""
+        return "cuda" if self.gpus_per_worker and self.workers else "cpu"
+
+    @property
+    def reconstructs_on(self) -> str:
+        """The kind of device: that of the workers, unless somebody else is asked to reconstruct."""
+        if self.reconstructors:
+            return "cuda" if self.gpus_per_worker else "cpu"
+        return "cpu" if self.reconstruct == "driver" else self.evaluates_on

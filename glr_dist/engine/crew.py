@@ -1,4 +1,7 @@
-"""The crew of a run: evaluators, reconstructors and generators, in this process or as actors; one verb: `Crew.gradient`.
+"""The crew of a run: workers, reconstructors and generators, in this process or as actors; one verb: `Crew.gradient`.
+
+Workers evaluate, and reconstruct what they have evaluated, or leave that to others: `glr_dist.engine.worker`. Which is
+quicker is measured, and changes no bit.
 
 Rows that a generator made stay in the object store of its node; the driver sees references alone. A reference is a
 shortcut: who can't follow it any more makes the rows itself, bit for bit the same.
@@ -6,85 +9,113 @@ shortcut: who can't follow it any more makes the rows itself, bit for bit the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.placed import Placed, StepResult
-from glr_dist.engine.plan import BlockUnits, losses_fault
+from glr_dist.engine.plan import BlockUnits
 from glr_dist.engine.reconstructor import BlockGradient, Reconstructor
 from glr_dist.engine.rows import RowSupply
-from glr_dist.engine.seat import Seat
 from glr_dist.engine.task import Task
+from glr_dist.engine.worker import Answer, LossSource, Share, Worker, shares
 from glr_dist.errors import UserError
 from glr_dist.workers.actor import actor_starter
+from glr_dist.workers.choice import Choice
 from glr_dist.workers.cluster import spare_room, workers_available
 from glr_dist.workers.parcels import Vector
 from glr_dist.workers.pool import Call, LocalPool, Pool, PoolPolicy
 from glr_dist.workers.ray_pool import RayPool
 from glr_dist.workers.relay import drain
 
-_ROWS, _LOSSES, _GRADIENT = "made", "losses", "gradient"  # verbs of generators, evaluators, reconstructors
+_ROWS, _STEP, _GRADIENT = "made", "step", "gradient"  # verbs of generators, workers, reconstructors
 _NO_PARAMETERS = Vector(np.empty(0, np.float32))  # for rows that don't depend on the network in training
+HERE, DRIVER, WORKERS = "here", "driver", "workers"  # all in this process; workers evaluate, and who reconstructs
 
 
 @dataclass(eq=False)
 class Crew:
-    """Evaluators, reconstructors and perhaps generators of one task."""
+    """Workers, reconstructors and perhaps generators of one task."""
 
     task: Task
-    evaluators: Pool  # their role is an `Evaluator`, or whoever has its verb
+    evaluators: Pool  # their role is a `Worker`
     reconstructors: Pool  # their role is a `Reconstructor`
     generators: Pool | None = None  # their role is a `RowSupply`, whose answers stay where they are; None: nobody is
-    bytes_up: int = 0  # of losses from evaluator actors so far
+    choice: Choice = field(default_factory=lambda: Choice((HERE,)))  # of how a step is done
+    spread: bool = True  # whether the units of one block may go to several workers, and the driver reconstruct it
+    say: Callable[[str], None] = lambda line: None  # told in a line of choices that were made
+    bytes_up: int = 0  # of losses and sums from worker actors so far
 
     def gradient(self, parameters: np.ndarray, step: int, repeat: int = 0) -> StepResult:
-        """Evaluate a step's units and reconstruct the gradient, each block as soon as its losses are in.
+        """Evaluate a step's units and reconstruct the gradient.
 
-        Results are placed by their unit's position and added in the blocks' order, whoever was first. All parameters are
+        Results are placed by their unit's position and added along a fixed tree, whoever was first. All parameters are
         float32 [D], steps are counted from 0. A ``repeat`` estimates the same gradient from noise of its own.
         """
+        began = time.perf_counter()
         placed = Placed(self.task.plan.step(step, repeat))
-        if (
-            isinstance(self.evaluators, LocalPool)
-            and isinstance(self.reconstructors, LocalPool)
-            and not self.generators
-        ):
-            self._in_turn(self.evaluators.role, self.reconstructors.role, parameters, placed)
+        way = self.choice.way
+        if way == HERE:
+            assert isinstance(self.evaluators, LocalPool)
+            (all_of_it,) = shares(placed.plan, 1, reconstruct=True)
+            placed.take(all_of_it, self.evaluators.role.step(parameters, all_of_it))
         else:
-            self._by_pools(Vector(parameters), placed)
-        return placed.result(self.task.plan.schedule.rows)
+            self._together(Vector(parameters), placed, reconstruct=way == WORKERS)
+        result = placed.result(self.task.plan.schedule.rows)
+        self.choice.took(time.perf_counter() - began)
+        return result
 
-    def _in_turn(self, evaluator: Evaluator, reconstructor: Reconstructor, theta: np.ndarray, placed: Placed) -> None:
-        """Block by block in this process, without calls."""
-        for block in placed.plan.blocks:
-            losses = evaluator.losses(theta, block.units) if self.task.method.observes else []
-            if losses:
-                placed.place(block.positions, losses)
-            placed.parts[block.number] = reconstructor.gradient(theta, block, losses)
-
-    def _by_pools(self, theta: Vector, placed: Placed) -> None:
-        for block in placed.plan.blocks:
-            if self.generators is None:
-                self._begin(theta, placed, block)
-            else:
-                needed = theta if self.task.surrogate is None else _NO_PARAMETERS
+    def _together(self, theta: Vector, placed: Placed, *, reconstruct: bool) -> None:
+        """By calls to the pools, some of which may be of this process."""
+        plan, waiting = placed.plan, self._shares(placed, reconstruct=reconstruct)
+        if self.generators is not None:
+            needed = theta if self.task.surrogate is None else _NO_PARAMETERS
+            for block in plan.blocks:
                 self.generators.submit(Call(block.number, _ROWS, (needed, block.block), near=block.block.shard))
+        self._begin(theta, placed, waiting)
         for call, answer in drain(*self.pools):
             if call.verb == _ROWS:
                 placed.rows[call.key] = answer
-                self._begin(theta, placed, placed.plan.blocks[call.key])
-            elif call.verb == _LOSSES:
-                self.bytes_up += sum(losses.nbytes for losses in answer) if self.workers else 0
-                for block in placed.place(call.key, answer):
+                self._begin(theta, placed, waiting)
+            elif call.verb == _STEP:
+                self.bytes_up += answer.nbytes if self.workers else 0
+                for block in placed.take(call.arguments[1], answer):
                     self._reconstruct(theta, placed, block)
             else:
-                placed.parts[call.key] = answer
+                placed.reconstructed(call.key, answer)
+
+    def _shares(self, placed: Placed, *, reconstruct: bool) -> list[Share]:
+        """What the step is cut into; a share a block where this process alone evaluates."""
+        blocks = len(placed.plan.blocks)
+        hands = self.evaluators.hands if self.workers else blocks
+        hands = hands if self.spread else min(hands, blocks)
+        return shares(placed.plan, hands, reconstruct=reconstruct)
+
+    def _begin(self, theta: Vector, placed: Placed, waiting: list[Share]) -> None:
+        """Hand out the shares that have their rows."""
+        for share in list(waiting):
+            rows = [placed.rows[number] for number in share.blocks if number in placed.rows]
+            if self.generators is not None and len(rows) < len(share.blocks):
+                continue
+            waiting.remove(share)
+            blocks = placed.plan.blocks[share.blocks.start : share.blocks.stop]
+            if self.task.method.observes:
+                call = Call(tuple(share.units), _STEP, (theta, share, *rows), near=blocks[0].block.shard)
+                self.evaluators.submit(call)
+            else:
+                for block in blocks:
+                    self._reconstruct(theta, placed, block)
+
+    def _reconstruct(self, theta: Vector, placed: Placed, block: BlockUnits) -> None:
+        losses = [placed.losses[position] for position in block.positions] if self.task.method.observes else []
+        arguments = theta, block, losses, placed.rows.get(block.number)
+        self.reconstructors.submit(Call(block.number, _GRADIENT, arguments, near=block.block.shard))
 
     @property
     def pools(self) -> list[Pool]:
@@ -117,36 +148,29 @@ class Crew:
         """Work units that evaluator actors have and that nobody has answered."""
         return len({position for member in self.evaluators.members() for call in member.calls for position in call.key})
 
+    def chosen(self, way: str, took: Mapping[str, float]) -> None:
+        """Tell what was measured to be the quickest way to do a step, and the seconds that each takes."""
+        names = {DRIVER: "the driver reconstructs", WORKERS: "workers reconstruct what they evaluate"}
+        others = [f"{1000 * seconds:.1f} ms where {names[other]}" for other, seconds in took.items() if other != way]
+        self.say(f"{names[way]}: {1000 * took[way]:.1f} ms a step, {', '.join(others)}")
+
     def close(self) -> None:
         """Let the actors go."""
         for pool in self.pools:
             pool.close()
 
-    def _begin(self, theta: Vector, placed: Placed, block: BlockUnits) -> None:
-        """One block's units: in one call where there are blocks for every worker, else in a call per unit."""
-        if not self.task.method.observes:
-            self._reconstruct(theta, placed, block)
-            return
-        whole = len(placed.plan.blocks) >= self.workers
-        for positions in [tuple(block.positions)] if whole else [(position,) for position in block.positions]:
-            units = [placed.plan.units[position] for position in positions]
-            arguments = theta, units, placed.rows.get(block.number)
-            self.evaluators.submit(Call(positions, _LOSSES, arguments, near=block.block.shard))
 
-    def _reconstruct(self, theta: Vector, placed: Placed, block: BlockUnits) -> None:
-        losses = [placed.losses[position] for position in block.positions] if self.task.method.observes else []
-        arguments = theta, block, losses, placed.rows.get(block.number)
-        self.reconstructors.submit(Call(block.number, _GRADIENT, arguments, near=block.block.shard))
+def crew_here(task: Task, table: np.ndarray | None, device: str = "cpu", evaluator: LossSource | None = None) -> Crew:
+    """Who does it all in this process, with this evaluator in the place of its own."""
+    worker = Worker(task, table, device, evaluator)
+    return Crew(task, LocalPool(worker), LocalPool(worker.reconstructor))
 
 
-def crew_here(task: Task, table: np.ndarray | None) -> Crew:
-    """Who does it all in this process: evaluator and reconstructor at one seat, since they want the same."""
-    seat = Seat(task, table)
-    evaluator, reconstructor = Evaluator(task, table, seat=seat), Reconstructor(task, table, seat=seat)
-    return Crew(task, LocalPool(evaluator), LocalPool(reconstructor))
-
-
-def assemble_crew(task: Task, engine: EngineConfig, policy: PoolPolicy = PoolPolicy()) -> Crew:  # noqa: B008  frozen
+def assemble_crew(
+    task: Task,
+    engine: EngineConfig,
+    policy: PoolPolicy = PoolPolicy(),  # noqa: B008  it is frozen
+) -> Crew:
     """Start the crew that the config asks for; Ray must be connected if there are actors in it.
 
     ``policy``: how patient the pools are with their actors; how many calls may wait at one is for the config to say.
@@ -162,7 +186,17 @@ def assemble_crew(task: Task, engine: EngineConfig, policy: PoolPolicy = PoolPol
     crew = crew_here(task, table)
     if engine.workers or engine.reconstructors or engine.generators:
         _start_actors(crew, engine, replace(policy, in_flight=engine.in_flight), table)
+        crew.choice, crew.spread = Choice(_ways(engine), crew.chosen), not engine.gpus_per_worker
     return crew
+
+
+def _ways(engine: EngineConfig) -> tuple[str, ...]:
+    """How a step can be done with actors, without a changed bit."""
+    if not engine.workers or engine.reconstructors or engine.reconstruct == "driver":
+        return (DRIVER,)
+    if engine.reconstruct == "workers" or engine.gpus_per_worker:
+        return (WORKERS,)
+    return DRIVER, WORKERS
 
 
 def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: np.ndarray | None) -> None:
@@ -171,6 +205,7 @@ def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: n
 
     task, threads, gpus = crew.task, engine.threads, engine.gpus_per_worker
     most = task.plan.units_per_step
+    values = sum(p.numel() for p in task.trainable.values())
     workers = workers_available(
         engine.workers, engine.reconstructors, generators=engine.generators, threads=threads, gpus=gpus, most=most
     )
@@ -188,14 +223,11 @@ def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: n
             return started[-1]
 
         if workers:
-            starter = actor_starter(Evaluator, shared, gpus=gpus, threads=threads)
+            starter = actor_starter(Worker, shared, gpus=gpus, threads=threads)
             elastic = room if engine.workers == -1 else None
-            crew.evaluators = start(
-                workers, starter, room=elastic, check=lambda call, answer: losses_fault(call.arguments[1], answer)
-            )
+            crew.evaluators = start(workers, starter, room=elastic, check=partial(_fault, task, values))
         if engine.reconstructors:
             starter = actor_starter(Reconstructor, shared, gpus=gpus, threads=threads)
-            values = sum(p.numel() for p in task.trainable.values())
             crew.reconstructors = start(
                 engine.reconstructors, starter, check=lambda _, answer: BlockGradient.fault(answer, values)
             )
@@ -209,10 +241,15 @@ def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: n
 
 def _refuse_mixed_devices(task: Task, engine: EngineConfig) -> None:
     """Evaluators and reconstructors must find the same noise; a generator's depends on the kind of device."""
-    if not (task.method.observes and task.noise.source == "generator" and engine.gpus_per_worker):
+    if not (task.method.observes and task.noise.source == "generator"):
         return
-    if bool(engine.workers) != bool(engine.reconstructors):
+    if engine.evaluates_on != engine.reconstructs_on:
         raise UserError(
             "noise.source = 'generator': evaluators and reconstructors would draw different noise, one on GPUs and the other"
-            " on the CPU; use noise.source = 'table', or give both GPUs: --workers 1 or more and --reconstructors 1 or more"
+            " on the CPU; use noise.source = 'table', or give both GPUs: engine.reconstruct = 'workers'"
         )
+
+
+def _fault(task: Task, values: int, call: Call, answer: Any) -> str | None:
+    share: Share = call.arguments[1]
+    return Answer.fault(answer, share, task.plan.step(share.step, share.repeat), values)

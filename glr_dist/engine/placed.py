@@ -9,6 +9,8 @@ import numpy as np
 
 from glr_dist.engine.plan import BlockUnits, StepPlan, Unit
 from glr_dist.engine.reconstructor import BlockGradient
+from glr_dist.engine.tree import TreeSum, leaf
+from glr_dist.engine.worker import Answer, Share
 from glr_dist.workers.parcels import Stored
 
 
@@ -36,28 +38,39 @@ class Placed:
         plan: of the step.
         rows: what generators made, by block.
         losses: of the units, by position.
-        parts: the blocks' gradients.
+        sums: of the blocks' gradients.
+        spent: seconds of evaluation and of reconstruction, of each share that is done.
     """
 
     def __init__(self, plan: StepPlan) -> None:
         self.plan = plan
         self.rows: dict[int, Stored] = {}
         self.losses: dict[int, np.ndarray] = {}
-        self.parts: dict[int, BlockGradient] = {}
-        self._owner = {position: block for block in plan.blocks for position in block.positions}
+        self.sums = TreeSum(len(plan.blocks))
+        self.spent: list[tuple[float, float]] = []
+        self._seen: dict[int, float | None] = {}  # by block
 
-    def place(self, positions: Sequence[int], losses: Sequence[np.ndarray]) -> list[BlockUnits]:
-        """Put losses where they belong; the block that is whole now, if one is."""
-        self.losses.update(zip(positions, losses, strict=True))
-        block = self._owner[positions[0]]
-        return [block] if all(position in self.losses for position in block.positions) else []
+    def take(self, share: Share, answer: Answer) -> list[BlockUnits]:
+        """Put an answer where it belongs; the blocks that are to be reconstructed now, all their losses being in."""
+        self.losses.update(zip(share.units, answer.losses, strict=bool(answer.losses)))
+        for node, values in answer.sums.items():
+            self.sums.put(node, values)
+        self._seen.update(zip(share.blocks, answer.seen, strict=bool(answer.seen)))
+        self.spent.append((answer.evaluation, answer.reconstruction))
+        if share.reconstruct:
+            return []
+        touched = self.plan.blocks[share.blocks.start : share.blocks.stop]
+        return [block for block in touched if all(position in self.losses for position in block.positions)]
+
+    def reconstructed(self, number: int, part: BlockGradient) -> None:
+        """Put a block's gradient where it belongs."""
+        self.sums.put(leaf(number), part.values)
+        self._seen[number] = part.loss
 
     def result(self, rows: int) -> StepResult:
-        """When all parts are in; ``rows``: of a block."""
-        total = self.parts[0].values.copy()
-        for number in range(1, len(self.parts)):
-            total += self.parts[number].values
-        batch = len(self.parts) * rows
+        """When all is in; ``rows``: of a block."""
+        batch = len(self.plan.blocks) * rows
+        total = self.sums.total()
         total /= np.float32(batch)
         losses = [self.losses[position] for position in range(len(self.losses))]
         return StepResult(total, self.plan.units, losses, self._loss(losses, batch))
@@ -69,6 +82,6 @@ class Placed:
             if not whole:
                 return None
             return sum(float(value.sum(dtype=np.float64)) for value in whole) / sum(value.size for value in whole)
-        parts = [self.parts[block.number].loss for block in self.plan.blocks]
+        parts = [self._seen[block.number] for block in self.plan.blocks]
         seen = [loss for loss in parts if loss is not None]
         return sum(seen) / batch if seen else None

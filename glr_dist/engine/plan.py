@@ -118,6 +118,7 @@ class StepPlan:
     """What a step consists of: its blocks in their order, and the units of one block after the other."""
 
     step: int
+    repeat: int
     units: tuple[Unit, ...]
     blocks: tuple[BlockUnits, ...]
 
@@ -152,6 +153,9 @@ class Plan:
 
     def step(self, step: int, repeat: int = 0) -> StepPlan:
         """The plan of one step, counted from 0; a ``repeat`` of it has the same rows, and noise of its own."""
+        return _step_of(self, step, repeat)
+
+    def _cut(self, step: int, repeat: int) -> StepPlan:
         numbers: Counter[int] = Counter()
         units: list[Unit] = []
         blocks = []
@@ -161,7 +165,7 @@ class Plan:
                 units.append(Unit(step, kind, numbers[kind.site], block, draws, self.schedule.rows, repeat))
                 numbers[kind.site] += 1
             blocks.append(BlockUnits(number, block, tuple(units[first:]), range(first, len(units))))
-        return StepPlan(step, tuple(units), tuple(blocks))
+        return StepPlan(step, repeat, tuple(units), tuple(blocks))
 
     @property
     def units_per_step(self) -> int:
@@ -184,6 +188,11 @@ class Plan:
     def largest_draw(self) -> int:
         """Noise values of the largest unit; 0 for methods that draw no noise."""
         return max((kind.noise(draws, self.schedule.rows) for kind, draws in self.pieces), default=0)
+
+
+@lru_cache(maxsize=8)  # crew, workers and whoever checks their answers ask for it in turn
+def _step_of(plan: Plan, step: int, repeat: int) -> StepPlan:
+    return plan._cut(step, repeat)
 
 
 def cut(kind: UnitKind, units: UnitsConfig, rows: int) -> Sequence[tuple[UnitKind, int]]:

@@ -21,10 +21,9 @@ from glr_dist.core.own_code import refuse_untrusted
 from glr_dist.data.source import DataSource
 from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.checks import set_up, surrogate_card
-from glr_dist.engine.crew import Crew
+from glr_dist.engine.crew import crew_here
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.plan import Plan, Unit
-from glr_dist.engine.reconstructor import Reconstructor
 from glr_dist.engine.rows import Made
 from glr_dist.errors import UserError
 from glr_dist.models.spec import load_weights
@@ -34,7 +33,6 @@ from glr_dist.runs.record import refuse_edited
 from glr_dist.runs.run import CONFIG, RunStore
 from glr_dist.store.journal import JournalError, JournalReader, most_bytes
 from glr_dist.store.journal_file import JournalRow
-from glr_dist.workers.pool import LocalPool
 
 _NOT_OF_THIS_RUN = "the journal is not of this config and data: "
 
@@ -85,12 +83,10 @@ class Replayer:
         self._reader.most = most_bytes(self.task.plan.losses_per_step)
         self.table = self.task.make_table()
         self.journal = JournalledLosses(self.task.plan, self._reader)
-        engine = self.config.engine
-        device = device_of(self.run, gpus=bool(engine.gpus_per_worker and engine.reconstructors))
-        reconstructor = Reconstructor(self.task, self.table, device)
+        device = device_of(self.run, self.config.engine.reconstructs_on)
         self.result: StepResult | None = None  # of the last step done
         self._opened = time.monotonic()
-        self._crew = Crew(self.task, LocalPool(self.journal), LocalPool(reconstructor))
+        self._crew = crew_here(self.task, self.table, device, self.journal)
 
     def checked_step(self, to: int | None) -> int:
         """The step to go to; None means the journal's last.
@@ -163,17 +159,17 @@ class JournalledLosses:
             raise JournalError(f"the journal is damaged: {_named(row)} has a loss that is not finite")
 
 
-def device_of(run: RunStore, *, gpus: bool) -> str:
+def device_of(run: RunStore, kind: str) -> str:
     """The kind of device that a role ran on in the training, which must be here too: the bits depend on it.
 
     Raises:
         UserError: when it is a GPU, and this machine has none.
     """
-    if gpus and not torch.cuda.is_available():
+    if kind == "cuda" and not torch.cuda.is_available():
         raise UserError(
             f"{run}: was trained on GPUs, whose arithmetic no CPU has; use a machine with a GPU of that kind"
         )
-    return "cuda" if gpus else "cpu"
+    return kind
 
 
 def _refuse_empty(run: RunStore, config: Config, reader: JournalReader) -> None:

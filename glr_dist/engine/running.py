@@ -129,7 +129,7 @@ class Session:
         return dataclasses.replace(self, card=dataclasses.replace(self.card, initial=initial))
 
     @contextmanager
-    def crew(self, assemble: Assemble, preflight: Preflight | None, place: str) -> Iterator[Crew]:
+    def crew(self, assemble: Assemble, preflight: Preflight | None, place: str, say: Say) -> Iterator[Crew]:
         """Within: who does the work, on a cluster that has passed its checks; torch has the run's threads."""
         engine, task = self.config.engine, self.task
         workers = engine.workers if task.method.observes else 0
@@ -141,6 +141,7 @@ class Session:
             if actors and preflight is not None:
                 preflight(self.config, place, task.data)
             crew = assemble(task, engine)
+            crew.say = say
             left.callback(crew.close)
             yield crew
 

@@ -83,7 +83,7 @@ def train(
     code = gathered(chosen, {"model": model, "loss": loss})
     with nullcontext(str(run_dir)) if run_dir is not None else claimed("runs/run") as place:
         refuse_taken(place)
-        with session.crew(crew, preflight, place) as workers, written_alone(Storage.at(place), say) as claim:
+        with session.crew(crew, preflight, place, say) as workers, written_alone(Storage.at(place), say) as claim:
             # files are written only now: a mistake above leaves nothing behind
             run = RunStore.create(place, chosen, session.card, signed=journal_key is not None, code=code)
             opened = Opened(run, claim, run.signer(journal_key, writes=True), Clock())
@@ -142,7 +142,7 @@ def resume(
             session.trainer.restore(checkpoint)
             clock = Clock.of(checkpoint)
         kept = _continued(run, before, {key: v for key, v in (overrides or {}).items() if key in (*PLACES, "steps")})
-        with session.crew(crew, preflight, run.folder.uri) as workers:
+        with session.crew(crew, preflight, run.folder.uri, say) as workers:
             # folders are touched only now: a mistake above loses nothing
             run.rewind(session.trainer.step, signer, most_bytes(session.task.plan.losses_per_step))
             if kept != before:

@@ -129,7 +129,7 @@ def _choose(units: int, share: float, seed: int) -> np.ndarray:
 def _audit(replayer: Replayer, chosen: np.ndarray, audit: Audit, show: Callable[[Progress], None]) -> list[Difference]:
     """Replay all, evaluate the chosen units again, each at its step's parameters; those that differ."""
     trainer, per_step, engine = replayer.trainer, replayer.task.plan.units_per_step, replayer.config.engine
-    device = device_of(replayer.run, gpus=bool(engine.gpus_per_worker and engine.workers))
+    device = device_of(replayer.run, engine.evaluates_on)
     evaluator = Evaluator(replayer.task, replayer.table, device)
     found: list[Difference] = []
     last = replayer.checked_step(None)

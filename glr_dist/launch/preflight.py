@@ -119,7 +119,7 @@ def _mixed_noise(reports: Sequence[NodeReport], config: Config, workers: int) ->
         return []
     engine = config.engine
     fix = "use --set noise.source=table"
-    if engine.gpus_per_worker and bool(workers) != bool(engine.reconstructors):
+    if engine.evaluates_on != engine.reconstructs_on:
         return [f"noise.source = 'generator': would draw on GPUs in actors, and on the CPU in the driver; {fix}"]
     hosts = [report for report in reports if report.room]
     kinds = sorted({report.gpu if engine.gpus_per_worker else report.cpu.split(" ")[0] for report in hosts})

@@ -15,7 +15,7 @@ from typing import Any
 from glr_dist.config import PLACES, Config
 from glr_dist.errors import UserError
 
-_CREW = ("engine.workers", "engine.reconstructors", "engine.generators", "engine.in_flight")
+_CREW = tuple(f"engine.{key}" for key in ("workers", "reconstruct", "reconstructors", "generators", "in_flight"))
 FREE = (*PLACES, *_CREW, "evaluate_every", "diagnose_every", "keep", "patience")
 _MISSING = "nothing"
 

@@ -103,6 +103,10 @@ class Pool(Protocol):
         """Number of actors; 0: calls run in this process."""
 
     @property
+    def hands(self) -> int:
+        """Among how many work that is to be done quickly should be shared out; 1 at least."""
+
+    @property
     def busy(self) -> bool:
         """Whether there are calls without an answer."""
 
@@ -126,6 +130,7 @@ class LocalPool:
     """Runs calls in this process, one at a time and in order."""
 
     size = 0
+    hands = 1
 
     def __init__(self, role: Any, threads: int | None = None) -> None:
         """``role`` has the verbs of the calls; torch has so many threads while one runs, None: as many as there are."""

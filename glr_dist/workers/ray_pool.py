@@ -22,6 +22,7 @@ from glr_dist.workers.parcels import Lost, packed
 from glr_dist.workers.pool import Call, Counts, PoolPolicy, Worker
 
 _HEDGE_SECONDS = 0.03  # no call is called late before that
+_MUCH_SLOWER = 3.0  # times the quickest worker's seconds, from which on a worker would hold the others up
 
 
 class RayPool:
@@ -62,6 +63,12 @@ class RayPool:
     def size(self) -> int:
         """Number of actors."""
         return len(self._workers)
+
+    @property
+    def hands(self) -> int:
+        """The actors that take calls, without those that are far slower than the quickest."""
+        expected = [self._ledger.expected(worker) for worker in self._workers if worker.ready]
+        return max(1, sum(seconds <= _MUCH_SLOWER * min(expected) for seconds in expected))
 
     @property
     def busy(self) -> bool:

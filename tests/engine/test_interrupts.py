@@ -16,14 +16,12 @@ from small_runs import outcome, train_small
 from glr_dist.engine import driver
 from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import Crew
+from glr_dist.engine.crew import Crew, crew_here
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.interrupts import held_interrupts
 from glr_dist.engine.plan import Unit
-from glr_dist.engine.reconstructor import Reconstructor
 from glr_dist.engine.task import Task
 from glr_dist.store.checkpoint import save_checkpoint
-from glr_dist.workers.pool import LocalPool
 
 
 def send(number: int) -> None:
@@ -123,7 +121,7 @@ def test_a_second_signal_while_workers_are_waited_for_interrupts_and_costs_no_st
 
     def crew(task: Task, engine: EngineConfig) -> Crew:
         table = task.make_table()
-        return Crew(task, LocalPool(Stuck(task, table)), LocalPool(Reconstructor(task, table)))
+        return crew_here(task, table, evaluator=Stuck(task, table))
 
     with pytest.raises(KeyboardInterrupt):
         train_small(tmp_path / "run", crew=crew)

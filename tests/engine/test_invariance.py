@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import threading
 import time
 from collections.abc import Callable
 from functools import cache
@@ -34,6 +35,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "es": ES,
     "conv-joint-generator": CONV | JOINT | {"noise.source": "generator", "noise.family": "laplace"},
     "uneven": {"estimator.copies": 10, "units.rows": 16},  # 2 blocks; 2, 2 and 1 pairs a site
+    "nine": {"batch": 36, "units.rows": 4},  # blocks, in three levels of the tree and one more
     "bp-noise": {"method": "bp-noise", "model.activation": "tanh"},
     "fgsm": FGSM,
     "fgsm-jittered": FGSM | {"augment.jitter": 0.1},
@@ -52,6 +54,16 @@ CREWS = [  # run, evaluators, reconstructors, generators; 3 and 0, 2 and 0, 2 an
     ("fgsm-jittered", 1, 0, 2),
     ("pgd-joint", 0, 1, 1),
     ("fgsm-bp", 0, 1, 1),
+]
+PLACEMENTS = [  # run, workers, generators, who reconstructs
+    ("layerwise", 1, 0, "workers"),
+    ("layerwise", 2, 0, "auto"),
+    ("layerwise", 3, 0, "workers"),  # 4 blocks: shares of 1, 1 and 2
+    ("nine", 2, 0, "workers"),  # 9 blocks: shares that are no whole subtree
+    ("es", 2, 0, "workers"),
+    ("conv-joint-generator", 2, 0, "workers"),
+    ("uneven", 3, 0, "workers"),  # more workers than blocks: the driver must
+    ("fgsm", 1, 1, "workers"),
 ]
 Keys = Callable[[str], dict[str, Any]]
 InProcess = Callable[[str], dict[str, Any]]
@@ -82,8 +94,9 @@ def in_process(keys_of: Keys, tmp_path_factory: pytest.TempPathFactory) -> InPro
     return get
 
 
-def engine(workers: int, reconstructors: int, generators: int = 0) -> dict[str, int]:
-    return {"engine.workers": workers, "engine.reconstructors": reconstructors, "engine.generators": generators}
+def engine(workers: int, reconstructors: int, generators: int = 0, reconstruct: str = "auto") -> dict[str, Any]:
+    sizes = {"engine.workers": workers, "engine.reconstructors": reconstructors, "engine.generators": generators}
+    return {**sizes, "engine.reconstruct": reconstruct}
 
 
 @pytest.mark.parametrize("crew", CREWS, ids=str)
@@ -94,6 +107,26 @@ def test_every_crew_gives_the_same_bits(
     result = train_small(tmp_path / "run", keys_of(name) | engine(*sizes))
     assert (result.workers, result.workers_lost) == (sizes[0], 0)
     assert outcome(tmp_path / "run") == in_process(name)
+
+
+@pytest.mark.parametrize("crew", PLACEMENTS, ids=str)
+def test_who_reconstructs_changes_no_bit(
+    crew: tuple[str, int, int, str], keys_of: Keys, in_process: InProcess, tmp_path: Path, ray_session: None
+) -> None:
+    name, workers, generators, reconstruct = crew
+    keys = keys_of(name) | engine(workers, 0, generators, reconstruct)
+    if reconstruct == "auto":
+        keys["steps"] = 40  # enough to try both
+    answers: list[Any] = []
+    with crews_watched(see=lambda call, answer: answers.append(answer) if call.verb == "step" else None):
+        train_small(tmp_path / "run", keys)
+    placements = {bool(answer.sums) for answer in answers}
+    assert placements == {"auto": {True, False}, "workers": {name != "uneven"}}[reconstruct]
+    if reconstruct == "auto":
+        train_small(tmp_path / "alone", keys | {"engine.workers": 0})
+        assert outcome(tmp_path / "run") == outcome(tmp_path / "alone")
+    else:
+        assert outcome(tmp_path / "run") == in_process(name)
 
 
 def test_the_runs_differ_from_each_other(in_process: InProcess) -> None:
@@ -110,7 +143,7 @@ def crossing(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> dic
     answers: list[tuple[Any, Any]] = []
     folder = tmp_path_factory.mktemp("crossing") / "run"
     with crews_watched(see=lambda call, answer: answers.append((call.key, answer))):
-        result = train_small(folder, engine(3, 0))
+        result = train_small(folder, engine(3, 0, reconstruct="driver"))
     return {"answers": answers, "result": result, "folder": folder}
 
 
@@ -126,9 +159,9 @@ def test_nothing_but_losses_crosses_the_boundary(crossing: dict[str, Any]) -> No
     units = task.plan.step(0).units
     scalars, pickled = 0, 0
     for positions, answer in crossing["answers"]:
-        assert type(answer) is list
-        assert len(answer) == len(positions)
-        for position, losses in zip(positions, answer, strict=True):
+        assert (answer.sums, answer.seen) == ({}, [])
+        assert len(answer.losses) == len(positions)
+        for position, losses in zip(positions, answer.losses, strict=True):
             assert type(losses) is np.ndarray
             assert losses.dtype == np.float32
             assert losses.shape == (2 * units[position].draws, 8)  # [copies, rows], and not one number more
@@ -142,7 +175,7 @@ def test_nothing_but_losses_crosses_the_boundary(crossing: dict[str, Any]) -> No
 def test_losses_weigh_less_than_gradients_would(tmp_path: Path, ray_session: None) -> None:
     """What a worker of the usual kind sends home, a gradient a block, against what these send."""
     keys = {"model.hidden": [400], "steps": 2, "units.rows": 16, "units.copies": 8, "noise.table_size": 2**17}
-    result = train_small(tmp_path / "run", keys | engine(1, 0))
+    result = train_small(tmp_path / "run", keys | engine(1, 0, reconstruct="driver"))
     parameters = 64 * 400 + 400 + 400 * 10 + 10
     assert result.bytes_up == 2 * 4 * (2 * 8 * 32)
     assert result.bytes_up < 2 * (4 * parameters) / 50
@@ -184,6 +217,20 @@ def test_killed_workers_change_nothing(in_process: InProcess, tmp_path: Path, ra
         result = train_small(tmp_path / "run", engine(2, 1), loss=loss, show=kill_some)
     assert result.workers_lost == 3
     assert result.bytes_up == 4 * (2 * 8 * 32) * STEPS  # each unit's losses counted once
+    assert outcome(tmp_path / "run") == in_process("layerwise")
+
+
+def test_workers_killed_while_they_reconstruct_change_nothing(
+    in_process: InProcess, tmp_path: Path, ray_session: None
+) -> None:
+    def kill_one(progress: Progress) -> None:
+        if progress.step in (3, 6):
+            pool = crews[0].evaluators
+            threading.Timer(0.01, kill, [next(member for member in pool.members() if member.ready)]).start()
+
+    with crews_watched() as crews:
+        result = train_small(tmp_path / "run", engine(2, 0, reconstruct="workers"), show=kill_one)
+    assert result.workers_lost == 2
     assert outcome(tmp_path / "run") == in_process("layerwise")
 
 

@@ -19,10 +19,9 @@ from glr_dist.cli import main
 from glr_dist.core import losses as core_losses
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import Crew
+from glr_dist.engine.crew import Crew, crew_here
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.plan import Unit
-from glr_dist.engine.reconstructor import Reconstructor
 from glr_dist.engine.replay import replay
 from glr_dist.engine.task import Task
 from glr_dist.engine.verify import verify
@@ -32,7 +31,6 @@ from glr_dist.store.journal import JournalReader
 from glr_dist.store.journal_file import FOLDER, JournalRow, encode, list_blocks, write_block
 from glr_dist.store.metrics import read_metrics
 from glr_dist.store.storage import Storage
-from glr_dist.workers.pool import LocalPool
 
 MOMENTUM = {"optimizer.name": "sgd", "optimizer.options": {"momentum": 0.9}, "schedule.name": "one-cycle"}
 RUNS: dict[str, dict[str, Any]] = {
@@ -165,7 +163,7 @@ class Liar(Evaluator):
 
 def lying_crew(task: Task, engine: EngineConfig) -> Crew:
     table = task.make_table()
-    return Crew(task, LocalPool(Liar(task, table)), LocalPool(Reconstructor(task, table)))
+    return crew_here(task, table, evaluator=Liar(task, table))
 
 
 def test_a_worker_that_lied_once_is_found(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from glr_dist.errors import UserError
 
 # what a fault may look like else is listed where answers are checked, in tests/engine/test_plan.py
 AFFLICTIONS: list[Callable[[Any], Any]] = [
-    lambda losses: [losses[0] * np.float32("nan"), *losses[1:]],
-    lambda losses: None,
+    lambda found: replace(found, losses=[found.losses[0] * np.float32("nan"), *found.losses[1:]]),
+    lambda found: None,
 ]
 
 

@@ -62,7 +62,12 @@ def test_the_first_problem_is_told_and_the_others_counted() -> None:
     [
         ({"gpu": "T4"}, {"engine__gpus_per_worker": 1, "engine__reconstructors": 1}, "A100 and T4"),
         ({"gpu": "A100"}, {"engine__gpus_per_worker": 1, "engine__reconstructors": 1}, ""),
-        ({"gpu": "A100"}, {"engine__gpus_per_worker": 1}, "on GPUs in actors, and on the CPU in the driver"),
+        ({"gpu": "A100"}, {"engine__gpus_per_worker": 1}, ""),  # who evaluates reconstructs
+        (
+            {"gpu": "A100"},
+            {"engine__gpus_per_worker": 1, "engine__reconstruct": "driver"},
+            "on GPUs in actors, and on the CPU in the driver",
+        ),
         ({"gpu": "T4"}, {}, ""),  # GPUs that nobody asked for
         ({"cpu": "aarch64 NEON"}, {}, "aarch64 and x86_64"),
         ({"cpu": "aarch64 NEON", "room": 0}, {}, ""),  # works on nothing

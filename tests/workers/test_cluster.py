@@ -72,7 +72,7 @@ def test_a_connection_that_is_there_is_used_and_left(ray_session: None) -> None:
 @pytest.mark.parametrize(("workers", "reconstructors"), [(2, 0), (-1, 0), (0, 1)])
 def test_a_generator_is_refused_where_devices_differ(workers: int, reconstructors: int) -> None:
     """One on a GPU, the other on the CPU would draw different noise from one seed: wrong, and nobody would notice."""
-    engine = EngineConfig(workers=workers, reconstructors=reconstructors, gpus_per_worker=1.0)
+    engine = EngineConfig(workers=workers, reconstructors=reconstructors, gpus_per_worker=1.0, reconstruct="driver")
     with pytest.raises(UserError, match=r"noise.source = 'generator'.*use noise.source = 'table'"):
         assemble_crew(small_task({"noise.source": "generator"}), engine)
 
