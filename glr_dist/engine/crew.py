@@ -225,11 +225,11 @@ def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: n
         if workers:
             starter = actor_starter(Worker, shared, gpus=gpus, threads=threads)
             elastic = room if engine.workers == -1 else None
-            crew.evaluators = start(workers, starter, room=elastic, check=partial(_fault, task, values))
+            crew.evaluators = start(workers, starter, room=elastic, check=partial(_fault, task, values), lines=True)
         if engine.reconstructors:
             starter = actor_starter(Reconstructor, shared, gpus=gpus, threads=threads)
             crew.reconstructors = start(
-                engine.reconstructors, starter, check=lambda _, answer: BlockGradient.fault(answer, values)
+                engine.reconstructors, starter, check=lambda _, answer: BlockGradient.fault(answer, values), lines=True
             )
         if engine.generators:
             starter = actor_starter(RowSupply, shared[:1], threads=threads, keeps=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from glr_dist.workers.parcels import Lost, Stored, answered, unpacked
+import numpy as np
+
+from glr_dist.workers.frames import Frames
+from glr_dist.workers.line import listen
+from glr_dist.workers.parcels import Lost, Stored, answered, joined, unpacked
 
 
 class Actor:
@@ -22,18 +27,37 @@ class Actor:
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
             torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
         self.role = make(*arguments)
-        self._keeps = keeps
+        self._keeps, self._threads = keeps, threads
+        self._busy = threading.Lock()  # one call at a time, whichever way it came
 
-    def ping(self) -> tuple[str, int]:
-        """Its node's id and its process, when the role is built."""
+    def ping(self, secret: bytes | None = None) -> tuple[str, int, tuple[str, int] | None]:
+        """Its node's id, its process, and where a line can be had by who knows the secret, when the role is built."""
         import ray
 
-        return ray.get_runtime_context().get_node_id(), os.getpid()
+        host = ray.util.get_node_ip_address()
+        place = listen(host, secret, self._by_line, self._begin) if secret is not None else None
+        return ray.get_runtime_context().get_node_id(), os.getpid(), place
 
-    def work(self, verb: str, needed: bool, written: bytes, *extras: Any) -> Any:
-        """One call, with its arguments as `glr_dist.workers.parcels.packed` wrote them; or `Lost`."""
-        answer = answered(self.role, verb, unpacked(written, extras), needed=needed)
+    def work(self, verb: str, needed: bool, written: bytes, counts: Sequence[int], *pieces: Any) -> Any:
+        """One call, with its arguments as a `glr_dist.workers.parcels.Parcel` has them; or `Lost`."""
+        with self._busy:
+            answer = answered(self.role, verb, unpacked(written, joined(counts, pieces)), needed=needed)
         return Stored(answer) if self._keeps and not isinstance(answer, Lost) else answer
+
+    def _by_line(self, frames: Frames) -> Any:
+        verb, written, *vectors = frames
+        beside = [np.frombuffer(vector, np.float32) for vector in vectors]
+        for vector in beside:
+            vector.flags.writeable = False
+        with self._busy:
+            return answered(self.role, bytes(verb).decode(), unpacked(bytes(written), beside), needed=False)
+
+    def _begin(self) -> None:
+        """In the thread that answers calls of a line."""
+        if self._threads is not None:
+            import torch
+
+            torch.set_num_threads(self._threads)
 
 
 def actor_starter(

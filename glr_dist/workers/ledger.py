@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
+from glr_dist.workers.parcels import Parcel
 from glr_dist.workers.pool import Call, Worker, queue
 
 _SLOW_MEMORY_SECONDS = 10.0  # a worker that was slow is tried again after that
@@ -19,20 +20,20 @@ class Ledger:
 
     Attributes:
         queue: those that nobody has in hand.
-        open: all of them, each as it travels: written and extras of `glr_dist.workers.parcels.packed`.
+        open: all of them, each as it travels.
     """
 
     def __init__(self, workers: Sequence[Worker]) -> None:
         """``workers``: the pool's, as they are at any time."""
         self.queue: deque[Call] = deque()
-        self.open: dict[Call, tuple[bytes, list[Any]]] = {}
+        self.open: dict[Call, Parcel] = {}
         self._workers = workers
         self._killed: Counter[Call] = Counter()  # workers that died at it
         self._durations: deque[float] = deque(maxlen=_HISTORY)  # of the latest calls, in seconds
 
-    def add(self, call: Call, written: bytes, extras: list[Any]) -> None:
+    def add(self, call: Call, parcel: Parcel) -> None:
         """A new call."""
-        self.open[call] = written, extras
+        self.open[call] = parcel
         queue(self.queue, call)
 
     def next_for(self, worker: Worker) -> Call | None:

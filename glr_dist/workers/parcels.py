@@ -11,6 +11,7 @@ import numpy as np
 
 _PIECE = 80_000  # bytes
 _MOST_IN_CALLS = 1_000_000  # bytes
+_MOST_BY_LINE = 8_000_000  # bytes; larger ones go into the store once for all workers of a node
 _FETCH_SECONDS = 10.0  # for what a call can do without
 
 
@@ -67,41 +68,56 @@ class Lost:
 
 @dataclass(frozen=True)
 class _Behind:
-    """In the place of an argument: which of the pieces behind the call are its own."""
+    """In the place of an argument: which of those that travel beside the call it is."""
 
-    first: int
-    end: int
+    number: int
 
 
-def packed(arguments: Sequence[Any]) -> tuple[bytes, list[Any], int]:
-    """Arguments on their way to another process.
+class Parcel:
+    """The arguments of a call on their way to other processes: written once, for all workers that are given the call.
 
-    Returns:
-        All but vectors and what is stored, pickled once for all workers that are given the call; these, as further
-        arguments of an actor's method; bytes of it all.
+    Attributes:
+        written: all but vectors and what is stored, pickled.
+        nbytes: of it all.
     """
-    slots: list[Any] = []
-    extras: list[Any] = []
-    for argument in arguments:
-        if isinstance(argument, Vector | Stored):
-            first = len(extras)
-            extras += argument.pieces() if isinstance(argument, Vector) else [argument]
-            slots.append(_Behind(first, len(extras)))
-        else:
-            slots.append(argument)
-    written = pickle.dumps(slots)
-    vectors = sum(argument.values.nbytes for argument in arguments if isinstance(argument, Vector))
-    return written, extras, len(written) + vectors
+
+    def __init__(self, arguments: Sequence[Any]) -> None:
+        self._beside: list[Vector | Stored] = []
+        slots: list[Any] = []
+        for argument in arguments:
+            if isinstance(argument, Vector | Stored):
+                slots.append(_Behind(len(self._beside)))
+                self._beside.append(argument)
+            else:
+                slots.append(argument)
+        self.written = pickle.dumps(slots)
+        vectors = [each.values.nbytes for each in self._beside if isinstance(each, Vector)]
+        self.nbytes = len(self.written) + sum(vectors)
+        self.by_line = len(vectors) == len(self._beside) and max(vectors, default=0) <= _MOST_BY_LINE
+
+    def for_ray(self) -> list[Any]:
+        """As arguments of an actor's method, behind `written`: how many each is made of, and all these."""
+        pieces = [each.pieces() if isinstance(each, Vector) else [each] for each in self._beside]
+        return [[len(of_one) for of_one in pieces], *(piece for of_one in pieces for piece in of_one)]
+
+    def for_line(self) -> list[np.ndarray]:
+        """As frames, behind `written`; where it is ``by_line``."""
+        return [np.ascontiguousarray(each.values) for each in self._beside if isinstance(each, Vector)]
 
 
-def unpacked(written: bytes, extras: Sequence[Any]) -> list[Any]:
-    """The arguments again, with arrays for vectors."""
-    slots = pickle.loads(written)
-    for number, slot in enumerate(slots):
-        if isinstance(slot, _Behind):
-            pieces = extras[slot.first : slot.end]
-            slots[number] = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    return slots  # type: ignore[no-any-return]
+def unpacked(written: bytes, beside: Sequence[Any]) -> list[Any]:
+    """The arguments again, with arrays for vectors; ``beside``: what the parcel held beside what is ``written``."""
+    slots: list[Any] = pickle.loads(written)
+    return [beside[slot.number] if isinstance(slot, _Behind) else slot for slot in slots]
+
+
+def joined(counts: Sequence[int], pieces: Sequence[Any]) -> list[Any]:
+    """What was beside a call, of the pieces that Ray brought."""
+    found, first = [], 0
+    for count in counts:
+        found.append(pieces[first] if count == 1 else np.concatenate(pieces[first : first + count]))
+        first += count
+    return found
 
 
 def answered(role: Any, verb: str, arguments: Sequence[Any], *, needed: bool) -> Any:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from glr_dist.core.threads import fixed_threads
+from glr_dist.workers.line import Line
 from glr_dist.workers.parcels import answered
 
 
@@ -72,6 +73,7 @@ class Worker:
     ping: Any  # reference of its first answer, which says its node and process
     node: str | None = None  # the node's id; None, as `pid`, before it has started
     pid: int | None = None
+    line: Line | None = None  # the quick way to it, where there is one
     in_hand: dict[Any, tuple[Call, float]] = field(default_factory=dict)  # by reference; when handed over, in seconds
     near: set[Hashable] = field(default_factory=set)  # what it has read
     answered: int = 0  # calls

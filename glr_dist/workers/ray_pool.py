@@ -12,13 +12,15 @@ It knows which call is where, and
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from glr_dist.errors import UserError
 from glr_dist.workers.ledger import Ledger
-from glr_dist.workers.parcels import Lost, packed
+from glr_dist.workers.line import SECRET, Line, LineError, Ticket
+from glr_dist.workers.parcels import Lost, Parcel
 from glr_dist.workers.pool import Call, Counts, PoolPolicy, Worker
 
 _HEDGE_SECONDS = 0.03  # no call is called late before that
@@ -36,16 +38,19 @@ class RayPool:
         *,
         room: Callable[[int], int] | None = None,
         check: Callable[[Call, Any], str | None] = lambda call, answer: None,
+        lines: bool = False,
     ) -> None:
         """Start the actors, each by a call of ``start``, which returns its handle; does not wait for them.
 
         ``room`` tells how many further actors a pool of so many may start now, if the number shall not stay as it is;
-        ``check`` what is wrong with the answer to a call, None: nothing.
+        ``check`` what is wrong with the answer to a call, None: nothing. ``lines``: whether calls go over connections of
+        their own, where one can be had; for answers that can be pickled, and none of them `Stored`.
         """
         self._start = start
         self._policy = policy
         self._room = room
         self._check = check
+        self._secret = secrets.token_bytes(2 * SECRET) if lines else None
         self.counts = Counts()
         self._workers: list[Worker] = []
         self._ledger = Ledger(self._workers)
@@ -92,15 +97,15 @@ class RayPool:
                 " too busy or too small: ask for fewer or smaller ones"
             )
         for ping in done:  # a worker that can't be built says why
-            pings[ping].node, pings[ping].pid = ray.get(ping)
+            self._started(pings[ping], ray.get(ping))
 
     def submit(self, call: Call) -> None:
         """Queue a call and hand it out at once if a worker is free."""
         if not self.busy:
             self._somebody = time.monotonic()
-        written, extras, size = packed(call.arguments)
-        self.counts.bytes_down += size
-        self._ledger.add(call, written, extras)
+        parcel = Parcel(call.arguments)
+        self.counts.bytes_down += parcel.nbytes
+        self._ledger.add(call, parcel)
         self._dispatch()
 
     def waits(self) -> tuple[list[Any], float | None]:
@@ -125,15 +130,21 @@ class RayPool:
 
     def close(self) -> None:
         """Kill the actors."""
-        import ray
-
         for worker in self._workers:
-            ray.kill(worker.actor)
+            _let_go(worker)
         self._workers.clear()
 
     def _new_worker(self, number: int) -> Worker:
         actor = self._start()
-        return Worker(number, actor, actor.ping.remote())
+        return Worker(number, actor, actor.ping.remote(self._secret))
+
+    def _started(self, worker: Worker, answer: tuple[str, int, tuple[str, int] | None]) -> None:
+        """A worker says that it lives, not that it can answer a call."""
+        worker.node, worker.pid, place = answer
+        if self._secret is not None and place is not None:
+            worker.line = Line.open(place, self._secret)
+            if worker.line is None:  # nor will others be reached; Ray's own calls do as well
+                self._secret = None
 
     def _dispatch(self) -> None:
         while self._ledger.queue:
@@ -156,9 +167,13 @@ class RayPool:
                 self._workers.append(self._new_worker(len(self._workers)))
 
     def _hand(self, worker: Worker, call: Call) -> None:
-        written, extras = self._ledger.open[call]
-        needed = call.source is not None
-        self._ledger.hand(worker, call, worker.actor.work.remote(call.verb, needed, written, *extras))
+        parcel, needed = self._ledger.open[call], call.source is not None
+        reference: Any
+        if worker.line is not None and parcel.by_line and not needed:
+            reference = worker.line.send([call.verb.encode(), parcel.written, *parcel.for_line()])
+        else:
+            reference = worker.actor.work.remote(call.verb, needed, parcel.written, *parcel.for_ray())
+        self._ledger.hand(worker, call, reference)
 
     def _settle(self, reference: Any) -> tuple[Call, Any] | None:
         """Take in one finished reference; (call, answer) if it is the first answer to an open call."""
@@ -169,18 +184,22 @@ class RayPool:
         if worker is None:
             return None  # it came together with the death of its worker
         try:
-            answer = ray.get(reference)
+            answer = reference.answer() if isinstance(reference, Ticket) else ray.get(reference)
         except RayTaskError as error:
             if reference is not worker.ping and not self._ledger.cross_off(worker, reference):
                 return None  # somebody else was first
             if isinstance(error.cause, UserError):
                 raise error.cause from None
             raise
-        except (RayActorError, ObjectLostError) as error:  # the second: the answer was lost with its node
+        except (RayActorError, ObjectLostError, LineError) as error:  # the second: the answer was lost with its node
             self._replace(worker, error)
             return None
+        except Exception:  # of the call itself, over a line
+            if isinstance(reference, Ticket) and not self._ledger.cross_off(worker, reference):
+                return None
+            raise
         if reference is worker.ping:
-            worker.node, worker.pid = answer  # says that it lives, not that it can answer a call
+            self._started(worker, answer)
             return None
         call, _ = worker.in_hand[reference]
         fault = None if isinstance(answer, Lost) else self._check(call, answer)
@@ -193,9 +212,7 @@ class RayPool:
 
     def _replace(self, worker: Worker, error: Exception) -> None:
         """Start another worker in the place of one that died, was cut off or answers wrongly."""
-        import ray
-
-        ray.kill(worker.actor)  # it may live, and hold what its successor needs
+        _let_go(worker)  # it may live, and hold what its successor needs
         self.counts.deaths += 1
         self._deaths_in_a_row += 1
         why = str(error).partition("\n")[0]
@@ -233,3 +250,11 @@ class RayPool:
             raise RuntimeError(
                 f"all {self.size} workers are gone and none could be started for {self._policy.nobody_seconds:.0f} s"
             )
+
+
+def _let_go(worker: Worker) -> None:
+    import ray
+
+    if worker.line is not None:
+        worker.line.close()
+    ray.kill(worker.actor)

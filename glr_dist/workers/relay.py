@@ -6,13 +6,17 @@ for call, answer in relay(jobs, makers, takers):      # Call(3, "examine", (job,
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from glr_dist.workers.line import Ticket, settled
 from glr_dist.workers.parcels import Lost
 from glr_dist.workers.pool import Call, Pool
+
+_LOOK_SECONDS = 0.1  # between looks at what Ray has to tell, while lines are waited for
 
 
 def drain(*pools: Pool) -> Iterator[tuple[Call, Any]]:
@@ -28,18 +32,33 @@ def drain(*pools: Pool) -> Iterator[tuple[Call, Any]]:
     while busy := [pool for pool in pools if pool.busy]:
         waits = [(pool, *pool.waits()) for pool in busy]
         references = [reference for _, refs, _ in waits for reference in refs]
-        done: set[Any] = set()
-        if references:
-            import ray
-
-            patience = min((seconds for _, _, seconds in waits if seconds is not None), default=None)
-            done = set(ray.wait(references, num_returns=1, timeout=patience)[0])
+        patience = min((seconds for _, _, seconds in waits if seconds is not None), default=None)
+        done = _done(references, patience)
         for pool, refs, _ in waits:
             if pool.size:
                 yield from pool.take([reference for reference in refs if reference in done])
         local = next((pool for pool in reversed(pools) if pool.busy and not pool.size), None)
         if local is not None:
             yield from local.take(())
+
+
+def _done(references: Sequence[Any], seconds: float | None) -> set[Any]:
+    """Those of Ray's references and of lines' tickets that are done, as soon as one is, or after so many seconds."""
+    tickets = [reference for reference in references if isinstance(reference, Ticket)]
+    others = [reference for reference in references if not isinstance(reference, Ticket)]
+    if not others:
+        return set(settled(tickets, seconds)) if tickets else set()
+    import ray
+
+    if not tickets:
+        return set(ray.wait(others, num_returns=1, timeout=seconds)[0])
+    until = None if seconds is None else time.monotonic() + seconds
+    while True:  # no one can wait for both
+        left = _LOOK_SECONDS if until is None else min(_LOOK_SECONDS, until - time.monotonic())
+        found: set[Any] = set(settled(tickets, max(0.0, left)))
+        found |= set(ray.wait(others, num_returns=len(others), timeout=0)[0]) if not found else set()
+        if found or left < _LOOK_SECONDS:
+            return found
 
 
 def relay(

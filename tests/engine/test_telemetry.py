@@ -46,7 +46,7 @@ def test_rays_endpoint_has_the_runs_figures(tmp_path: Path, ray_session: None) -
             kill(crews[0].evaluators.members()[0])
 
     with crews_watched() as crews:
-        result = train_small(tmp_path / "watched", {"engine.workers": 1}, show=kill_one)
+        result = train_small(tmp_path / "watched", {"engine.workers": 1, "engine.reconstruct": "driver"}, show=kill_one)
     deadline = time.monotonic() + 60
     figures: dict[str, float] = {}
     while figures.get("glr_dist_steps_total") != STEPS and time.monotonic() < deadline:
