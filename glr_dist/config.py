@@ -14,10 +14,17 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from glr_dist.core.config import LOSSES, METHODS, EstimatorConfig, NoiseConfig
+from glr_dist.core.config import CERTIFIED, LOSSES, METHODS, EstimatorConfig, NoiseConfig
 from glr_dist.core.own_code import check_form, is_own
 from glr_dist.data.config import DataConfig
-from glr_dist.engine.config import AugmentConfig, EngineConfig, OptimizerConfig, ScheduleConfig, UnitsConfig
+from glr_dist.engine.config import (
+    AugmentConfig,
+    CertifyConfig,
+    EngineConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    UnitsConfig,
+)
 from glr_dist.errors import UserError, check_known, first_line, nearest
 from glr_dist.models.config import READ_BY, ModelConfig
 from glr_dist.settings import build, conform, put
@@ -36,7 +43,8 @@ class Config:
         method: ``glr``, or a control: ``bp`` (autograd), ``bp-noise`` (autograd through the same noise),
             ``straight-through``, ``es`` (noise on the weights).
         loss: ``cross-entropy``, ``zero-one``, or a function of your own, ``FILE.py:NAME`` or ``MODULE:NAME``, called with
-            outputs [B, C] and labels [B]; it returns a loss for each example, [B], and needs no derivative.
+            outputs [B, C] and labels [B]; it returns a loss for each example, [B], and needs no derivative. ``certified``
+            or ``certified-zero-one``: the same of the worst case in a ball, by interval bounds.
         seed: of everything random.
         steps: optimizer steps.
         batch: examples per step.
@@ -71,6 +79,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    certify: CertifyConfig = field(default_factory=CertifyConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
     def __post_init__(self) -> None:
@@ -110,6 +119,7 @@ class Config:
             check_form("loss", self.loss)
         else:
             check_known("loss", self.loss, LOSSES)
+        self._check_certify()
         observes, noises = METHODS[self.method]
         unread = ["conditioning"] if noises != "neurons" or not observes else []
         unread += [] if observes else ["baseline"]
@@ -120,6 +130,17 @@ class Config:
                     f"estimator.{key} = {value}: changes nothing with --method {self.method}; leave it out, or use --method"
                     " glr"
                 )
+
+    def _check_certify(self) -> None:
+        if self.loss in CERTIFIED and not self.certify.epsilon:
+            raise UserError(
+                f"certify.epsilon = 0.0: loss = {self.loss!r} needs the radius of its balls; give one above 0"
+            )
+        if self.loss not in CERTIFIED and self.certify != CertifyConfig():
+            raise UserError(
+                f"certify.epsilon = {self.certify.epsilon}: changes nothing with loss = {self.loss!r}; leave [certify] out,"
+                " or use loss = 'certified'"
+            )
 
 
 def preset_names() -> list[str]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from glr_dist.errors import UserError, check_known
 
-LOSSES = ("cross-entropy", "zero-one")
+CERTIFIED = ("certified", "certified-zero-one")  # losses of the worst case in a ball
+LOSSES = ("cross-entropy", "zero-one", *CERTIFIED)
 FAMILIES = ("gaussian", "laplace")
 SOURCES = ("table", "generator")
 TURNING = ("flips", "joint-flips")  # the schemes that turn the bits of Heaviside units

@@ -30,7 +30,12 @@ def zero_one(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(-1) != labels).to(logits.dtype)
 
 
-LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "zero-one": zero_one}
+LOSSES: dict[str, Loss] = {
+    "cross-entropy": cross_entropy,
+    "zero-one": zero_one,
+    "certified": cross_entropy,  # of minus the label's worst leads, which the engine has a network for
+    "certified-zero-one": zero_one,
+}
 
 
 def named_loss(name: str, kept: Path | None = None) -> Loss:

@@ -8,6 +8,7 @@ Shapes: B examples, N units of the site, C' outputs of the reader.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -19,6 +20,14 @@ from glr_dist.core.sites import Site, tapped
 
 _LARGEST = 2**22  # N * C' of a reader's matrix: 16 MB
 _TRIES = 3  # patterns of bits
+
+
+class BitReader(nn.Module, ABC):
+    """A layer of another class than PyTorch's that is affine in its input, and says how."""
+
+    @abstractmethod
+    def columns(self) -> Tensor:
+        """Row j is how its output moves when input j rises by 1, [N, C']; or a matrix for each label, [labels, N, C']."""
 
 
 def with_readers(model: nn.Module, sites: Sequence[Site], x: Tensor) -> list[Site]:
@@ -33,8 +42,12 @@ def with_readers(model: nn.Module, sites: Sequence[Site], x: Tensor) -> list[Sit
 def columns(reader: nn.Module, shape: Sequence[int]) -> Tensor:
     """The transposed matrix of a Linear or Conv2d: row j is how its output moves when input j rises by 1, [N, C'].
 
+    That of a `BitReader` is its own affair, and may have one more axis for the labels.
+
     ``shape``: of its input, for one example.
     """
+    if isinstance(reader, BitReader):
+        return reader.columns()
     if isinstance(reader, nn.Linear):
         return reader.weight.detach().t()
     assert isinstance(reader, nn.Conv2d) and not isinstance(reader.padding, str)
@@ -55,6 +68,8 @@ def _affine(model: nn.Module, site: Site, reader: Site) -> bool:
     module = model.get_submodule(reader.module)
     if site.size * reader.size > _LARGEST:
         return False
+    if isinstance(module, BitReader):
+        return len(reader.shape) == 1
     if type(module) is nn.Linear:  # a class of its own may make something else of its weights
         return module.in_features == site.size and len(reader.shape) == 1
     return (

@@ -18,6 +18,25 @@ from torch import Tensor, nn
 from glr_dist.core.sites import OnOutput, Site, tapped
 
 
+class AskedRow(nn.Sequential):
+    """A row of modules, of which those that say so (``takes_inputs``) are given the network's inputs beside what they read.
+
+    What they read may hold several copies of all examples, one after the other, of the inputs there is one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[R, ...] -> [R, C]."""
+        here = x
+        for part in self:
+            here = _called(part, here, x)
+        return here
+
+
+def _called(module: nn.Module, here: Tensor, x: Tensor) -> Tensor:
+    found: Tensor = module(here, x) if getattr(module, "takes_inputs", False) else module(here)
+    return found
+
+
 class Taps(ABC):
     """A network that can be run with something put in at its sites; it remembers the clean pass of its latest rows."""
 
@@ -87,9 +106,9 @@ class Chain(Taps):
             here = z.clone() if changed is None else changed  # what follows may work in place
         for module, site in self._steps[begin:]:
             if site is None:
-                here = module(here)
+                here = _called(module, here, x)
             else:
-                z = module(here.detach() if detach else here)
+                z = _called(module, here.detach() if detach else here, x)
                 changed = on_output(site, z)
                 here = z if changed is None else changed
         return here
@@ -116,7 +135,8 @@ def _in_a_row(module: nn.Module) -> Iterator[nn.Module]:
     """The modules that a Sequential runs one after the other, Sequentials among them opened; else the module itself."""
     hooked = module._forward_hooks or module._forward_pre_hooks
     own = "forward" in vars(module) or type(module).__call__ is not nn.Sequential.__call__
-    if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward and not (hooked or own):
+    row = isinstance(module, nn.Sequential) and type(module).forward in (nn.Sequential.forward, AskedRow.forward)
+    if isinstance(module, nn.Sequential) and row and not (hooked or own):
         for part in module:
             yield from _in_a_row(part)
     else:

@@ -64,6 +64,11 @@ class BlockSchedule:
         order = _block_order(self.sizes, self.rows, self.seed, epoch)
         return [Block(epoch, shard, index) for shard, index in order[first : first + self.blocks_per_step]]
 
+    def step_of(self, block: Block) -> int:
+        """The step that a block belongs to."""
+        position = _block_places(self.sizes, self.rows, self.seed, block.epoch)[block.shard, block.index]
+        return block.epoch * self.steps_per_epoch + position // self.blocks_per_step
+
     def row_numbers(self, block: Block) -> np.ndarray:
         """The block's rows within its shard's training rows, int64 [rows]."""
         order = _row_order(self.sizes[block.shard], self.seed, block.epoch, block.shard)
@@ -74,6 +79,11 @@ class BlockSchedule:
 def _block_order(sizes: tuple[int, ...], rows: int, seed: int, epoch: int) -> list[tuple[int, int]]:
     blocks = [(shard, index) for shard, size in enumerate(sizes) for index in range(size // rows)]
     return [blocks[i] for i in permutation(len(blocks), seed, Purpose.ORDER, epoch)]
+
+
+@lru_cache(maxsize=4)
+def _block_places(sizes: tuple[int, ...], rows: int, seed: int, epoch: int) -> dict[tuple[int, int], int]:
+    return {block: place for place, block in enumerate(_block_order(sizes, rows, seed, epoch))}
 
 
 @lru_cache(maxsize=256)

@@ -14,6 +14,7 @@ import torch
 
 from glr_dist import __version__
 from glr_dist.core.prediction import EVALUATION_BATCH, clean_accuracy
+from glr_dist.engine.config import AugmentConfig
 from glr_dist.engine.driver import Clock
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.replayer import Replayer
@@ -147,7 +148,8 @@ def _compared(training: Mapping[str, Any], between: bool) -> Any:
 
 
 def _without_place(augment: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in augment.items() if key != "surrogate"}
+    every = dataclasses.asdict(AugmentConfig()) | dict(augment)  # an older version knew fewer keys
+    return {key: value for key, value in every.items() if key != "surrogate"}
 
 
 def _alike(one: Any, other: Any) -> bool:

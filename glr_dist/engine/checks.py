@@ -22,10 +22,11 @@ from glr_dist.core.units import FlipKind
 from glr_dist.data.batches import BlockSchedule
 from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource
+from glr_dist.engine.certified import Certified
 from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.engine.plan import Plan
 from glr_dist.engine.rehearsal import first_rows, refuse_bad_loss, refuse_strangers, try_checkpoint
-from glr_dist.engine.rows import refuse_without_input_gradient
+from glr_dist.engine.rows import refuse_unshiftable, refuse_without_input_gradient
 from glr_dist.engine.task import Task
 from glr_dist.engine.trainer import Trainer
 from glr_dist.errors import UserError, blamed
@@ -96,15 +97,18 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
     """
     model.eval()
     refuse_unfit(model, data)
-    x, _ = first_rows(data)
+    x, labels = first_rows(data)
     refuse_misbehaviour(model, x)
-    sites = find_sites(model, data.shape, config.estimator.sites, x)
-    fold = folds(model, sites, data.shape)
+    certified = Certified.of(config.loss, config.certify, config.schedule, config.steps, tuple(data.shape))
+    seen = model if certified is None else certified.network(model)
+    x = x if certified is None else certified.rows(x, labels, 0)
+    sites = find_sites(seen, x.shape[1:], config.estimator.sites, x)
+    fold = folds(seen, sites, x.shape[1:])
     if not fold:  # then turned bits are copies of all of their site, whoever reads it, and units are cut for that
         sites = [dataclasses.replace(site, reader=None) for site in sites]
     rows = config.units.rows_for(config.batch)
     schedule = BlockSchedule(data.sizes("train"), batch=config.batch, rows=rows, seed=config.seed)
-    trainable = trainable_parameters(model, sites)
+    trainable = trainable_parameters(seen, sites)
     if not trainable:
         raise UserError("model: none of its parameters has requires_grad, so there is nothing to train")
     method = named_method(config.method)
@@ -121,15 +125,17 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
         plan=plan,
         data=data,
         augment=config.augment,
+        certified=certified,
         surrogate=open_surrogate(config.augment.surrogate, data) if config.augment.surrogate else None,
     )
     refuse_tight_table(task.noise, plan)
     refuse_ignored_copies(config.estimator, plan)
     task.method.refuse(task.net(torch.device("cpu")), len(data.classes))
     if not method.observes:
-        refuse_unreached_by_autograd(model, x, trainable)
+        refuse_unreached_by_autograd(seen, x, trainable)
     elif method.noises == "neurons":
-        refuse_unreached(model, sites, x, trainable)
+        refuse_unreached(seen, sites, x, trainable)
+    refuse_unshiftable(task)
     if task.augment.attack:
         refuse_without_input_gradient(task)
     return task

@@ -103,6 +103,7 @@ class AugmentConfig:
         share: of each block's rows that become adversarial, in [0, 1].
         epsilon: size of the L-infinity ball, in input units (inputs are in [0, 1]).
         jitter: uniform noise in [-jitter, jitter] on the rows that are not adversarial, then clamped to [0, 1]; 0: none.
+        shift: most pixels by which every image is moved, up or down and to a side, before all else; what comes in is 0.
         surrogate: the checkpoint of a network with a gradient, on which the attack is made; "": the network in training
             itself, with a straight-through derivative for its Heaviside units.
         steps: gradient steps of ``pgd``.
@@ -115,6 +116,7 @@ class AugmentConfig:
     share: float = 0.5
     epsilon: float = 0.1
     jitter: float = 0.0
+    shift: int = 0
     surrogate: str = ""
     steps: int = 10
     step_size: float = 0.0
@@ -136,17 +138,40 @@ class AugmentConfig:
                 raise UserError(f"augment.{name} = {getattr(self, name)}: must be from 0 to 1")
         if not 0 < self.part <= 1:
             raise UserError(f"augment.part = {self.part}: must be above 0, at most 1")
+        if self.shift < 0:
+            raise UserError(f"augment.shift = {self.shift}: must be 0 or more, in pixels")
         if self.steps < 1:
             raise UserError(f"augment.steps = {self.steps}: must be at least 1")
 
     @property
     def active(self) -> bool:
         """Whether any row is changed."""
-        return bool(self.attack or self.jitter)
+        return bool(self.attack or self.jitter or self.shift)
 
     def adversarial(self, rows: int) -> int:
         """How many of a block's rows become adversarial: its first ones, rows are in random order already."""
         return round(self.share * rows) if self.attack else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifyConfig:
+    """The balls of loss ``certified``.
+
+    Attributes:
+        epsilon: their radius, in input units (inputs are in [0, 1]); a bit more than what is to be proved.
+        ramp: share of the steps in which it grows from 0 to that.
+        mix: share of the rows that have radius 0, whose loss is the network's own.
+    """
+
+    epsilon: float = 0.0
+    ramp: float = 0.4
+    mix: float = 0.0
+
+    def check(self) -> None:
+        """Raise UserError for values outside their range."""
+        for name, value in vars(self).items():
+            if not 0 <= value <= 1:
+                raise UserError(f"certify.{name} = {value}: must be from 0 to 1")
 
 
 _LEAST = (("reconstructors", 0), ("generators", 0), ("gpus_per_worker", 0), ("threads", 1), ("in_flight", 1))

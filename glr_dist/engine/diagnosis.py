@@ -65,7 +65,7 @@ def layer_slices(task: Task) -> dict[str, list[slice]]:
     for p in task.trainable.values():
         start, end = end, end + p.numel()
         places[id(p)] = slice(start, end)
-    modules = dict(task.model.named_modules())
+    modules = dict(task.seen(task.model).named_modules())
     layers = {
         name or "model": [places[id(p)] for p in modules[name].parameters(recurse=False) if id(p) in places]
         for name in dict.fromkeys(site.module for site in task.sites)

@@ -20,6 +20,7 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from glr_dist.attacks.ascent import fgsm, pgd
 from glr_dist.attacks.ball import check_images
@@ -34,7 +35,7 @@ from glr_dist.seeds import Purpose, seed_of
 Rows = tuple[Tensor, Tensor]  # inputs [R, ...], labels [R]
 Made = tuple[np.ndarray, np.ndarray] | None  # rows as they travel: float32 [R, ...] and int64 [R]
 
-_JITTER, _START = 0, 1
+_JITTER, _START, _SHIFT = 0, 1, 2
 _PROBE_ROWS = 32
 
 
@@ -77,6 +78,8 @@ def augmented_rows(task: Task, block: Block, network: nn.Module) -> Rows:
     """
     x, labels = task.rows(block)
     augment = task.augment
+    if augment.shift:
+        x = _shifted(x, augment.shift, _stream(task, block, _SHIFT))
     count = augment.adversarial(len(x))
     if count:
         x[:count] = _attacked(task, block, network, x[:count].clone(), labels[:count])
@@ -84,6 +87,15 @@ def augmented_rows(task: Task, block: Block, network: nn.Module) -> Rows:
         check_images(x[count:])
         x[count:] = _jittered(x[count:], augment.jitter, _stream(task, block, _JITTER))
     return x, labels
+
+
+def refuse_unshiftable(task: Task) -> None:
+    """UserError for examples that are no images, where images are to be moved."""
+    if task.augment.shift and len(task.data.shape) != 3:
+        raise UserError(
+            f"augment.shift = {task.augment.shift}: moves images [C, H, W], the data has shape {list(task.data.shape)};"
+            " leave it out"
+        )
 
 
 def refuse_without_input_gradient(task: Task) -> None:
@@ -142,6 +154,16 @@ def _jittered(x: Tensor, jitter: float, stream: np.random.PCG64) -> Tensor:
     halves = stream.random_raw(-(-x.numel() // 2)).astype("<u8", copy=False).view("<u4")[: x.numel()]
     noise = torch.from_numpy((halves >> 8).astype(np.float32)).view_as(x)
     return noise.mul_(2.0**-23 * jitter).sub_(jitter).add_(x).clamp_(0.0, 1.0)
+
+
+def _shifted(x: Tensor, most: int, stream: np.random.PCG64) -> Tensor:
+    """Images [R, C, H, W], each moved by up to so many pixels along both axes; what comes in is 0."""
+    height, width = x.shape[-2:]
+    moves = torch.from_numpy((stream.random_raw(2 * len(x)) % np.uint64(2 * most + 1)).astype(np.int64)).view(2, -1, 1)
+    down, right = moves[0] + torch.arange(height), moves[1] + torch.arange(width)  # [R, H], [R, W] in the padded image
+    row = torch.arange(len(x))[:, None, None]
+    padded = pad(x, (most, most, most, most)).movedim(1, -1)
+    return padded[row, down[:, :, None], right[:, None, :]].movedim(-1, 1).contiguous()
 
 
 def _stream(task: Task, block: Block, purpose: int) -> np.random.PCG64:

@@ -47,7 +47,8 @@ class Seat:
             self._noise.clear()
             self._theta, self._given = theta.copy() if theta.flags.writeable else theta, theta
         if self._latest is None or self._latest[0] != block or self._latest[1]._version != self._latest[3]:
-            x, labels = (part.to(self.device) for part in self._rows.of(theta, block, made))
+            x, labels = self.task.asked(*self._rows.of(theta, block, made), block)
+            x, labels = x.to(self.device), labels.to(self.device)
             self._noise.clear()
             self._latest = block, x, labels, x._version  # a network may work in place on what it is given
         return self._latest[1:3]

@@ -19,6 +19,7 @@ from glr_dist.core.sites import Site
 from glr_dist.core.units import ALL_SITES
 from glr_dist.data.batches import Block
 from glr_dist.data.source import DataSource
+from glr_dist.engine.certified import Certified
 from glr_dist.engine.config import AugmentConfig
 from glr_dist.engine.plan import Plan, Unit
 from glr_dist.methods.method import Method, Net
@@ -34,7 +35,7 @@ class Task:
 
     Attributes:
         model: the network, on the CPU; every call brings its own parameter values, buffers are taken from here.
-        sites: its noise sites.
+        sites: the noise sites of what methods look at (`seen`).
         fold: whether `glr_dist.core.passes.folds` lets copies be rows of a larger batch.
         method: from losses, or by autograd, to gradients.
         loss: per-example loss.
@@ -43,6 +44,7 @@ class Task:
         plan: which units and rows make up which step.
         data: opens the shards.
         augment: what becomes of the rows before they are seen.
+        certified: what is trained is the worst case in balls around them; None: their own loss.
         surrogate: the fixed network that adversarial rows are made on; None: the network itself, or no such rows.
     """
 
@@ -56,17 +58,22 @@ class Task:
     plan: Plan
     data: DataSource
     augment: AugmentConfig
+    certified: Certified | None
     surrogate: Network | None
 
     @property
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that belong to a site and want a gradient, by name in the model's order; the others stay."""
-        return trainable_parameters(self.model, self.sites)
+        return trainable_parameters(self.seen(self.model), self.sites)
+
+    def seen(self, model: nn.Module) -> nn.Module:
+        """What methods look at, over the same parameters: a network itself, or its interval network."""
+        return model if self.certified is None else self.certified.network(model)
 
     def net(self, device: torch.device) -> Net:
         """A copy of the network on a device, as methods look at it."""
         return Net.of(
-            copy.deepcopy(self.model).to(device),
+            self.seen(copy.deepcopy(self.model).to(device)),
             self.sites,
             fold=self.fold,
             loss=self.loss,
@@ -92,6 +99,12 @@ class Task:
             return None
         seed = seed_of(self.plan.seed, Purpose.TABLE)
         return TableSource.make(self.noise.family, self.noise.table_size, seed).table.numpy()
+
+    def asked(self, x: Tensor, labels: Tensor, block: Block) -> tuple[Tensor, Tensor]:
+        """What the seen network is given for a block's rows, inputs [R, ...] and labels [R]."""
+        if self.certified is None:
+            return x, labels
+        return self.certified.rows(x, labels, self.plan.schedule.step_of(block)), labels
 
     def rows(self, block: Block) -> tuple[Tensor, Tensor]:
         """The examples of a block as they are in the data: inputs [R, ...] and labels [R], fresh tensors on the CPU."""

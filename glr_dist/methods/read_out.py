@@ -44,9 +44,16 @@ def turned_read_out(logits: Tensor, direction: Tensor, weight: Tensor, labels: T
     Args:
         logits: of the base draws, [M, R, C].
         direction: 1 where a turned bit becomes 1, else -1, [M, F, R].
-        weight: the read-out's columns for them, [F, C]; for sizes that `small` allows.
+        weight: the read-out's columns for them, [F, C], or such for each label, [labels, F, C]; for sizes that `small`
+            allows.
         labels: [R].
     """
+    if weight.dim() == 3:
+        found = torch.empty_like(direction)
+        for label in labels.unique().tolist():
+            rows = (labels == label).nonzero()[:, 0]
+            found[..., rows] = turned_read_out(logits[:, rows], direction[..., rows], weight[label], labels[rows])
+        return found
     p = (logits - logits.amax(-1, keepdim=True)).exp_()
     to_zero, to_one = (torch.cat([-weight, weight]).exp_() @ p.mT).split(len(weight), 1)
     moved = torch.lerp(to_zero, to_one, direction.clamp(min=0.0))  # one or the other, exactly

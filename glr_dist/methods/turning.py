@@ -28,10 +28,10 @@ def turned_losses(
     net: Net, kind: FlipKind, noise: SiteNoise, sign: float, x: Tensor, labels: Tensor, where: str
 ) -> tuple[Tensor, Tensor]:
     """L(1) - L(0) for the base draws of one sign, float32 [M, F, R], and before it which bits they are, where drawn."""
-    turn = _Turn(net, kind, noise, sign)
+    turn = _Turn(net, kind, noise, sign, labels)
     logits = turn.by_rows(x) if net.fold else turn.by_copies(x)  # [M, 1 + F, R, C]; [M, 1, R, C] for products
     if turn.products:
-        weight = turn.matrix[kind.first :][: kind.flips]
+        weight = turn.matrix[..., kind.first : kind.first + kind.flips, :]
         differences = turned_read_out(logits[:, 0], turn.direction, weight, labels)
         check_losses(differences.flatten(0, 1), (differences.shape[0] * differences.shape[1], len(x)), where)
         return turn.picks, differences
@@ -44,8 +44,8 @@ def turned_losses(
 class _Turn:
     """The flips of one sign's base draws, on their way through the network."""
 
-    def __init__(self, net: Net, kind: FlipKind, noise: SiteNoise, sign: float) -> None:
-        self.net, self.kind, self.scale = net, kind, sign * net.noise.scale
+    def __init__(self, net: Net, kind: FlipKind, noise: SiteNoise, sign: float, labels: Tensor) -> None:
+        self.net, self.kind, self.scale, self.labels = net, kind, sign * net.noise.scale, labels
         self.uniform = cumulative(net.noise.family, sign * noise[PICKS]) if kind.drawn else None
         self.noise = {index: eps for index, eps in noise.items() if index >= 0}
         self.draws, self.site = len(self.noise[kind.site]), net.sites[kind.site]
@@ -53,7 +53,8 @@ class _Turn:
         self.matrix, self.products = torch.empty(0), False
         if self.reader is not None:
             reader = net.sites[self.reader]
-            self.matrix = columns(net.model.get_submodule(reader.module), self.site.shape)  # [N, C']
+            # [N, C'], or one for each label, [labels, N, C']
+            self.matrix = columns(net.model.get_submodule(reader.module), self.site.shape)
             quick = reader.logits and net.loss is cross_entropy and not kind.drawn
             self.products = quick and small(self.matrix)
         self.picks = torch.empty(0)  # [M, F, R]: which bits are turned, where they are drawn
@@ -85,7 +86,15 @@ class _Turn:
     def moved(self, z: Tensor) -> Tensor:
         """A reader's outputs [M, R, C'] for the base draws and every flip: [M, 1 + F, R, C']."""
         kind = self.kind
-        moves = self.matrix[self.picks] if kind.drawn else self.matrix[kind.first :][: kind.flips, None]
+        span = slice(kind.first, kind.first + kind.flips)
+        if self.matrix.dim() == 2:
+            moves = self.matrix[self.picks] if kind.drawn else self.matrix[span, None]
+        else:  # [R, F, C'] -> [F, R, C'] where they are not drawn
+            moves = (
+                self.matrix[self.labels, self.picks]
+                if kind.drawn
+                else self.matrix[:, span][self.labels].transpose(0, 1)
+            )
         rows = z.new_empty(len(z), 1 + kind.flips, *z.shape[1:])
         rows[:, 0] = z
         torch.addcmul(z.unsqueeze(1), self.direction.unsqueeze(-1), moves, out=rows[:, 1:])

@@ -30,6 +30,7 @@ class ModelConfig:
         stride: their step, in pixels.
         activation: heaviside, sigmoid, relu or tanh.
         input_threshold: mlp and conv see a pixel as 1 where it is at least this, in (0, 1), else as 0; 0: as it is.
+        input_thresholds: the same with several units for each pixel, one for each threshold, which ascend; (): none.
         input_mean: mlp and conv see (pixel - input_mean) / input_std, as with torchvision's Normalize.
         input_std: see input_mean.
         init_std: standard deviation of the initial weights (biases 0); 0 keeps PyTorch's initialisation.
@@ -44,6 +45,7 @@ class ModelConfig:
     stride: int = 2
     activation: str = "heaviside"
     input_threshold: float = 0.0
+    input_thresholds: tuple[float, ...] = ()
     input_mean: float = 0.0
     input_std: float = 1.0
     init_std: float = 0.0
@@ -63,18 +65,20 @@ class ModelConfig:
             raise UserError(
                 f"model.input_threshold = {self.input_threshold}: must be above 0 and below 1, as pixels are; 0: none"
             )
+        self._check_thresholds()
         if self.input_std <= 0:
             raise UserError(f"model.input_std = {self.input_std}: must be above 0")
         standardized = (self.input_mean, self.input_std) != (0.0, 1.0)
-        if self.input_threshold and standardized:
+        if (self.input_threshold or self.input_thresholds) and standardized:
             raise UserError(
-                f"model.input_threshold = {self.input_threshold}: what it lets through is 0 or 1; leave model.input_mean and"
-                " model.input_std out"
+                f"model.input_threshold = {self.input_threshold}, model.input_thresholds = {list(self.input_thresholds)}:"
+                " what they let through is 0 or 1; leave model.input_mean and model.input_std out"
             )
-        if self.kind == "factory" and (self.input_threshold or standardized):
+        if self.kind == "factory" and (self.input_threshold or self.input_thresholds or standardized):
             raise UserError(
-                "model.input_threshold, model.input_mean, model.input_std: are for kinds mlp and conv; put InputThreshold or"
-                " Standardize of glr_dist.models.networks into the network that your factory builds"
+                "model.input_threshold, model.input_thresholds, model.input_mean, model.input_std: are for kinds mlp and"
+                " conv; put InputThreshold, Thermometer or Standardize of glr_dist.models.networks into the network that"
+                " your factory builds"
             )
         if self.init_std < 0:
             raise UserError(f"model.init_std = {self.init_std}: must be 0 or more")
@@ -95,3 +99,16 @@ class ModelConfig:
                     f"model.{key} = {shown!r}: changes nothing with model.kind = {self.kind!r}; leave it out, or add --set"
                     f" {instead}"
                 )
+
+    def _check_thresholds(self) -> None:
+        several = self.input_thresholds
+        ascend = all(0 < low < high for low, high in zip((1e-30, *several), several, strict=False))
+        if several and not (ascend and several[-1] < 1):
+            raise UserError(
+                f"model.input_thresholds = {list(several)}: must ascend, above 0 and below 1, as pixels are"
+            )
+        if several and self.input_threshold:
+            raise UserError(
+                f"model.input_threshold = {self.input_threshold}: stands beside model.input_thresholds; leave one of them"
+                " out"
+            )

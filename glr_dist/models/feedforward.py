@@ -60,7 +60,8 @@ def _layers(name: str, module: nn.Module, what: str) -> Iterator[tuple[str, nn.M
             f"{what}: {_told(name, module)} has a hook or a forward of its own, so what it computes is unknown"
         )
     if type(module) in _SEQUENCES:
-        for inner, part in module.named_children():
+        for inner, part in module._modules.items():  # named_children leaves out what stands there twice
+            assert part is not None
             yield from _layers(_joined(name, inner), part, what)
     elif isinstance(module, ConvNet) and type(module) is ConvNet:
         yield from _layers(_joined(name, "features"), module.features, what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -64,6 +65,11 @@ class Standardize(nn.Module):
         return f"mean={self.mean}, std={self.std}"
 
 
+def _maps(first: Sequence[nn.Module]) -> int:
+    """Into how many values these modules make one."""
+    return math.prod(len(module.thresholds) for module in first if isinstance(module, Thermometer))
+
+
 class MLP(nn.Sequential):
     """Flatten, then Linear layers with the activation of that name between them: [B, ...] -> [B, classes].
 
@@ -73,7 +79,7 @@ class MLP(nn.Sequential):
     def __init__(
         self, inputs: int, hidden: Sequence[int], classes: int, unit: str, first: Sequence[nn.Module] = ()
     ) -> None:
-        widths = [inputs, *hidden]
+        widths = [inputs * _maps(first), *hidden]
         layers: list[nn.Module] = [*first, nn.Flatten()]
         for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), activation(unit)]
@@ -103,6 +109,7 @@ class ConvNet(nn.Module):
         if len(shape) != 3:
             raise UserError(f"model.kind = 'conv': needs images [C, H, W], the data has shape {list(shape)}; use 'mlp'")
         maps, height, width = shape
+        maps *= _maps(first)
         layers: list[nn.Module] = list(first)
         for after in channels:
             layers += [nn.Conv2d(maps, after, kernel, stride), activation(unit)]

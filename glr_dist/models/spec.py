@@ -16,7 +16,7 @@ from glr_dist.core.ambient import usual_torch
 from glr_dist.core.own_code import called, own
 from glr_dist.errors import UserError, first_line
 from glr_dist.models.config import ModelConfig
-from glr_dist.models.networks import MLP, ConvNet, InputThreshold, Standardize
+from glr_dist.models.networks import MLP, ConvNet, InputThreshold, Standardize, Thermometer
 
 _FACTORY = "model.factory (--model)"
 
@@ -93,6 +93,8 @@ def _first(config: ModelConfig) -> list[nn.Module]:
     """What sees the input before all else."""
     if config.input_threshold:
         return [InputThreshold(config.input_threshold)]
+    if config.input_thresholds:
+        return [Thermometer(config.input_thresholds)]
     if (config.input_mean, config.input_std) != (0.0, 1.0):
         return [Standardize(config.input_mean, config.input_std)]
     return []

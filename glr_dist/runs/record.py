@@ -17,6 +17,13 @@ from glr_dist.errors import UserError
 
 _CREW = tuple(f"engine.{key}" for key in ("workers", "reconstruct", "reconstructors", "generators", "in_flight"))
 FREE = (*PLACES, *_CREW, "evaluate_every", "diagnose_every", "keep", "patience")
+_ADDED = {  # keys that older versions had not, with the value that changes nothing: a run of theirs goes on
+    "augment.shift": 0,
+    "certify.epsilon": 0.0,
+    "certify.ramp": 0.4,
+    "certify.mix": 0.0,
+    "model.input_thresholds": [],
+}
 _MISSING = "nothing"
 
 
@@ -27,7 +34,8 @@ def fixed_values(config: Config) -> dict[str, Any]:
 
 def config_sha256(config: Config) -> str:
     """SHA-256 (hex) of what must not change."""
-    return hashlib.sha256(json.dumps(fixed_values(config), sort_keys=True).encode()).hexdigest()
+    values = {key: value for key, value in fixed_values(config).items() if key not in _ADDED or value != _ADDED[key]}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def history(config: Config) -> Iterator[Config]:

@@ -113,7 +113,8 @@ def _layers(model: nn.Module) -> list[nn.Module]:
     """The modules that a forward pass calls one after the other; a module of unknown inner life counts as one."""
     if type(model).forward is not nn.Sequential.forward:
         return [model]
-    return [inner for layer in model.children() for inner in _layers(layer)]
+    # children() would leave out what stands there twice
+    return [inner for layer in model._modules.values() if layer is not None for inner in _layers(layer)]
 
 
 def _affine(layer: nn.Module) -> tuple[Floats, Floats]:
