@@ -16,11 +16,14 @@ import click
 from glr_dist import __version__
 from glr_dist.commands.attack import attack
 from glr_dist.commands.check import check
+from glr_dist.commands.compare import compare
 from glr_dist.commands.data import data
 from glr_dist.commands.evaluate import evaluate
 from glr_dist.commands.jobs import jobs
 from glr_dist.commands.presets import presets
 from glr_dist.commands.replay import replay
+from glr_dist.commands.report import report
+from glr_dist.commands.runs import runs
 from glr_dist.commands.submit import submit
 from glr_dist.commands.terminal import INTERRUPTED
 from glr_dist.commands.train import train
@@ -64,7 +67,22 @@ def main() -> None:
     """Train networks from loss values alone: threshold units, 0-1 losses, on any number of workers."""
 
 
-for _command in (train, tune, evaluate, attack, data, presets, replay, verify, submit, jobs, check):
+for _command in (
+    train,
+    tune,
+    evaluate,
+    attack,
+    data,
+    presets,
+    runs,
+    compare,
+    report,
+    replay,
+    verify,
+    submit,
+    jobs,
+    check,
+):
     main.add_command(_command)
 
 

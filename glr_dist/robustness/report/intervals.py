@@ -9,14 +9,12 @@ n: samples. S: seeds.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
-from glr_dist.core.intervals import LEVEL, wilson
+from glr_dist.core.intervals import student, wilson
 from glr_dist.robustness.findings import Mask
 
 OVER_SAMPLES = "Wilson, over samples"
@@ -28,9 +26,7 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     seeds, mean = len(values), float(np.mean(values))
     if seeds == 1:
         return {"seeds": 1, "mean": mean, "sd": None, "low": None, "high": None, "interval": None}
-    sd = float(np.std(values, ddof=1))
-    # stats.t.interval gives NaN where all values are equal
-    half = float(stats.t.ppf((1 + LEVEL) / 2, seeds - 1)) * sd / math.sqrt(seeds)
+    sd, half = float(np.std(values, ddof=1)), student(values)
     low, high = max(0.0, mean - half), min(1.0, mean + half)
     return {"seeds": seeds, "mean": mean, "sd": sd, "low": low, "high": high, "interval": OVER_SEEDS}
 
