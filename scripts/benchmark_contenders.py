@@ -29,8 +29,9 @@ from glr_dist.core.probing import find_sites
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.data.batches import BlockSchedule
 from glr_dist.data.source import DataSource
+from glr_dist.engine.assembly import assemble_crew
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import Crew, assemble_crew
+from glr_dist.engine.crew import Crew
 from glr_dist.engine.plan import Plan
 from glr_dist.engine.task import Task
 from glr_dist.methods.method import named_method

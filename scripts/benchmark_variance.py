@@ -23,8 +23,9 @@ from torch import Tensor
 
 from glr_dist.core.parameters import flat_parameters, shaped
 from glr_dist.data.arrays import ArrayDataset
+from glr_dist.engine.assembly import assemble_crew
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import Crew, assemble_crew
+from glr_dist.engine.crew import Crew
 from glr_dist.errors import UserError
 from glr_dist.models.networks import MLP
 

@@ -27,9 +27,10 @@ from rich.table import Table
 
 from glr_dist.config import Config, parse_config
 from glr_dist.engine import session
+from glr_dist.engine.assembly import assemble_crew
 from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import Crew, assemble_crew
+from glr_dist.engine.crew import Crew
 from glr_dist.engine.task import Task
 from glr_dist.runs.network import read_origin
 from glr_dist.store.journal import JournalReader

@@ -11,30 +11,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from glr_dist.engine.config import EngineConfig
+from glr_dist.engine.handover import Handover, steps_left
 from glr_dist.engine.placed import Placed, StepResult
 from glr_dist.engine.plan import BlockUnits
-from glr_dist.engine.reconstructor import BlockGradient, Reconstructor
-from glr_dist.engine.rows import RowSupply
 from glr_dist.engine.task import Task
-from glr_dist.engine.worker import Answer, LossSource, Share, Worker, shares
+from glr_dist.engine.worker import Share, Worker, shares
 from glr_dist.errors import UserError
-from glr_dist.workers.actor import actor_starter
 from glr_dist.workers.choice import Choice
-from glr_dist.workers.cluster import spare_room, workers_available
 from glr_dist.workers.parcels import Vector
-from glr_dist.workers.pool import Call, LocalPool, Pool, PoolPolicy
-from glr_dist.workers.ray_pool import RayPool
+from glr_dist.workers.pool import Call, Pool
 from glr_dist.workers.relay import drain
 
 _ROWS, _STEP, _GRADIENT = "made", "step", "gradient"  # verbs of generators, workers, reconstructors
+_FLUSH_SECONDS = 0.1  # that calls have to leave before this process does its own share
+_CONSIDER_EVERY = 10  # steps
 _NO_PARAMETERS = Vector(np.empty(0, np.float32))  # for rows that don't depend on the network in training
 HERE, DRIVER, WORKERS = "here", "driver", "workers"  # all in this process; workers evaluate, and who reconstructs
 
@@ -49,7 +43,13 @@ class Crew:
     generators: Pool | None = None  # their role is a `RowSupply`, whose answers stay where they are; None: nobody is
     choice: Choice = field(default_factory=lambda: Choice((HERE,)))  # of how a step is done
     spread: bool = True  # whether the units of one block may go to several workers, and the driver reconstruct it
+    here: Worker | None = None  # who does all of a step in this process, or a share of it; None: nobody
+    coming: Handover | None = None  # workers that may come while the training is under way, and then share with `here`
+    ways_with_workers: tuple[str, ...] = ()  # that are open when they have come
+    workers_came: bool = False
     say: Callable[[str], None] = lambda line: None  # told in a line of choices that were made
+    steps: int = 0  # of the run, for forecasts
+    until: float | None = None  # on the monotonic clock, when the run's time is over
     bytes_up: int = 0  # of losses and sums from worker actors so far
 
     def gradient(self, parameters: np.ndarray, step: int, repeat: int = 0) -> StepResult:
@@ -58,13 +58,15 @@ class Crew:
         Results are placed by their unit's position and added along a fixed tree, whoever was first. All parameters are
         float32 [D], steps are counted from 0. A ``repeat`` estimates the same gradient from noise of its own.
         """
+        if self.coming is not None:
+            self._look_for_workers(self.coming, step)
         began = time.perf_counter()
         placed = Placed(self.task.plan.step(step, repeat))
         way = self.choice.way
         if way == HERE:
-            assert isinstance(self.evaluators, LocalPool)
+            assert self.here is not None
             (all_of_it,) = shares(placed.plan, 1, reconstruct=True)
-            placed.take(all_of_it, self.evaluators.role.step(parameters, all_of_it))
+            placed.take(all_of_it, self.here.step(parameters, all_of_it))
         else:
             self._together(Vector(parameters), placed, reconstruct=way == WORKERS)
         result = placed.result(self.task.plan.schedule.rows)
@@ -78,22 +80,49 @@ class Crew:
             needed = theta if self.task.surrogate is None else _NO_PARAMETERS
             for block in plan.blocks:
                 self.generators.submit(Call(block.number, _ROWS, (needed, block.block), near=block.block.shard))
+        own = waiting.pop(0) if self.coming is not None and len(waiting) > 1 else None
         self._begin(theta, placed, waiting)
+        if own is not None:
+            self._do(own, theta, placed)
         for call, answer in drain(*self.pools):
             if call.verb == _ROWS:
                 placed.rows[call.key] = answer
                 self._begin(theta, placed, waiting)
             elif call.verb == _STEP:
-                self.bytes_up += answer.nbytes if self.workers else 0
+                self.bytes_up += answer.nbytes if self.evaluators.size else 0
                 for block in placed.take(call.arguments[1], answer):
                     self._reconstruct(theta, placed, block)
             else:
                 placed.reconstructed(call.key, answer)
 
+    def _do(self, share: Share, theta: Vector, placed: Placed) -> None:
+        """A share of the step in this process, while workers do theirs."""
+        assert self.here is not None
+        self.evaluators.flush(_FLUSH_SECONDS)
+        for block in placed.take(share, self.here.step(theta.values, share)):
+            self._reconstruct(theta, placed, block)
+
+    def _look_for_workers(self, coming: Handover, step: int) -> None:
+        """Have workers started if that pays, and take them over when they are there."""
+        typical = self.choice.typical().get(HERE)
+        if typical and not coming.begun and step % _CONSIDER_EVERY == 0:
+            coming.consider(typical, steps_left(step, self.steps, typical, self.until))
+        if not coming.begun or self.workers_came:
+            return
+        try:
+            pool = coming.ready()
+        except UserError as error:
+            self.say(f"all work stays in this process: {error}")
+            return
+        if pool is not None:
+            self.evaluators, self.workers_came = pool, True
+            self.choice.add(self.ways_with_workers)
+
     def _shares(self, placed: Placed, *, reconstruct: bool) -> list[Share]:
         """What the step is cut into; a share a block where this process alone evaluates."""
         blocks = len(placed.plan.blocks)
-        hands = self.evaluators.hands if self.workers else blocks
+        hands = self.evaluators.hands if self.evaluators.size else blocks
+        hands = hands + 1 if self.coming is not None else hands  # this process does a share
         hands = hands if self.spread else min(hands, blocks)
         return shares(placed.plan, hands, reconstruct=reconstruct)
 
@@ -125,8 +154,8 @@ class Crew:
 
     @property
     def workers(self) -> int:
-        """Evaluator actors; 0 in-process."""
-        return self.evaluators.size
+        """Worker actors that take part in a step; 0: all is done in this process."""
+        return 0 if self.choice.way == HERE else self.evaluators.size
 
     @property
     def remote(self) -> bool:
@@ -150,106 +179,18 @@ class Crew:
 
     def chosen(self, way: str, took: Mapping[str, float]) -> None:
         """Tell what was measured to be the quickest way to do a step, and the seconds that each takes."""
-        names = {DRIVER: "the driver reconstructs", WORKERS: "workers reconstruct what they evaluate"}
+        names = {
+            HERE: "this process does it all",
+            DRIVER: "the driver reconstructs",
+            WORKERS: "workers reconstruct what they evaluate",
+        }
         others = [f"{1000 * seconds:.1f} ms where {names[other]}" for other, seconds in took.items() if other != way]
         self.say(f"{names[way]}: {1000 * took[way]:.1f} ms a step, {', '.join(others)}")
 
     def close(self) -> None:
         """Let the actors go."""
-        for pool in self.pools:
-            pool.close()
-
-
-def crew_here(task: Task, table: np.ndarray | None, device: str = "cpu", evaluator: LossSource | None = None) -> Crew:
-    """Who does it all in this process, with this evaluator in the place of its own."""
-    worker = Worker(task, table, device, evaluator)
-    return Crew(task, LocalPool(worker), LocalPool(worker.reconstructor))
-
-
-def assemble_crew(
-    task: Task,
-    engine: EngineConfig,
-    policy: PoolPolicy = PoolPolicy(),  # noqa: B008  it is frozen
-) -> Crew:
-    """Start the crew that the config asks for; Ray must be connected if there are actors in it.
-
-    ``policy``: how patient the pools are with their actors; how many calls may wait at one is for the config to say.
-
-    Raises:
-        UserError: when the cluster has not what is asked for, actors don't start in time, or the noise source
-            would differ between their devices.
-    """
-    if not task.method.observes:
-        engine = replace(engine, workers=0)
-    _refuse_mixed_devices(task, engine)
-    table = task.make_table()
-    crew = crew_here(task, table)
-    if engine.workers or engine.reconstructors or engine.generators:
-        _start_actors(crew, engine, replace(policy, in_flight=engine.in_flight), table)
-        crew.choice, crew.spread = Choice(_ways(engine), crew.chosen), not engine.gpus_per_worker
-    return crew
-
-
-def _ways(engine: EngineConfig) -> tuple[str, ...]:
-    """How a step can be done with actors, without a changed bit."""
-    if not engine.workers or engine.reconstructors or engine.reconstruct == "driver":
-        return (DRIVER,)
-    if engine.reconstruct == "workers" or engine.gpus_per_worker:
-        return (WORKERS,)
-    return DRIVER, WORKERS
-
-
-def _start_actors(crew: Crew, engine: EngineConfig, policy: PoolPolicy, table: np.ndarray | None) -> None:
-    """Put pools of actors into a crew, where the config wants some."""
-    import ray
-
-    task, threads, gpus = crew.task, engine.threads, engine.gpus_per_worker
-    most = task.plan.units_per_step
-    values = sum(p.numel() for p in task.trainable.values())
-    workers = workers_available(
-        engine.workers, engine.reconstructors, generators=engine.generators, threads=threads, gpus=gpus, most=most
-    )
-    shared = ray.put(task), None if table is None else ray.put(table), "cuda" if gpus else "cpu"
-
-    def room(size: int) -> int:
-        return max(0, min(spare_room(threads=threads, gpus=gpus), most - size))
-
-    started: list[RayPool] = []
-    with ExitStack() as undo:
-
-        def start(size: int, starter: Callable[[], Any], **options: Any) -> RayPool:
-            started.append(RayPool(starter, size, policy, **options))
-            undo.callback(started[-1].close)
-            return started[-1]
-
-        if workers:
-            starter = actor_starter(Worker, shared, gpus=gpus, threads=threads)
-            elastic = room if engine.workers == -1 else None
-            crew.evaluators = start(workers, starter, room=elastic, check=partial(_fault, task, values), lines=True)
-        if engine.reconstructors:
-            starter = actor_starter(Reconstructor, shared, gpus=gpus, threads=threads)
-            crew.reconstructors = start(
-                engine.reconstructors, starter, check=lambda _, answer: BlockGradient.fault(answer, values), lines=True
-            )
-        if engine.generators:
-            starter = actor_starter(RowSupply, shared[:1], threads=threads, keeps=True)
-            crew.generators = start(engine.generators, starter)
-        for pool in started:
-            pool.wait_ready()
-        undo.pop_all()
-
-
-def _refuse_mixed_devices(task: Task, engine: EngineConfig) -> None:
-    """Evaluators and reconstructors must find the same noise; a generator's depends on the kind of device."""
-    if not (task.method.observes and task.noise.source == "generator"):
-        return
-    if engine.evaluates_on != engine.reconstructs_on:
-        raise UserError(
-            "noise.source = 'generator': evaluators and reconstructors would draw different noise, one on GPUs and the other"
-            " on the CPU; use noise.source = 'table', or give both GPUs: engine.reconstruct = 'workers'"
-        )
-
-
-def _fault(task: Task, values: int, call: Call, answer: Any) -> str | None:
-    share: Share = call.arguments[1]
-    return Answer.fault(answer, share, task.plan.step(share.step, share.repeat), values)
+        if self.coming is not None:
+            self.coming.close()
+        else:
+            for pool in self.pools:
+                pool.close()

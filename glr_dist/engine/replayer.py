@@ -19,9 +19,9 @@ from glr_dist.config import Config
 from glr_dist.core.losses import Loss
 from glr_dist.core.own_code import refuse_untrusted
 from glr_dist.data.source import DataSource
+from glr_dist.engine.assembly import crew_here
 from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.checks import set_up, surrogate_card
-from glr_dist.engine.crew import crew_here
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.plan import Plan, Unit
 from glr_dist.engine.rows import Made

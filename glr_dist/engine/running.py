@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from glr_dist.config import Config
 from glr_dist.core.losses import LOSSES, Loss
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.source import DataSource
+from glr_dist.engine.assembly import comes_later
 from glr_dist.engine.async_evaluation import evaluated_beside
 from glr_dist.engine.callbacks import Callback, Progress, TrainResult
 from glr_dist.engine.checks import set_up, surrogate_card
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.diagnosis import Diagnosis
 from glr_dist.engine.driver import Clock, Driver
+from glr_dist.engine.handover import join_former
 from glr_dist.engine.keeping import Best
 from glr_dist.engine.outcome import conclude
 from glr_dist.engine.recorder import Recorder
@@ -42,7 +45,7 @@ from glr_dist.store.metrics import MetricsWriter, read_metrics
 from glr_dist.store.signature import Signer
 from glr_dist.workers.cluster import connected
 
-Assemble = Callable[..., Crew]  # as `glr_dist.engine.crew.assemble_crew`
+Assemble = Callable[..., Crew]  # as `glr_dist.engine.assembly.assemble_crew`
 Preflight = Callable[[Config, str, DataSource], None]
 Show = Callable[[Progress], None]
 Say = Callable[[str], None]
@@ -133,7 +136,9 @@ class Session:
         """Within: who does the work, on a cluster that has passed its checks; torch has the run's threads."""
         engine, task = self.config.engine, self.task
         workers = engine.workers if task.method.observes else 0
-        actors = workers or engine.reconstructors or engine.generators
+        join_former()
+        later = not self.config.evaluate_every and comes_later(task, engine)
+        actors = not later and (workers or engine.reconstructors or engine.generators)
         with ExitStack() as left:
             left.enter_context(fixed_threads(engine.threads))
             if actors or self.config.evaluate_every:
@@ -141,7 +146,7 @@ class Session:
             if actors and preflight is not None:
                 preflight(self.config, place, task.data)
             crew = assemble(task, engine)
-            crew.say = say
+            crew.say, crew.steps = say, self.config.steps
             left.callback(crew.close)
             yield crew
 
@@ -149,6 +154,7 @@ class Session:
         """Train to the end, or until somebody ends it."""
         config, task, trainer, folder, say = self.config, self.task, self.trainer, run.store.folder, watch.say
         drop_result(folder)  # of the run as it was
+        crew.until = None if watch.seconds is None else time.monotonic() + watch.seconds
         journal = _journal(config, task, run, say)
         events = EventWriter(folder, trainer.step) if config.tensorboard else None
         with Recorder(MetricsWriter(folder), journal, events) as recorder, ExitStack() as beside:

@@ -16,9 +16,9 @@ from glr_dist.core.ambient import usual_torch
 from glr_dist.core.losses import Loss
 from glr_dist.core.own_code import refuse_untrusted
 from glr_dist.data.source import DataSource
+from glr_dist.engine.assembly import assemble_crew
 from glr_dist.engine.callbacks import Callback, TrainResult
 from glr_dist.engine.checks import refuse_changes
-from glr_dist.engine.crew import assemble_crew
 from glr_dist.engine.driver import Clock
 from glr_dist.engine.outcome import recorded_result
 from glr_dist.engine.rehearsal import chosen_config

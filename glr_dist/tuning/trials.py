@@ -23,8 +23,9 @@ from glr_dist.core.config import NoiseConfig
 from glr_dist.core.losses import Loss
 from glr_dist.core.prediction import EVALUATION_BATCH, clean_accuracy
 from glr_dist.data.source import DataSource
+from glr_dist.engine.assembly import crew_here
 from glr_dist.engine.checks import set_up
-from glr_dist.engine.crew import Crew, crew_here
+from glr_dist.engine.crew import Crew
 from glr_dist.engine.task import Task
 from glr_dist.engine.trainer import Trainer
 from glr_dist.engine.validation import SPLIT

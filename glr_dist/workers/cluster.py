@@ -19,6 +19,14 @@ from glr_dist.workers.local_ray import elsewhere, keep_to_oneself, local_ray
 _WAIT_SECONDS = 10.0  # for nodes of a cluster that is just starting
 
 
+def elsewhere_named() -> bool:
+    """Whether a cluster is there to be joined, or has been joined: else one is started on this machine."""
+    if os.environ.get("RAY_ADDRESS", "") not in ("", "local"):
+        return True
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
+
+
 @contextmanager
 def connected() -> Iterator[None]:
     """Within: connected to the cluster of this job, of ``RAY_ADDRESS``, or to a local one started here.

@@ -5,6 +5,7 @@ Ray's own defaults for a local cluster listen on all addresses, behind a token i
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import secrets
@@ -22,6 +23,7 @@ from glr_dist.errors import UserError, first_line
 _LONGEST = (
     40  # characters of a folder in which the names of Ray's sockets still fit into the 107 that a socket may have
 )
+_OWN_FOLDER = 0x200  # CLONE_FS: the thread's current folder is its own from then on
 
 
 @contextmanager
@@ -98,6 +100,29 @@ def elsewhere(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.chdir(here)
+
+
+@contextmanager
+def apart() -> Iterator[bool]:
+    """Within: this thread has a current folder of its own, so that Ray may be started beside a main thread that works on.
+
+    Yields:
+        Whether it has: only Linux knows such a thing.
+    """
+    own = False
+    with suppress(OSError, AttributeError):
+        own = ctypes.CDLL(None, use_errno=True).unshare(_OWN_FOLDER) == 0
+    logger = logging.getLogger("ray._private.worker")
+    logger.addFilter(_of_signals)
+    try:
+        yield own
+    finally:
+        logger.removeFilter(_of_signals)
+
+
+def _of_signals(record: logging.LogRecord) -> bool:
+    """Not what Ray says of signals, which the main thread sees to."""
+    return "SIGTERM handler is not set" not in record.getMessage()
 
 
 def keep_to_oneself() -> None:

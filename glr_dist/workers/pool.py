@@ -121,6 +121,9 @@ class Pool(Protocol):
     def waits(self) -> tuple[list[Any], float | None]:
         """Object references to wait for, and the seconds after which the pool wants to look about it; None: never."""
 
+    def flush(self, seconds: float) -> None:
+        """Wait until the calls have left that were handed out, so long at most."""
+
     def take(self, done: Sequence[Any]) -> Iterator[tuple[Call, Any]]:
         """Take in what has come of the references, and look about; the calls that are answered now."""
 
@@ -157,6 +160,9 @@ class LocalPool:
     def waits(self) -> tuple[list[Any], float | None]:
         """Nothing to wait for: the next call runs when its turn comes."""
         return [], 0.0
+
+    def flush(self, seconds: float) -> None:
+        """Nothing leaves."""
 
     def take(self, done: Sequence[Any]) -> Iterator[tuple[Call, Any]]:
         """Run one call."""

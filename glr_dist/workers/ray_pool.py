@@ -19,7 +19,7 @@ from typing import Any
 
 from glr_dist.errors import UserError
 from glr_dist.workers.ledger import Ledger
-from glr_dist.workers.line import SECRET, Line, LineError, Ticket
+from glr_dist.workers.line import SECRET, Line, LineError, Ticket, push
 from glr_dist.workers.parcels import Lost, Parcel
 from glr_dist.workers.pool import Call, Counts, PoolPolicy, Worker
 
@@ -118,6 +118,10 @@ class RayPool:
             return under_way, 1.0
         late = self._late_seconds()
         return under_way, None if late is None or self.size == 1 else late / 2
+
+    def flush(self, seconds: float) -> None:
+        """Wait until the calls have left that were handed out, so long at most: before the caller does other work."""
+        push([worker.line for worker in self._workers if worker.line is not None], seconds)
 
     def take(self, done: Sequence[Any]) -> Iterator[tuple[Call, Any]]:
         """Take in what has come; the calls that are answered now."""

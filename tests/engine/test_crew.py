@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from glr_dist.core.activations import heaviside
 from glr_dist.core.parameters import flat_parameters
+from glr_dist.engine.assembly import assemble_crew
 from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.checks import make_task
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import Crew, assemble_crew
+from glr_dist.engine.crew import Crew
 from glr_dist.engine.plan import Unit
 from glr_dist.errors import UserError
 from glr_dist.workers.cluster import spare_room
@@ -122,7 +123,7 @@ def test_actors_are_let_go_when_others_cannot_start(ray_session: None, monkeypat
         started.append(RayPool(*arguments, **options))
         return started[0]
 
-    monkeypatch.setattr("glr_dist.engine.crew.RayPool", start)
+    monkeypatch.setattr("glr_dist.engine.assembly.RayPool", start)
     wait_for_room(4)
     with pytest.raises(UserError, match="no reconstructor"):
         assemble_crew(small_task(), EngineConfig(workers=2, reconstructors=1))

@@ -16,8 +16,8 @@ from torch import nn
 from glr_dist.core.activations import Heaviside
 from glr_dist.core.parameters import flat_parameters
 from glr_dist.data.arrays import ArrayDataset
+from glr_dist.engine.assembly import assemble_crew
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import assemble_crew
 from glr_dist.engine.diagnosis import Diagnosis, layer_slices, signal, signals
 from glr_dist.store.metrics import read_metrics
 from glr_dist.store.storage import Storage

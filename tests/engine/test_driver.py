@@ -11,8 +11,8 @@ import torch
 from small_runs import ES, JOINT, STEPS, digits, small_config, small_task, train_small
 
 from glr_dist.core.parameters import flat_parameters
+from glr_dist.engine.assembly import assemble_crew
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import assemble_crew
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.optimization import build_optimizer, build_schedule
 from glr_dist.engine.reconstructor import Reconstructor

@@ -14,9 +14,10 @@ import pytest
 from small_runs import outcome, train_small
 
 from glr_dist.engine import driver
+from glr_dist.engine.assembly import crew_here
 from glr_dist.engine.callbacks import Progress
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import Crew, crew_here
+from glr_dist.engine.crew import Crew
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.interrupts import held_interrupts
 from glr_dist.engine.plan import Unit

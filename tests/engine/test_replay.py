@@ -18,8 +18,9 @@ from small_runs import CONV, ES, JOINT, STEPS, digits, own_model, resume_small, 
 from glr_dist.cli import main
 from glr_dist.core import losses as core_losses
 from glr_dist.data.arrays import ArrayDataset
+from glr_dist.engine.assembly import crew_here
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import Crew, crew_here
+from glr_dist.engine.crew import Crew
 from glr_dist.engine.evaluator import Evaluator
 from glr_dist.engine.plan import Unit
 from glr_dist.engine.replay import replay

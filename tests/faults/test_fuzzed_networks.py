@@ -18,8 +18,8 @@ from small_runs import small_config
 from torch import nn
 
 from glr_dist.data.arrays import ArrayDataset
+from glr_dist.engine.assembly import assemble_crew
 from glr_dist.engine.checks import set_up
-from glr_dist.engine.crew import assemble_crew
 from glr_dist.errors import UserError
 
 pytestmark = pytest.mark.slow  # continuous integration has time for them

@@ -11,8 +11,8 @@ from small_runs import ES, JOINT, small_task, train_small
 from torch import Tensor, nn
 
 from glr_dist.core.parameters import flat_parameters
+from glr_dist.engine.assembly import assemble_crew
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import assemble_crew
 
 LEARN = {
     "steps": 200,

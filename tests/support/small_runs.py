@@ -18,10 +18,11 @@ from glr_dist.config import Config, parse_config
 from glr_dist.core.activations import Heaviside
 from glr_dist.data.arrays import ArrayDataset
 from glr_dist.engine import session
+from glr_dist.engine.assembly import assemble_crew
 from glr_dist.engine.callbacks import TrainResult
 from glr_dist.engine.checks import set_up
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import Crew, assemble_crew
+from glr_dist.engine.crew import Crew
 from glr_dist.engine.task import Task
 from glr_dist.store.checkpoint import load_checkpoint
 from glr_dist.store.journal import JournalReader

@@ -10,8 +10,8 @@ import pytest
 from small_runs import small_task
 
 import glr_dist
+from glr_dist.engine.assembly import assemble_crew
 from glr_dist.engine.config import EngineConfig
-from glr_dist.engine.crew import assemble_crew
 from glr_dist.errors import UserError
 from glr_dist.workers.cluster import connected, workers_available
 
