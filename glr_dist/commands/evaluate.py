@@ -146,7 +146,7 @@ def _findings(checkpoints: Sequence[str], attacks: Sequence[Attack], options: Ma
     from glr_dist.robustness.subjects import open_subjects
 
     pairs = [name_and_place(checkpoint) for checkpoint in checkpoints]
-    data = open_data(pairs[0][1], options["dataset"], options["data_root"])
+    data = open_data(pairs[0][1], options["dataset"], options["data_root"], trust_model=options["trust_model"])
     trusted, note = options["trust_model"], say if options["dataset"] is None else lambda line: None
     subjects = open_subjects(pairs, data, trust_model=trusted, say=note)
     surrogates = open_subjects(options["surrogates"], data, trust_model=trusted, say=note)

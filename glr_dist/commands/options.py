@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glr_dist.core.config import LOSSES
+from glr_dist.data.config import NAMES
 from glr_dist.errors import UserError
-from glr_dist.launch.place import KEPT_PLACE, PLACE, Config, Place
+from glr_dist.launch.place import KEPT_PLACE, PLACE, Code, Config, Data, Place
 from glr_dist.store.places import dated
 
 if TYPE_CHECKING:
@@ -69,13 +71,36 @@ _set = Place(_place_set, kept=True)
 settings_option = click.option(
     "--set", "settings", type=_set, metavar="KEY=VALUE", multiple=True, help="Any config key; repeatable."
 )
-preset_options = _all_of(  # the preset, and where the data is
+_data_type = Data(NAMES)
+preset_options = _all_of(  # the preset, the data, and what of one's own takes the place of the preset's
     click.argument("preset", type=Config(), metavar="[PRESET|FILE.toml]", required=False),
+    click.option(
+        "--data",
+        type=_data_type,
+        metavar="NAME|PATH|FILE.py:NAME",
+        help="Data of your own: a folder of images in class folders, .npz, .csv, .tsv, .parquet (Hugging Face's too), .arff,"
+        " .libsvm; a function, called with nothing, that returns a torch Dataset or a pair of them for training and test;"
+        f" or {', '.join(NAMES)}.",
+    ),
     click.option(
         "--data-root",
         type=KEPT_PLACE,
         metavar="DIR",
-        help="Folder of the data, as every node sees it; downloaded when left out.",
+        help="Folder of a named set's files, as every node sees it; downloaded when left out.",
+    ),
+    click.option(
+        "--model",
+        type=Code("model.factory (--model)"),
+        metavar="FILE.py:NAME",
+        help="A network of your own: a class, or a function that returns a torch.nn.Module; called with nothing, or with"
+        " (shape, classes): of one example's inputs, and how many outputs.  [default: the preset's]",
+    ),
+    click.option(
+        "--loss",
+        type=Code("loss (--loss)", LOSSES),
+        metavar="NAME|FILE.py:NAME",
+        help=f"{', '.join(LOSSES)}; or a function of your own, called with outputs [B, C] and labels [B], that returns a"
+        " loss for each example, [B]; it needs no derivative.",
     ),
 )
 run_options = _all_of(  # these, and the options that say who does the work
@@ -148,12 +173,25 @@ def config_overrides(options: Mapping[str, Any], settings: Sequence[str]) -> dic
     found = {_KEYS.get(option, option): value for option, value in options.items() if value is not None}
     if "model.factory" in found:
         found["model.kind"] = "factory"
+    if (data := found.pop("data", None)) is not None:
+        found |= _data_keys(data, found.get("data.root"))
     for setting in settings:
         key, value = override(setting)
         if key in found:
             raise UserError(f"--set {setting}: {key} is given twice; leave one out")
         found[key] = value
     return found
+
+
+def _data_keys(data: str, root: str | None) -> dict[str, str]:
+    """What ``--data`` means: a named set, a function that makes one, or a path."""
+    if data in NAMES:
+        return {"data.name": data}
+    if root is not None:
+        raise UserError(f"--data-root {root}: is the folder of a named set, and --data {data} is none; leave it out")
+    if _data_type.part(data):
+        return {"data.name": "files", "data.root": data}
+    return {"data.name": "factory", "data.factory": data}
 
 
 def attacks_of(names: Sequence[str], epsilons: Sequence[float], settings: Mapping[str, Any]) -> list[Attack]:

@@ -21,9 +21,9 @@ from glr_dist.commands.options import (
     settings_option,
 )
 from glr_dist.commands.terminal import INTERRUPTED, command_line, json_line, say, tell
-from glr_dist.core.config import LOSSES, METHODS
+from glr_dist.core.config import METHODS
 from glr_dist.errors import UserError
-from glr_dist.launch.place import KEPT_PLACE, PLACE, Code
+from glr_dist.launch.place import KEPT_PLACE, PLACE
 from glr_dist.store.places import claimed
 
 if TYPE_CHECKING:
@@ -33,21 +33,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Train a network.")
 @run_options
-@click.option(
-    "--model",
-    type=Code("model.factory (--model)"),
-    metavar="FILE.py:NAME",
-    help="A network of your own: a class, or a function that returns a torch.nn.Module; called with nothing, or with"
-    " (shape, classes): of one example's inputs, and how many outputs.  [default: the preset's]",
-)
 @click.option("--method", help="glr, bp, bp-noise, straight-through or es.")
-@click.option(
-    "--loss",
-    type=Code("loss (--loss)", LOSSES),
-    metavar="NAME|FILE.py:NAME",
-    help=f"{', '.join(LOSSES)}; or a function of your own, called with outputs [B, C] and labels [B], that returns a loss"
-    " for each example, [B]; it needs no derivative.",
-)
 @click.option("--seed", type=int, help="Of everything random.")
 @click.option("--steps", type=int, help="Optimizer steps, in all; with --resume: go on to so many.")
 @click.option("--patience", type=int, metavar="N", help="End after N validations without a better accuracy.")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from glr_dist.errors import UserError, check_known
 
 CERTIFIED = ("certified", "certified-zero-one")  # losses of the worst case in a ball
-LOSSES = ("cross-entropy", "zero-one", *CERTIFIED)
+ON_NUMBERS = ("mse", "mae", "bce")  # losses whose targets are numbers, and no classes
+LOSSES = ("cross-entropy", "zero-one", *CERTIFIED, *ON_NUMBERS)
 FAMILIES = ("gaussian", "laplace")
 SOURCES = ("table", "generator")
 TURNING = ("flips", "joint-flips")  # the schemes that turn the bits of Heaviside units

@@ -1,7 +1,7 @@
-"""Losses, one value per example: ``loss(logits [B, C], labels [B]) -> float32 [B]``.
+"""Losses, one value per example: ``loss(outputs [B, C], labels [B] or numbers [B, C]) -> float32 [B]``.
 
 They need no derivative: the 0-1 loss is as good as cross-entropy. Ties in the 0-1 loss go to the lowest class, as
-``argmax`` does.
+``argmax`` does. A loss whose attribute ``per`` is "batch", such as 1 less F1, returns one value for all examples of a batch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from glr_dist.core.own_code import called, is_own, own
 from glr_dist.errors import UserError, check_known
@@ -30,12 +31,42 @@ def zero_one(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits.argmax(-1) != labels).to(logits.dtype)
 
 
+def mean_squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean over an example's targets [B, C] of the squared difference: [B]."""
+    return (outputs - targets).square().mean(-1)
+
+
+def mean_absolute_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean over an example's targets [B, C] of the absolute difference: [B]."""
+    return (outputs - targets).abs().mean(-1)
+
+
+def binary_cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Minus the log-probability of 0-1 targets [B, C] under the outputs' sigmoids, in nats, mean over the targets: [B]."""
+    return binary_cross_entropy_with_logits(outputs, targets, reduction="none").mean(-1)
+
+
 LOSSES: dict[str, Loss] = {
     "cross-entropy": cross_entropy,
     "zero-one": zero_one,
     "certified": cross_entropy,  # of minus the label's worst leads, which the engine has a network for
     "certified-zero-one": zero_one,
+    "mse": mean_squared_error,
+    "mae": mean_absolute_error,
+    "bce": binary_cross_entropy,
 }
+
+
+def per_batch(loss: Loss) -> bool:
+    """Whether a loss returns one value for a whole batch; raises UserError for an attribute ``per`` that can't be."""
+    per = getattr(loss, "per", "example")
+    check_known("loss: its attribute per", per, ("example", "batch"))
+    return bool(per == "batch")
+
+
+def repeated(labels: Tensor, times: int) -> Tensor:
+    """Labels [B] or numbers [B, C] for so many copies of the examples, one copy after the other."""
+    return labels.repeat(times, *[1] * (labels.dim() - 1))
 
 
 def named_loss(name: str, kept: Path | None = None) -> Loss:

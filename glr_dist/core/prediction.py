@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from glr_dist.core.config import NoiseConfig
-from glr_dist.core.losses import Loss
+from glr_dist.core.losses import LOSSES, Loss, per_batch, repeated
 from glr_dist.core.noise import GeneratorSource
-from glr_dist.core.passes import noisy_logits, split_noise
+from glr_dist.core.passes import noisy_logits, split_noise, whole_loss
 from glr_dist.core.sites import Site
 from glr_dist.core.taps import Hooks
 from glr_dist.seeds import Purpose, seed_of
@@ -34,10 +34,10 @@ VOTE_BATCH = 100  # and per pass of votes, each of which has noise of its own fo
 class Accuracy:
     """The share of n examples whose class is right, in [0, 1], and their mean loss.
 
-    ``of`` has the number of examples of each class [C], ``right`` how many of them were told right [C].
+    Of 0-1 targets under binary cross-entropy it is the share of targets on the right side; None of other numbers.
     """
 
-    accuracy: float
+    accuracy: float | None
     loss: float
     n: int
     right: tuple[int, ...] = field(default=(), repr=False)
@@ -67,22 +67,41 @@ def _measured(
 ) -> Accuracy:
     """By passes (inputs, the first one's place in the split) -> logits [V, B, C], and what these tell: [B, C]."""
     right, of, total, count = torch.zeros(0), torch.zeros(0), 0.0, 0
+    kept: list[tuple[Tensor, Tensor]] = []  # where the loss is that of all examples at once
     for x, labels in batches:
         logits = passes(x, count)
         if not count:
             right = of = torch.zeros(logits.shape[-1], dtype=torch.int64)
-        hits = labels[told(logits).argmax(-1) == labels]
-        right = right + torch.bincount(hits, minlength=len(right)).cpu()
-        of = of + torch.bincount(labels, minlength=len(of)).cpu()
-        total += float(loss(logits.flatten(0, 1), labels.repeat(len(logits))).double().sum()) / len(logits)
+        hits, asked = _hits(told(logits), labels, loss)
+        right, of = right + hits.cpu(), of + asked.cpu()
+        if per_batch(loss):
+            kept.append((logits, labels))
+        else:
+            losses = loss(logits.flatten(0, 1), repeated(labels, len(logits)))
+            total += float(losses.double().sum()) / len(logits)
         count += len(labels)
+    if kept:
+        every, labels = torch.cat([logits for logits, _ in kept], dim=1), torch.cat([labels for _, labels in kept])
+        total = count * sum(float(whole_loss(loss, logits, labels)) for logits in every) / len(every)
+    asked_in_all = int(of.sum())
     return Accuracy(
-        accuracy=int(right.sum()) / max(count, 1),
+        accuracy=int(right.sum()) / asked_in_all if asked_in_all else None,
         loss=total / max(count, 1),
         n=count,
-        right=tuple(right.tolist()),
-        of=tuple(of.tolist()),
+        right=tuple(right.tolist()) if asked_in_all else (),
+        of=tuple(of.tolist()) if asked_in_all else (),
     )
+
+
+def _hits(told: Tensor, labels: Tensor, loss: Loss) -> tuple[Tensor, Tensor]:
+    """How many answers are right, and how many there are, of each class or 0-1 target: [C] both; of other numbers none."""
+    classes = told.shape[-1]
+    if not labels.is_floating_point():
+        right = labels[told.argmax(-1) == labels]
+        return torch.bincount(right, minlength=classes), torch.bincount(labels, minlength=classes)
+    if loss is LOSSES["bce"]:
+        return ((told > 0) == (labels > 0.5)).sum(0), torch.full((classes,), len(labels))
+    return torch.zeros(classes, dtype=torch.int64), torch.zeros(classes, dtype=torch.int64)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ class UnitKind:
         signs: losses per draw and example: 2 with antithetic pairs.
         values: noise values of one draw: per example, or of all examples where they share it.
         shared: whether a block's examples share a draw, as those of noise on the weights do.
+        batch: whether a loss is that of all of a block's examples, one number for a copy.
         widest: values per copy and example of the largest tensor behind the noise, where there is a row per copy.
     """
 
@@ -32,6 +33,7 @@ class UnitKind:
     signs: int
     values: int
     shared: bool = False
+    batch: bool = False
     widest: int
 
     @property
@@ -46,12 +48,11 @@ class UnitKind:
 
     def losses(self, draws: int, rows: int) -> tuple[int, int]:
         """The shape [K, R] of what so many draws bring."""
-        return draws * self.signs, rows
+        return draws * self.signs, 1 if self.batch else rows
 
     def passes(self, draws: int, rows: int) -> int:
         """Noisy forward passes of one example that so many draws take."""
-        copies, rows = self.losses(draws, rows)
-        return copies * rows
+        return self.losses(draws, rows)[0] * rows
 
     def fault(self, losses: npt.NDArray[np.float32]) -> str | None:
         """What is wrong with finite losses of the right shape; None: nothing."""

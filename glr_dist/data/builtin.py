@@ -55,6 +55,11 @@ def raw_files(name: str, root: str) -> tuple[Path, ...]:
     return paths
 
 
+def torchvision_sets(root: Path) -> list[str]:
+    """The named data sets whose files lie in a folder as torchvision lays them out."""
+    return [name for name, (folder, _) in _RAW.items() if folder and (root / folder).is_dir()]
+
+
 def load(name: str, root: str) -> NamedSet:
     """Read a named data set from `root`, a folder in torchvision's layout; "": download it.
 

@@ -1,6 +1,7 @@
 """The content of a data set: what it must hold, its fingerprint, and how stored rows become tensors.
 
-A split is a pair of arrays: features [n, ...] (uint8 or float32) and labels int64 [n].
+A split is a pair of arrays: features [n, ...] (uint8, float32, or int64 as of an Embedding) and targets: labels int64 [n],
+or numbers float32 [n, T], as of a regression or of several labels at once.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 
 Features = NDArray[Any]
 Labels = NDArray[np.int64]
-Splits = Mapping[str, tuple[Features, Labels]]
+Targets = NDArray[Any]
+Splits = Mapping[str, tuple[Features, Targets]]
 
 
 def check_splits(splits: Splits, classes: Sequence[str]) -> None:
-    """Raise UserError, naming the split, for a "train" and perhaps a "test" that cannot be trained on."""
-    assert set(splits) in ({"train"}, {"train", "test"}), list(splits)
+    """Raise UserError, naming the split, for a "train" and perhaps "validation" and "test" that cannot be trained on."""
+    assert {"train"} <= set(splits) <= {"train", "validation", "test"}, list(splits)
     shape = splits["train"][0].shape[1:]
     for split, (features, labels) in splits.items():
         if len(features) != len(labels):
@@ -36,7 +38,12 @@ def check_splits(splits: Splits, classes: Sequence[str]) -> None:
         if features.shape[1:] != shape:
             own = list(features.shape[1:])
             raise UserError(f"{split} rows have shape {own} and train rows {list(shape)}: make them equal")
-        check_labels(labels, classes, split)
+        if labels.ndim == 1:
+            check_labels(labels, classes, split)
+        elif labels.shape[1] != len(classes):
+            raise UserError(f"{split} has {labels.shape[1]} targets a row and train {len(classes)}: make them equal")
+        else:
+            check_finite(labels, f"{split}'s targets")
         check_finite(features, split)
 
 
@@ -52,7 +59,7 @@ def check_labels(labels: Labels, classes: Sequence[str], where: str) -> None:
 
 def check_finite(features: Features, where: str) -> None:
     """Raise UserError for the first row of float features that are NaN or infinite; `where`: the split."""
-    if features.dtype == np.uint8:
+    if not np.issubdtype(features.dtype, np.floating):
         return
     wrong = np.flatnonzero(~np.isfinite(features).reshape(len(features), -1).all(axis=1))
     if len(wrong):
@@ -66,15 +73,15 @@ def fingerprint(splits: Splits, classes: Sequence[str]) -> str:
         features, labels = splits[split]
         digest.update(json.dumps([split, features.shape, features.dtype.name, list(classes)]).encode())
         digest.update(np.ascontiguousarray(features).data)
-        digest.update(np.ascontiguousarray(labels, dtype="<i8").data)
+        digest.update(np.ascontiguousarray(labels, dtype="<i8" if labels.ndim == 1 else "<f4").data)
     return digest.hexdigest()
 
 
-def take(features: Features, labels: Labels, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+def take(features: Features, labels: Targets, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
     """Copy the rows `index` [B] into fresh tensors of torch's own memory (the bits of a matrix product depend on alignment).
 
     Returns:
-        float32 [B, ...], uint8 features being divided by 255, and int64 [B], contiguous.
+        float32 [B, ...], uint8 features being divided by 255, or int64 [B, ...]; and labels int64 [B], or float32 [B, T].
     """
     import torch
 

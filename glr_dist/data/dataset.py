@@ -5,6 +5,7 @@ config -> shards (prepared into the cache when missing) -> Dataset -> float32 [B
 
 from __future__ import annotations
 
+import dataclasses
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 from glr_dist.data import prepare
 from glr_dist.data.config import DataConfig
 from glr_dist.data.content import Labels, take
+from glr_dist.data.doors import open_files, open_made
 from glr_dist.data.shard_file import Images
-from glr_dist.data.shards import ShardFolder, open_shards, read_shard, refuse_changed
+from glr_dist.data.shards import ShardFolder, holds_shards, open_shards, read_shard, refuse_changed
 from glr_dist.data.source import DataSource, hold_out
 from glr_dist.errors import UserError
 
@@ -115,13 +117,21 @@ class Dataset(DataSource):
         return folder
 
 
-def open_dataset(config: DataConfig) -> Dataset:
+def open_dataset(config: DataConfig, kept: Path | None = None) -> DataSource:
     """Open a data set; shards of a named one are prepared into the cache when they are missing.
+
+    ``kept``: the folder of a run's copy of the code that makes it.
 
     Raises:
         UserError: when the config, a file or a label is wrong, or the data is missing or no longer what it was.
     """
     config.check()
+    if config.name == "files":
+        if not holds_shards(config.root):
+            return open_files(config)
+        config = dataclasses.replace(config, name="parquet")
+    if config.name == "factory":
+        return open_made(config, kept)
     folder = _open_folder(config)
     refuse_changed(folder)
     dataset = Dataset(folder, config)

@@ -80,6 +80,16 @@ def write_shards(
     return _accept(target, header, totals)
 
 
+def holds_shards(folder: str | Path) -> bool:
+    """Whether a folder holds what `write_shards` wrote."""
+    path = Path(folder).expanduser()
+    first = next((file for file in sorted(path.glob("train-00000-of-*.parquet"))), None) if path.is_dir() else None
+    try:
+        return first is not None and bool(read_footer(first))
+    except UserError:
+        return False
+
+
 def open_shards(folder: str | Path) -> ShardFolder:
     """Open what `write_shards` wrote: every shard's footer and labels are looked at, images are left for later.
 

@@ -31,7 +31,8 @@ class DataSource(ABC):
     Attributes:
         name: what it is called.
         shape: the feature shape of one row.
-        classes: the class names; label i means classes[i].
+        classes: the class names, label i means classes[i]; or, of numbers, the names of a row's targets.
+        numbers: whether the targets are numbers float32 [B, T], and no labels int64 [B].
         fingerprint: SHA-256 (hex) of the whole content.
     """
 
@@ -39,8 +40,9 @@ class DataSource(ABC):
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     fingerprint: str
-    _counts: dict[str, tuple[int, ...]]  # rows of each stored shard, by "train" and perhaps "test"
-    _validation: float  # the part of each training shard held out
+    numbers: bool = False
+    _counts: dict[str, tuple[int, ...]]  # rows of each stored shard, by "train" and perhaps "validation" and "test"
+    _validation: float  # the part of each training shard held out, where there are no validation rows
 
     def sizes(self, split: str) -> tuple[int, ...]:
         """The rows of each shard for a split; () when there is no such split."""
@@ -48,7 +50,15 @@ class DataSource(ABC):
 
     @abstractmethod
     def rows(self, split: str, shard: int, index: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Fresh float32 features [B, ...] and int64 labels [B] of one shard's rows `index` [B], counted within the split."""
+        """Fresh features and targets of one shard's rows `index` [B], counted within the split.
+
+        Features are float32 [B, ...], or int64 as of an Embedding; targets labels int64 [B], or numbers float32 [B, T].
+        """
+
+    def first(self, count: int) -> tuple[Tensor, Tensor]:
+        """So many training rows, to try something with; few data give some of them twice."""
+        shard = next(number for number, rows in enumerate(self.sizes("train")) if rows)
+        return self.rows("train", shard, np.sort(np.arange(count) % self.sizes("train")[shard]))
 
     def count(self, split: str) -> int:
         """All rows of a split; 0 when there is no such split."""
@@ -101,8 +111,8 @@ def hold_out(rows: int, share: float, shard: int) -> dict[str, NDArray[np.int64]
 def split_sizes(counts: dict[str, tuple[int, ...]], share: float, split: str) -> tuple[int, ...]:
     """`DataSource.sizes`, from the rows of each stored shard and the part of each training shard held out."""
     check_split(split)
-    if split == "test":
-        return counts.get("test", ())
+    if split == "test" or "validation" in counts:
+        return counts.get(split, ())
     held = tuple(round(share * n) for n in counts["train"])
     if split == "validation":
         return held if any(held) else ()

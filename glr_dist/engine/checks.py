@@ -12,8 +12,8 @@ from torch import nn
 
 from glr_dist.config import Config
 from glr_dist.core.behaviour import refuse_misbehaviour, refuse_unreached, refuse_unreached_by_autograd
-from glr_dist.core.config import EstimatorConfig, NoiseConfig
-from glr_dist.core.losses import Loss, named_loss
+from glr_dist.core.config import LOSSES, ON_NUMBERS, EstimatorConfig, NoiseConfig
+from glr_dist.core.losses import Loss, named_loss, per_batch
 from glr_dist.core.own_code import is_own
 from glr_dist.core.parameters import trainable_parameters
 from glr_dist.core.passes import folds
@@ -53,9 +53,10 @@ def set_up(
         UserError: when they don't go together.
     """
     refuse_strangers(model, data, loss)
-    data = data or open_dataset(config.data)
+    data = data or open_dataset(config.data, code and code / "data")
     if model is None:
         model = build_model(config.model, data.shape, len(data.classes), config.seed, code and code / "model")
+    refuse_other_targets(config.loss if loss is None else "", data)
     if loss is None and is_own(config.loss):
         loss = named_loss(config.loss, code and code / "loss")
     task = make_task(config, model, data, loss)
@@ -103,16 +104,18 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
     seen = model if certified is None else certified.network(model)
     x = x if certified is None else certified.rows(x, labels, 0)
     sites = find_sites(seen, x.shape[1:], config.estimator.sites, x)
-    fold = folds(seen, sites, x.shape[1:])
+    fold = folds(seen, sites, x.shape[1:], x)
     if not fold:  # then turned bits are copies of all of their site, whoever reads it, and units are cut for that
         sites = [dataclasses.replace(site, reader=None) for site in sites]
-    rows = config.units.rows_for(config.batch)
+    whole = loss is not None and per_batch(loss)
+    rows = config.units.rows_for(config.batch, whole=whole)
     schedule = BlockSchedule(data.sizes("train"), batch=config.batch, rows=rows, seed=config.seed)
     trainable = trainable_parameters(seen, sites)
     if not trainable:
         raise UserError("model: none of its parameters has requires_grad, so there is nothing to train")
     method = named_method(config.method)
     kinds = method.kinds(sites, sum(p.numel() for p in trainable.values()), config.estimator)
+    kinds = [dataclasses.replace(kind, batch=True) for kind in kinds] if whole else kinds
     plan = Plan.of(kinds, schedule, config.units, seed=config.seed, observes=method.observes)
     task = Task(
         model=model,
@@ -130,15 +133,33 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
     )
     refuse_tight_table(task.noise, plan)
     refuse_ignored_copies(config.estimator, plan)
-    task.method.refuse(task.net(torch.device("cpu")), len(data.classes))
+    task.method.refuse(task.net(torch.device("cpu")), x, labels)
     if not method.observes:
         refuse_unreached_by_autograd(seen, x, trainable)
     elif method.noises == "neurons":
         refuse_unreached(seen, sites, x, trainable)
+    if task.augment.active and (data.numbers or not x.is_floating_point()):
+        raise UserError("augment: changes images that have classes; leave it out, or use other data")
     refuse_unshiftable(task)
     if task.augment.attack:
         refuse_without_input_gradient(task)
     return task
+
+
+def refuse_other_targets(loss: str, data: DataSource) -> None:
+    """Raise UserError for a loss of this package, by its name, that takes other targets than the data have."""
+    on_numbers = loss in ON_NUMBERS
+    if loss not in LOSSES or on_numbers == data.numbers:
+        return
+    if on_numbers:
+        raise UserError(
+            f"loss = {loss!r}: is for targets that are numbers, and {data.name} has {len(data.classes)} classes; use --loss"
+            " cross-entropy, or, of files, --set data.targets=numbers"
+        )
+    raise UserError(
+        f"loss = {loss!r}: is for classes, and the targets of {data.name} are numbers ({len(data.classes)} a row); use"
+        f" --loss {', '.join(ON_NUMBERS)} or one of your own, or, of files, --set data.targets=classes"
+    )
 
 
 def open_surrogate(place: str, data: DataSource) -> Network:
@@ -197,13 +218,15 @@ def refuse_unfit(model: nn.Module, data: DataSource) -> None:
             )
     refuse_not_finite(model, "model")
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    x, _ = data.first(2)
     try:
         with torch.no_grad():
-            outputs = model(torch.zeros((2, *data.shape)))
+            outputs = model(torch.zeros_like(x))
     except Exception as error:  # the user's own code may raise anything
         raise UserError(f"model: can't take the data's shape {list(data.shape)}: {blamed(error)}") from error
     if isinstance(outputs, torch.Tensor) and outputs.dim() == 2 and outputs.shape[1] != len(data.classes):
-        raise UserError(f"model: has {outputs.shape[1]} outputs, the data have {len(data.classes)} classes")
+        what = "targets a row" if data.numbers else "classes"
+        raise UserError(f"model: has {outputs.shape[1]} outputs, the data have {len(data.classes)} {what}")
     for name, buffer in model.named_buffers():
         if not torch.equal(buffer, before[name]):
             raise UserError(

@@ -20,7 +20,8 @@ class UnitsConfig:
     """The shape of work units; never depends on the number of workers.
 
     Attributes:
-        rows: examples per unit; must divide the batch. 0: a quarter of the batch where that is whole, else all of it.
+        rows: examples per unit; must divide the batch. 0: a quarter of the batch where that is whole, else all of it. Where
+            the loss is that of a whole batch, a unit has all of it in any case.
         copies: most copies per unit; 0 lets the unit's largest tensor have about 8 MB.
     """
 
@@ -33,8 +34,10 @@ class UnitsConfig:
             if value < 0:
                 raise UserError(f"units.{name} = {value}: must be 0 (automatic) or more")
 
-    def rows_for(self, batch: int) -> int:
-        """Examples per unit for this batch size."""
+    def rows_for(self, batch: int, *, whole: bool = False) -> int:
+        """Examples per unit for this batch size; ``whole``: a loss is that of a whole batch."""
+        if whole:
+            return batch
         if self.rows:
             return self.rows
         return batch // 4 if batch % 4 == 0 else batch

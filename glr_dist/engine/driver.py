@@ -15,7 +15,7 @@ from glr_dist.engine.callbacks import Callback, Progress
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.diagnosis import Diagnosis
 from glr_dist.engine.interrupts import held_interrupts
-from glr_dist.engine.keeping import Best, superfluous
+from glr_dist.engine.keeping import Best, superfluous, worth
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
@@ -176,9 +176,10 @@ class Driver:
         if self._due(config.validate_every):
             self._validation = self.measure("validation")
             if self._validation is not None:
-                line["validation_accuracy"] = self._validation.accuracy
+                if self._validation.accuracy is not None:
+                    line["validation_accuracy"] = self._validation.accuracy
                 line["validation_loss"] = self._validation.loss
-                better = self.best.see(self.step, self._validation.accuracy)
+                better = self.best.see(self.step, worth(line))
         line |= {"seconds": round(self.clock.seconds, 4), "noisy_forwards": self.clock.noisy_forwards}
         self.recorder.figures(line)
         progress = self._progress_of(line, crew, pace)

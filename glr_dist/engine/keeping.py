@@ -1,7 +1,8 @@
 """Which checkpoints of a run stay: the best by validation always, of the others all, or the newest few.
 
-Best is the one with the highest validation accuracy, among equals the first. Its checkpoint is written when it is found,
-also between the steps that have one anyway, and goes when a better one is found.
+Best is the one with the highest validation accuracy (of targets that are numbers: the lowest validation loss), among
+equals the first. Its checkpoint is written when it is found, also between the steps that have one anyway, and goes when a
+better one is found.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class Best:
 
     Attributes:
         step: when it was; None: there was none yet.
-        accuracy: what it found.
+        accuracy: what it found; of numbers the loss, negative.
         since: validations after it.
     """
 
@@ -31,9 +32,8 @@ class Best:
         """What a run's metrics tell."""
         best = cls()
         for line in lines:
-            accuracy = line.get("validation_accuracy")
-            if isinstance(accuracy, float | int) and isinstance(line.get("step"), int):
-                best.see(line["step"], accuracy)
+            if "validation_loss" in line and isinstance(line.get("step"), int):
+                best.see(line["step"], worth(line))
         return best
 
     def see(self, step: int, accuracy: float) -> bool:
@@ -43,6 +43,14 @@ class Best:
             return True
         self.since += 1
         return False
+
+
+def worth(line: Mapping[str, Any]) -> float:
+    """By what a validation's line of the metrics is compared: its accuracy, or, where it has none, less its loss."""
+    accuracy, loss = line.get("validation_accuracy"), line.get("validation_loss")
+    if isinstance(accuracy, float | int):
+        return float(accuracy)
+    return -loss if isinstance(loss, float | int) else -math.inf
 
 
 def superfluous(steps: Sequence[int], *, newest: int, best: int | None, former: int | None, keep: int) -> list[int]:

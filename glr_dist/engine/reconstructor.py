@@ -68,6 +68,9 @@ class Reconstructor:
     def _observed(self, unit: Unit, losses: np.ndarray) -> Observed:
         return Observed(
             kind=unit.kind,
-            losses=torch.tensor(losses).view(unit.kind.signs, -1, unit.rows).to(self.seat.device),
+            losses=torch.tensor(losses)
+            .view(unit.kind.signs, -1, unit.shape[1])
+            .expand(-1, -1, unit.rows)
+            .to(self.seat.device),
             noise=lambda: self.seat.noise(unit),
         )

@@ -6,12 +6,12 @@ import os
 import tempfile
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from glr_dist.config import Config, config_toml, load_config, parse_config
-from glr_dist.core.losses import Loss, check_losses
+from glr_dist.core.losses import Loss, check_losses, per_batch
+from glr_dist.core.passes import whole_loss
 from glr_dist.data.source import DataSource
 from glr_dist.engine.trainer import Trainer
 from glr_dist.errors import UserError, blamed
@@ -61,8 +61,7 @@ def _described(thing: Any) -> str:
 
 def first_rows(data: DataSource) -> tuple[Tensor, Tensor]:
     """Some training examples to try a network with, [B, ...], and their labels, [B]; few data give some of them twice."""
-    shard = next(number for number, rows in enumerate(data.sizes("train")) if rows)
-    return data.rows("train", shard, np.sort(np.arange(_ROWS) % data.sizes("train")[shard]))
+    return data.first(_ROWS)
 
 
 @torch.no_grad()
@@ -70,7 +69,12 @@ def refuse_bad_loss(loss: Loss, model: nn.Module, x: Tensor, labels: Tensor) -> 
     """Raise UserError for a loss that raises, or returns anything but one value per example."""
     logits = model(x.clone())
     try:
+        if per_batch(loss):
+            whole_loss(loss, logits, labels)
+            return
         losses = loss(logits, labels)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"loss: raised {blamed(error)}") from error
     if isinstance(losses, Tensor):  # what is none is refused by its type later, and what is not finite with its unit

@@ -64,7 +64,7 @@ class Replayer:
         moved = {"data.root": data_root, "augment.surrogate": surrogate}
         self.config = self.run.config({key: place for key, place in moved.items() if place is not None})
         self.card = self.run.card()
-        _refuse_unknown(self.run, self.config, self.card, {"model": model, "loss": loss}, trust_model)
+        _refuse_unknown(self.run, self.config, self.card, {"model": model, "loss": loss, "data": data}, trust_model)
         code = self.run.code(self.card)
         refuse_edited(self.run.changes(self.config), f"{self.run}/{CONFIG}")
         self.signer = self.run.signer(journal_key, writes=False)

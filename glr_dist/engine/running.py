@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,8 +13,9 @@ from pathlib import Path
 from torch import nn
 
 from glr_dist.config import Config
-from glr_dist.core.losses import LOSSES, Loss
+from glr_dist.core.losses import LOSSES, Loss, named_loss, per_batch
 from glr_dist.core.threads import fixed_threads
+from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource
 from glr_dist.engine.assembly import comes_later
 from glr_dist.engine.async_evaluation import evaluated_beside
@@ -23,10 +24,12 @@ from glr_dist.engine.checks import set_up, surrogate_card
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.diagnosis import Diagnosis
 from glr_dist.engine.driver import Clock, Driver
+from glr_dist.engine.fitting import fitted
 from glr_dist.engine.handover import join_former
 from glr_dist.engine.keeping import Best
 from glr_dist.engine.outcome import conclude
 from glr_dist.engine.recorder import Recorder
+from glr_dist.engine.rehearsal import refuse_strangers
 from glr_dist.engine.task import Task
 from glr_dist.engine.telemetry import ray_metrics
 from glr_dist.engine.trainer import Trainer
@@ -81,6 +84,7 @@ class Session:
     task: Task
     trainer: Trainer
     card: RunCard
+    code: Mapping[str, bytes]  # files of the user's own code
 
     @classmethod
     def of(
@@ -89,21 +93,27 @@ class Session:
         model: nn.Module | None,
         data: DataSource | None,
         loss: Loss | None,
-        code: Path | None = None,
+        kept: Path | None = None,
+        say: Say = lambda line: None,
     ) -> Session:
         """What a config asks for; model, data and loss are the user's own where they are not None.
 
-        ``code``: the folder of a run's copy of the code that the config names.
+        ``kept``: the folder of a run's copy of the code that the config names; ``say`` is told what became of the config.
         """
+        refuse_strangers(model, data, loss)
         if config.tensorboard:
             require_tensorboard()
-        trainer, task = set_up(config, model, data, loss, code)
+        opened = data or open_dataset(config.data, kept and kept / "data")
+        whole = per_batch(loss or named_loss(config.loss, kept and kept / "loss"))
+        config = fitted(config, opened, whole, say)
+        trainer, task = set_up(config, model, opened, loss, kept)
         for key, what in (("evaluate_every", "checkpoints are evaluated"), ("patience", "it counts measurements")):
             if getattr(config, key) and not task.data.count(SPLIT):
                 raise UserError(
                     f"{key}: {what} on the validation split, and there is none; raise data.validation, or leave"
                     f" --{key.replace('_', '-')} out"
                 )
+        code = gathered(config, {"model": model, "loss": loss, "data": data}, kept)
         card = RunCard.of(
             config,
             task.data,
@@ -111,9 +121,9 @@ class Session:
             surrogate=surrogate_card(task),
             own_model=model is not None,
             own_loss=loss is not None,
-            code=hashes(gathered(config, {"model": model, "loss": loss}, code)),
+            code=hashes(code),
         )
-        return cls(config=config, task=task, trainer=trainer, card=card)
+        return cls(config=config, task=task, trainer=trainer, card=card, code=code)
 
     def going_on(self, then: RunCard) -> Session:
         """As the run began: with its initial weights, and copies as rows or not, as the two may differ in the last bit."""

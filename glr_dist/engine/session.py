@@ -24,7 +24,7 @@ from glr_dist.engine.outcome import recorded_result
 from glr_dist.engine.rehearsal import chosen_config
 from glr_dist.engine.running import Assemble, Opened, Preflight, Say, Session, Show, Watch
 from glr_dist.runs.card import RunCard
-from glr_dist.runs.code import gathered, named_code
+from glr_dist.runs.code import named_code
 from glr_dist.runs.record import extended, refuse_edited
 from glr_dist.runs.run import CONFIG, RunStore, refuse_taken
 from glr_dist.store.journal import most_bytes
@@ -77,15 +77,16 @@ def train(
     chosen = chosen_config(config)
     if journal_key is not None:
         Signer.read(journal_key, "")
-    session = Session.of(chosen, model, data, loss)
+    session = Session.of(chosen, model, data, loss, say=say)
     if init_from is not None:
         session = session.initialised(init_from)
-    code = gathered(chosen, {"model": model, "loss": loss})
     with nullcontext(str(run_dir)) if run_dir is not None else claimed("runs/run") as place:
         refuse_taken(place)
         with session.crew(crew, preflight, place, say) as workers, written_alone(Storage.at(place), say) as claim:
             # files are written only now: a mistake above leaves nothing behind
-            run = RunStore.create(place, chosen, session.card, signed=journal_key is not None, code=code)
+            run = RunStore.create(
+                place, session.config, session.card, signed=journal_key is not None, code=session.code
+            )
             opened = Opened(run, claim, run.signer(journal_key, writes=True), Clock())
             return session.work(opened, workers, Watch(seconds, show, say, callbacks, command))
 
@@ -123,7 +124,7 @@ def resume(
     refuse_edited(run.changes(before), f"{run}/{CONFIG}")
     config = _continued(run, before, overrides or {})
     signer = run.signer(journal_key, writes=True)
-    given = {"model": model, "loss": loss}
+    given = {"model": model, "loss": loss, "data": data}
     refuse_untrusted([text for part, text in named_code(config).items() if given[part] is None], str(run), trust_model)
     if step is None and config.steps == before.steps and (finished := _finished(run, say)) is not None:
         return finished

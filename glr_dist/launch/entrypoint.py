@@ -16,7 +16,7 @@ import click
 from click.core import ParameterSource
 
 from glr_dist.errors import UserError, nearest
-from glr_dist.launch.place import Config, Place
+from glr_dist.launch.place import Config, Data, Place
 from glr_dist.store.places import absolute
 
 _HERE_ONLY = ("submit", "jobs")
@@ -63,13 +63,13 @@ def make_entrypoint(
     files: list[str] = []
     for parameter in command.params:
         kind, name = parameter.type, str(parameter.name)
-        if isinstance(kind, Place):
+        if isinstance(kind, Config | Data) and (file := kind.file(given.get(name) or "")):
+            files.append(_inside(file, folder))
+            given[name] = files[-1] + given[name].removeprefix(file)
+        elif isinstance(kind, Place):
             texts = _several(given.get(name))
             apart += [Path(path) for path in map(kind.local, texts) if path]
             given |= {name: tuple(map(kind.moved, texts))} if texts else {}
-        elif isinstance(kind, Config) and (file := kind.file(given.get(name) or "")):
-            files.append(_inside(file, folder))
-            given[name] = files[-1] + given[name].removeprefix(file)
     line = ("glr-dist", *names, *_written(command, given))
     return Entrypoint(command=line, apart=tuple(apart), files=tuple(files))
 

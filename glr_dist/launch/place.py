@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 import click
@@ -71,6 +72,31 @@ class Code(Config):
         """The file that a text names; "" where it names a module, or no code."""
         place = text.rpartition(":")[0]
         return place if place.endswith(".py") else ""
+
+
+class Data(Place):
+    """A named data set; or where data lie; or a function that makes some, whose file travels with a job."""
+
+    name = "data"
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(lambda text: "" if text in names or _makes(text) else text, kept=True)
+        self.names = names
+
+    def convert(self, value: str, parameter: click.Parameter | None, context: click.Context | None) -> str:
+        """The text, with its place made absolute, once what it names is there."""
+        if _makes(value):
+            look("data.factory (--data)", value)
+        return super().convert(value, parameter, context)
+
+    def file(self, text: str) -> str:
+        """The file with the function that a text names; "" where it names none."""
+        return text.rpartition(":")[0] if _makes(text) and text.rpartition(":")[0].endswith(".py") else ""
+
+
+def _makes(text: str) -> bool:
+    """Whether a text is ``FILE.py:NAME`` or ``MODULE:NAME``."""
+    return is_own(text) and not is_uri(text) and not os.path.exists(text)  # noqa: PTH110  may be no path at all
 
 
 PLACE = Place()

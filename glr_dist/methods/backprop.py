@@ -10,8 +10,8 @@ from torch import Tensor
 
 from glr_dist.core.activations import straight_through
 from glr_dist.core.config import EstimatorConfig
-from glr_dist.core.losses import check_losses, zero_one
-from glr_dist.core.passes import copy_losses, noisy_logits
+from glr_dist.core.losses import check_losses, per_batch, zero_one
+from glr_dist.core.passes import copy_losses, noisy_logits, whole_loss
 from glr_dist.core.sites import Site
 from glr_dist.core.units import UnitKind
 from glr_dist.errors import UserError
@@ -32,14 +32,17 @@ class Backprop(Method):
 
     def gradient(self, net: Net, x: Tensor, labels: Tensor, units: Sequence[Observed], where: str) -> Gradient:
         """The derivative of the summed loss."""
-        losses = net.loss(net.model(x), labels)
+        if per_batch(net.loss):  # all of it is each row's
+            losses = whole_loss(net.loss, net.model(x), labels).expand(len(x))
+        else:
+            losses = net.loss(net.model(x), labels)
         check_losses(losses.unsqueeze(0), (1, len(x)), where)
         total = losses.sum()
         return Gradient(net.autograd(total), total.item())
 
-    def refuse(self, net: Net, classes: int) -> None:
+    def refuse(self, net: Net, x: Tensor, labels: Tensor) -> None:
         """Refuse what has no derivative, instead of training half of it."""
-        _refuse_loss_without_gradient(self.name, net, classes)
+        _refuse_loss_without_gradient(self.name, net, x, labels)
         if any(site.binary for site in net.sites):
             raise UserError(
                 f"method = {self.name!r}: Heaviside units have no gradient; use --set model.activation=relu,"
@@ -57,9 +60,9 @@ class StraightThrough(Backprop):
         with straight_through():
             return super().gradient(net, x, labels, units, where)
 
-    def refuse(self, net: Net, classes: int) -> None:
+    def refuse(self, net: Net, x: Tensor, labels: Tensor) -> None:
         """Refuse a loss that has no derivative."""
-        _refuse_loss_without_gradient(self.name, net, classes)
+        _refuse_loss_without_gradient(self.name, net, x, labels)
 
 
 class NoisyBackprop(Backprop):
@@ -80,19 +83,21 @@ class NoisyBackprop(Backprop):
             for sign in (1.0, -1.0)[: unit.kind.signs]:
                 logits = noisy_logits(net.taps, eps, sign * net.noise.scale, x, fold=net.fold)
                 losses = copy_losses(net.loss, logits, labels)
-                check_losses(losses, (len(logits), len(x)), where)
-                mean = losses.sum() / net.estimator.copies
+                check_losses(losses, (len(logits), 1 if per_batch(net.loss) else len(x)), where)
+                mean = losses.expand(-1, len(x)).sum() / net.estimator.copies
                 loss += mean.item()
                 for sum_, part in zip(total, net.autograd(mean), strict=True):
                     sum_ += part
         return Gradient(total, loss)
 
 
-def _refuse_loss_without_gradient(method: str, net: Net, classes: int) -> None:
+def _refuse_loss_without_gradient(method: str, net: Net, x: Tensor, labels: Tensor) -> None:
     if net.loss is zero_one:
         raise UserError(f"method = {method!r}: the 0-1 loss has no gradient; use --set loss=cross-entropy")
-    probe = net.loss(torch.zeros((2, classes), requires_grad=True), torch.zeros(2, dtype=torch.int64))
-    if not isinstance(probe, Tensor) or tuple(probe.shape) != (2,):
+    with torch.no_grad():
+        outputs = net.model(x[:2].clone())
+    probe = net.loss(torch.zeros_like(outputs, requires_grad=True), labels[:2])
+    if not isinstance(probe, Tensor) or (tuple(probe.shape) != (2,) and not per_batch(net.loss)):
         found = tuple(probe.shape) if isinstance(probe, Tensor) else type(probe).__name__
         raise UserError(f"loss: returned {found} for 2 examples; a loss must return one value per example, shape (2,)")
     if not probe.requires_grad:

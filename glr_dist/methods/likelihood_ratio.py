@@ -11,11 +11,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from glr_dist.core.config import EstimatorConfig
-from glr_dist.core.losses import check_losses, cross_entropy
+from glr_dist.core.config import TURNING, EstimatorConfig
+from glr_dist.core.losses import check_losses, cross_entropy, per_batch
 from glr_dist.core.passes import SiteNoise, copy_losses, noisy_logits
 from glr_dist.core.sites import Site
 from glr_dist.core.units import ALL_SITES, FlipKind, UnitKind
+from glr_dist.errors import UserError
 from glr_dist.methods.flips import flips_gradient, flips_kinds, flips_losses, joint_flips_gradient
 from glr_dist.methods.joint import joint_gradient, joint_kinds
 from glr_dist.methods.layerwise import layerwise_gradient, layerwise_kinds
@@ -68,8 +69,17 @@ class LikelihoodRatio(Method):
         return signed_losses(kind, noise, len(x), where, evaluate)
 
     def gradient(self, net: Net, x: Tensor, labels: Tensor, units: Sequence[Observed], where: str) -> Gradient:
-        """That of the scheme."""
-        return Gradient(_GRADIENTS[net.estimator.scheme](net, x, units))
+        """That of the scheme; where a loss is the whole batch's, all of it is each row's."""
+        parts = _GRADIENTS[net.estimator.scheme](net, x, units)
+        return Gradient([part * len(x) for part in parts] if units[0].kind.batch else parts)
+
+    def refuse(self, net: Net, x: Tensor, labels: Tensor) -> None:
+        """Refuse to turn bits of many examples at once for a loss that is all of theirs."""
+        if per_batch(net.loss) and net.estimator.scheme in TURNING:
+            raise UserError(
+                f"estimator.scheme = {net.estimator.scheme!r}: turns bits example by example, and the loss is that of a"
+                " whole batch; use estimator.scheme = 'joint', or --method es"
+            )
 
 
 def _cross_entropy_of_pairs(net: Net, kind: UnitKind, noise: SiteNoise, x: Tensor, labels: Tensor) -> Tensor | None:

@@ -83,7 +83,8 @@ class Net:
 class Observed:
     """One unit as a gradient needs it.
 
-    Its losses are what an evaluator sent, such as float32 [S, P, R], and zeros for methods that observe none; ``noise``
+    Its losses are what an evaluator sent, such as float32 [S, P, R] (a whole batch's stands in each row), and zeros for
+    methods that observe none; ``noise``
     draws its noise again: {site index: [P, R, *N]}, or {ALL_SITES: [P, D]} for noise on the weights.
     """
 
@@ -148,8 +149,11 @@ class Method(Protocol):
         """
         ...
 
-    def refuse(self, net: Net, classes: int) -> None:
-        """Raise UserError for a network or loss that the method can't train, saying what to use instead."""
+    def refuse(self, net: Net, x: Tensor, labels: Tensor) -> None:
+        """Raise UserError for a network or loss that the method can't train, saying what to use instead.
+
+        With some of the data's rows: inputs [R, ...] and labels [R], or numbers [R, C].
+        """
         return
 
 
@@ -158,7 +162,8 @@ METHODS: dict[str, Method] = {}
 
 def register(method: Method) -> None:
     """Let configs name a method."""
-    assert ABOUT_METHODS[method.name] == (method.observes, method.noises)
+    about = ABOUT_METHODS.setdefault(method.name, (method.observes, method.noises))
+    assert about == (method.observes, method.noises), method.name
     METHODS[method.name] = method
 
 
@@ -178,7 +183,7 @@ def signed_losses(
     """
     parts = [evaluate(sign) for sign in (1.0, -1.0)[: kind.signs]]
     for losses in parts:
-        check_losses(losses, (len(next(iter(noise.values()))), rows), where)
+        check_losses(losses, (len(next(iter(noise.values()))), 1 if kind.batch else rows), where)
     return torch.cat(parts)
 
 

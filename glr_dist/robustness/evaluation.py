@@ -38,9 +38,14 @@ from glr_dist.workers.pool import Call, PoolPolicy
 _SHOWN = 8  # samples for people to look at, of each attack
 
 
-def open_data(place: str | Path, dataset: str | None = None, data_root: str | None = None) -> DataSource:
+def open_data(
+    place: str | Path, dataset: str | None = None, data_root: str | None = None, *, trust_model: bool = False
+) -> DataSource:
     """The data that a checkpoint (or a run's newest) was trained on, or another set; see `Origin.open_data`."""
-    return read_origin(place).open_data(dataset, data_root)
+    data = read_origin(place).open_data(dataset, data_root, trust_model=trust_model)
+    if data.numbers:
+        raise UserError(f"{place}: its targets are numbers; attacks, corruptions and reports are for classes")
+    return data
 
 
 def evaluate_robustness(

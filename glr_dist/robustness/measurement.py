@@ -24,7 +24,7 @@ class Evaluation:
     dataset: str
     split: str
     n: int  # examples
-    accuracy: float  # share of right classes without noise, in [0, 1]
+    accuracy: float | None  # share of right classes without noise, in [0, 1]
     loss: float  # mean, without noise
     loss_name: str
     params_sha256: str
@@ -63,7 +63,7 @@ def evaluate(
     network = open_network(checkpoint, trust_model=trust_model)
     if votes:
         refuse_votes(network.card.method, network.place)
-    data = network.open_data(dataset, data_root, say)
+    data = network.open_data(dataset, data_root, say, trust_model)
     if not data.count(split):
         raise UserError(f"--split {split}: {data.name} has no such rows; choose another split")
     loss_name, loss = network.card.loss or "cross-entropy", network.loss(trust_model) or cross_entropy
@@ -90,6 +90,6 @@ def evaluate(
 
 def _voted(network: Network, data: DataSource, split: str, votes: int, loss: Loss, seed: int) -> Accuracy:
     """Accuracy and loss of a network's noisy passes."""
-    sites = find_sites(network.model, data.shape, network.card.estimator.sites)
+    sites = find_sites(network.model, data.shape, network.card.estimator.sites, data.first(3)[0])
     voter = Voter(model=network.model, sites=sites, noise=network.card.noise)
     return voted_accuracy(voter, votes, loss, data.batches(split, VOTE_BATCH), seed)

@@ -76,7 +76,9 @@ def open_subject(
     noises = named_method(card.method).noises
     voter = None
     if noises == "neurons":
-        voter = Voter(model=model, sites=find_sites(model, data.shape, card.estimator.sites), noise=card.noise)
+        voter = Voter(
+            model=model, sites=find_sites(model, data.shape, card.estimator.sites, data.first(3)[0]), noise=card.noise
+        )
     return Subject(
         name=name or f"{card.method} {activation} {loss} {architecture}",
         checkpoint=network.place,

@@ -24,13 +24,14 @@ def named_code(config: Config) -> dict[str, str]:
     """The code of the user's own that a config names: what it is for -> how it is named."""
     found = {"model": config.model.factory if config.model.kind == "factory" else ""}
     found["loss"] = config.loss if is_own(config.loss) else ""
+    found["data"] = config.data.factory if config.data.name == "factory" else ""
     return {part: text for part, text in found.items() if text}
 
 
 def gathered(config: Config, given: Mapping[str, object], kept: Path | None = None) -> dict[str, bytes]:
     """The files of the code that a config names and that was imported, by their place below code/.
 
-    Without what Python code gave in its place (``given``: model, loss; None where it did not).
+    Without what Python code gave in its place (``given``: model, loss, data; None where it did not).
     """
     files = {}
     for part, text in named_code(config).items():

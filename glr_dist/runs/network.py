@@ -36,16 +36,23 @@ class Origin:
     code: Path | None = None  # the folder with that run's copy of the user's own code
 
     def open_data(
-        self, dataset: str | None = None, data_root: str | None = None, say: Callable[[str], None] = lambda line: None
+        self,
+        dataset: str | None = None,
+        data_root: str | None = None,
+        say: Callable[[str], None] = lambda line: None,
+        trust_model: bool = False,
     ) -> DataSource:
         """The data that it was trained on, or another set cut and shown in the same way; None: as in the training.
 
         ``say`` is told when what should be the data of the training has another content.
 
         Raises:
-            UserError: when there are no such data, or the network can't take them.
+            UserError: when there are no such data, or the network can't take them; or they are made by code that the run
+                names, and nobody trusts it (``trust_model``).
         """
-        data = open_dataset(self._data_config(dataset, data_root))
+        config = self._data_config(dataset, data_root)
+        refuse_untrusted([config.factory] if config.name == "factory" else [], self.place, trust_model)
+        data = open_dataset(config, self.code and self.code / "data")
         self.refuse_misfit(data)
         if dataset is None:
             self.note_other_content(data, say)
@@ -88,11 +95,11 @@ class Origin:
 
     def _data_config(self, dataset: str | None, data_root: str | None) -> DataConfig:
         about, config = self.card.data, self.config
-        names = (*NAMES, "parquet")
+        names = (*NAMES, "parquet", "files")
         if dataset is not None and dataset not in names:
             raise UserError(f"--dataset {dataset!r}: unknown; {nearest(dataset, names)}")
         # a config says nothing about data that Python code gave; a folder of shards has a name of its own
-        if config is not None and config.data.name in (about.name, "parquet"):
+        if config is not None and config.data.name in (about.name, "parquet", "files", "factory"):
             known = config.data
         elif dataset is not None or about.name in NAMES:
             cut = {key: getattr(about, key) for key in ("resize", "validation", "shards")}

@@ -25,7 +25,7 @@ def measured(found: Accuracy | None, classes: Sequence[str]) -> dict[str, Any] |
     if not found.of:  # no classes were told
         return {"accuracy": found.accuracy, "n": found.n, "loss": found.loss}
     by_class = zip(classes, found.right, found.of, strict=False)
-    said: dict[str, Any] = {**_share(sum(found.right), found.n), "loss": found.loss}
+    said: dict[str, Any] = {**_share(sum(found.right), sum(found.of)), "loss": found.loss}
     return said | {"classes": {name: _share(right, n) for name, right, n in by_class}}
 
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from torch import nn
 
 from glr_dist.config import Config, config_toml, load_config
-from glr_dist.core.losses import Loss
+from glr_dist.core.losses import Loss, named_loss, per_batch
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource
 from glr_dist.engine.checks import set_up
+from glr_dist.engine.fitting import fitted
 from glr_dist.engine.interrupts import held_interrupts
 from glr_dist.engine.validation import SPLIT
 from glr_dist.errors import UserError
@@ -106,6 +107,11 @@ def tune(
     )  # those were another run's
     report = _Report(str(out or f"{dated('tuned/tuned')}.toml"), began, show)
     data = data or open_dataset(start.data)
+    start = fitted(start, data, per_batch(loss or named_loss(start.loss)), lambda line: None)
+    if data.numbers:
+        raise UserError(
+            "tune: configs are compared by their accuracy, and the targets are numbers; train a few yourself"
+        )
     if not data.count(SPLIT):
         raise UserError("data.validation: configs are compared on the validation split, and there is none; raise it")
     with fixed_threads(start.engine.threads), held_interrupts(lambda: True) as interrupted:

@@ -82,9 +82,8 @@ NAN[12, 0, 1] = float("nan")
         ((NAN, Y), "train, row 12: not finite"),
         ((X * 1e300, Y), "train, row 0: not finite in float32"),
         ((X, Y - 1), "train, row 0: label -1"),
-        ((X, Y.float()), "y is float32"),
-        ((X, torch.eye(3)[Y]), r"y is float32 \[30, 3\]"),
-        ((X.long(), Y), "x is int64"),
+        ((X, torch.full((30, 2), torch.nan)), "train's targets, row 0: not finite"),
+        ((X > 0, Y), "x is bool"),
         ((X[:0], Y[:0]), "train has no rows"),
         ((X,), "give a pair"),
         (([[1.0], [1.0, 2.0]], [0, 1]), "rows of unequal length"),
@@ -124,9 +123,33 @@ def test_labels_that_make_more_classes_than_anybody_meant_are_told_or_refused(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    "labels", [torch.rand(30), Y.double(), Y.bool(), [0.5] * 30], ids=["float", "whole", "bool", "list"]
-)
-def test_targets_that_are_no_class_indices_are_refused(labels: object) -> None:
-    with pytest.raises(UserError, match=r"^train: y is (float|bool)\d* \[30\]: give one integer class index a row"):
+@pytest.mark.parametrize("labels", [Y.bool(), [str(y) for y in Y]], ids=["bool", "texts"])
+def test_targets_that_are_neither_class_indices_nor_numbers_are_refused(labels: object) -> None:
+    with pytest.raises(UserError, match=r"^train: y is .* \[30\]: give one integer class index a row"):
         ArrayDataset((X, labels))
+
+
+@pytest.mark.parametrize(
+    ("targets", "width"),
+    [(torch.rand(30), 1), ([0.5] * 30, 1), (torch.rand(30, 4), 4), (torch.eye(3)[Y] > 0, 3), (torch.rand(30, 2, 2), 4)],
+    ids=["one", "list", "several", "several labels", "of any shape"],
+)
+def test_targets_may_be_numbers(targets: object, width: int) -> None:
+    data = ArrayDataset((X, targets), validation=0.2)
+    assert (data.numbers, data.classes) == (True, tuple(map(str, range(width))))
+    x, y = collect(data, "train")
+    assert (y.dtype, y.shape) == (torch.float32, (len(x), width))
+    every = torch.as_tensor(targets).float().view(30, width)
+    rows = [int((row == X).flatten(1).all(1).nonzero()[0]) for row in x]
+    assert torch.equal(y, every[rows])
+
+
+def test_whole_numbers_stay_whole_and_validation_rows_may_be_given() -> None:
+    tokens = torch.arange(60).view(30, 2)
+    data = ArrayDataset((tokens, Y), validation=(tokens[:7] + 100, Y[:7]))
+    assert (data.count("train"), data.count("validation")) == (30, 7)
+    x, y = collect(data, "validation")
+    assert x.dtype == torch.int64
+    assert sorted(zip(x[:, 0].tolist(), y.tolist(), strict=True)) == [(100 + 2 * i, i % 3) for i in range(7)]
+    with pytest.raises(UserError, match="test: y are numbers, those of train class indices"):
+        ArrayDataset((tokens, Y), (tokens, Y.float()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace as changed
@@ -254,12 +255,14 @@ def test_what_cannot_be_replayed_says_why(run: Path, tmp_path: Path) -> None:
 def test_a_runs_code_is_not_imported_unasked(run: Path, tmp_path: Path) -> None:
     folder = tampered(run, tmp_path, lambda row: row)
     config = folder / "config.toml"
-    text = config.read_text().replace('kind = "mlp"', 'kind = "factory"').replace('factory = ""', 'factory = "evil:f"')
-    config.write_text(text)
+    text = config.read_text().replace('kind = "mlp"', 'kind = "factory"')
+    text = text.replace('std = 0.0\nfactory = ""', 'std = 0.0\nfactory = "evil:f"')  # not that of the data
+    config.write_text(re.sub(r"hidden = \[[^]]*\]", "hidden = [50]", text))  # a factory reads no other
     record = folder / "provenance.json"
     text = record.read_text().replace('"model.kind": "mlp"', '"model.kind": "factory"')
+    text = re.sub(r'"model.hidden": \[[^]]*\]', '"model.hidden": [50]', text)
     record.write_text(text.replace('"model.factory": ""', '"model.factory": "evil:f"'))
     with pytest.raises(UserError, match=r"'evil:f', code that would be imported and run"):
         replay(folder)
-    with pytest.raises(UserError, match=r"model.factory = 'evil:f': No module named 'evil'"):
+    with pytest.raises(UserError, match=r"model.factory .*'evil:f': No module named 'evil'"):
         replay(folder, trust_model=True)
