@@ -58,7 +58,7 @@ class Task:
     plan: Plan
     data: DataSource
     augment: AugmentConfig
-    certified: Certified | None
+    certified: Certified | None = None
     surrogate: Network | None
 
     @property

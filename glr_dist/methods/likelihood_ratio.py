@@ -6,7 +6,6 @@ Peng, Xiao, Heidergott, Hong and Lam, 2022, "A new likelihood ratio method for t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -54,12 +53,10 @@ class LikelihoodRatio(Method):
             return flips_losses(net, kind, noise, x, labels, where)
 
         if kind.site != ALL_SITES and net.sites[kind.site].logits:  # nothing follows but the loss
-            if (losses := _cross_entropy_of_pairs(net, kind, noise, x, labels)) is not None:
-                check_losses(losses, kind.losses(len(noise[kind.site]), len(x)), where)
-                return losses
-            if kind.signs == 2:  # both signs at once
-                pairs = {kind.site: torch.cat([noise[kind.site], -noise[kind.site]])}
-                kind, noise = replace(kind, signs=1), pairs
+            z = net.taps.clean(x)[kind.site].detach()
+            losses = _at_the_logits(net, z, noise[kind.site], labels, kind.signs)
+            check_losses(losses, kind.losses(len(noise[kind.site]), len(x)), where)
+            return losses
 
         def evaluate(sign: float) -> Tensor:
             scale = sign * net.noise.scale
@@ -82,11 +79,15 @@ class LikelihoodRatio(Method):
             )
 
 
-def _cross_entropy_of_pairs(net: Net, kind: UnitKind, noise: SiteNoise, x: Tensor, labels: Tensor) -> Tensor | None:
-    if net.loss is not cross_entropy:
-        return None
-    z = net.taps.clean(x)[kind.site].detach()
-    return noisy_read_out(z, noise[kind.site], net.noise.scale, labels, kind.signs)
+def _at_the_logits(net: Net, z: Tensor, eps: Tensor, labels: Tensor, signs: int) -> Tensor:
+    """The losses of logits z [R, C] with noise eps [P, R, C] on them: [S * P, R]."""
+    scale = net.noise.scale
+    if net.loss is cross_entropy and (losses := noisy_read_out(z, eps, scale, labels, signs)) is not None:
+        return losses
+    noisy = z.new_empty(z.shape[1], signs, *eps.shape[:2])  # classes lie farthest apart: losses sum faster over them so
+    for number, sign in enumerate((1.0, -1.0)[:signs]):
+        torch.add(z.t().unsqueeze(1), eps.movedim(-1, 0), alpha=sign * scale, out=noisy[:, number])
+    return copy_losses(net.loss, noisy.flatten(1, 2).movedim(0, -1), labels)
 
 
 register(LikelihoodRatio())
