@@ -5,13 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["ArrayDataset", "Callback", "Config", "Heaviside", "load_config", "resume", "train", "tune"]
+__all__ = [
+    "ArrayDataset",
+    "Callback",
+    "Config",
+    "Heaviside",
+    "LoadedRun",
+    "ProgressBar",
+    "compare",
+    "load",
+    "load_config",
+    "resume",
+    "train",
+    "tune",
+]
 
 _HOMES = {
     "ArrayDataset": "glr_dist.data.arrays",
     "Callback": "glr_dist.engine.callbacks",
     "Config": "glr_dist.config",
     "Heaviside": "glr_dist.core.activations",
+    "LoadedRun": "glr_dist.study",
+    "ProgressBar": "glr_dist.study",
+    "compare": "glr_dist.study",
+    "load": "glr_dist.study",
     "load_config": "glr_dist.config",
     "resume": "glr_dist.engine.session",
     "train": "glr_dist.engine.session",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -87,6 +87,18 @@ class Config:
         conform(self)
         self.check()
 
+    @classmethod
+    def from_preset(cls, name: str, **keys: Any) -> Config:
+        """A preset, or a TOML file, with some keys replaced.
+
+        Keys have dots, ``Config.from_preset("digits-threshold", steps=100, **{"noise.scale": 1})``, or are given as dicts,
+        whose other keys stay: ``noise={"scale": 1}``.
+
+        Raises:
+            UserError: for unknown names, keys, types or values.
+        """
+        return load_config(name, dict(_by_dots(keys)))
+
     @property
     def observes(self) -> bool:
         """Whether the method lives on losses that evaluators send home; else on autograd."""
@@ -141,6 +153,15 @@ class Config:
                 f"certify.epsilon = {self.certify.epsilon}: changes nothing with loss = {self.loss!r}; leave [certify] out,"
                 " or use loss = 'certified'"
             )
+
+
+def _by_dots(keys: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Keys of nested tables by their dotted names; those of ``optimizer.options``, which are any, as one value."""
+    for key, value in keys.items():
+        if isinstance(value, Mapping) and not above:
+            yield from _by_dots(value, f"{key}.")
+        else:
+            yield above + key, value
 
 
 def preset_names() -> list[str]:

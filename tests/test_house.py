@@ -45,6 +45,16 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "tuning",
         "reporting",
     ),
+    "study": (
+        *_BASE,
+        *_MATERIAL,
+        "config",
+        "runs",
+        "engine",
+        "robustness",
+        "reporting",
+        "commands",
+    ),  # a door for Python
     "cli": (*_BASE, "commands"),
     "__main__": ("cli",),
 }

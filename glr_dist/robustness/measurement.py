@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from glr_dist.core.losses import Loss, cross_entropy
 from glr_dist.core.prediction import EVALUATION_BATCH, VOTE_BATCH, Accuracy, Voter, clean_accuracy, voted_accuracy
 from glr_dist.core.probing import find_sites
@@ -42,6 +44,8 @@ def evaluate(
     votes: int = 0,
     seed: int = 0,
     trust_model: bool = False,
+    data: DataSource | None = None,
+    model: nn.Module | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Evaluation:
     """Accuracy and loss of a checkpoint's network.
@@ -54,16 +58,18 @@ def evaluate(
         votes: noisy passes per example, with the noise of the training at all sites at once; 0: none.
         seed: of that noise.
         trust_model: whether code that the checkpoint names (``model.factory``) may be imported.
+        data: in place of a data set's name and folder.
+        model: takes the weights, where Python code gave the run its model.
         say: told in a line what the reader of the result should know.
 
     Raises:
         UserError: when there is no sound checkpoint or no such data, they don't go together, or there are no votes.
     """
     check_split(split)
-    network = open_network(checkpoint, trust_model=trust_model)
+    network = open_network(checkpoint, data, model=model, trust_model=trust_model, say=say)
     if votes:
         refuse_votes(network.card.method, network.place)
-    data = network.open_data(dataset, data_root, say, trust_model)
+    data = data or network.open_data(dataset, data_root, say, trust_model)
     if not data.count(split):
         raise UserError(f"--split {split}: {data.name} has no such rows; choose another split")
     loss_name, loss = network.card.loss or "cross-entropy", network.loss(trust_model) or cross_entropy

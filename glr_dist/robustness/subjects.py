@@ -52,6 +52,7 @@ def open_subject(
     data: DataSource,
     *,
     name: str = "",
+    model: nn.Module | None = None,
     trust_model: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Subject:
@@ -60,6 +61,7 @@ def open_subject(
     Args:
         place: its folder.
         data: what it will see.
+        model: takes the weights, where Python code gave the run its model.
         name: of its group; "": method, activation, loss and architecture.
         trust_model: whether code that the checkpoint names may be imported.
         say: told when it was trained on other data.
@@ -67,12 +69,13 @@ def open_subject(
     Raises:
         UserError: when there is no sound checkpoint, or it takes other data.
     """
-    network = open_network(place, data, trust_model=trust_model, say=say)
+    network = open_network(place, data, model=model, trust_model=trust_model, say=say)
     card, model = network.card, network.model
-    assert card.model is not None  # it was built from it
     loss = card.loss or "custom"
-    activation = card.model.activation if card.model.kind != "factory" else "own"
-    architecture = _architecture(card.model, card.shape, len(card.classes))
+    activation, architecture = "own", type(model).__name__
+    if card.model is not None:
+        activation = card.model.activation if card.model.kind != "factory" else "own"
+        architecture = _architecture(card.model, card.shape, len(card.classes))
     noises = named_method(card.method).noises
     voter = None
     if noises == "neurons":

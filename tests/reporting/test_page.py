@@ -123,7 +123,6 @@ def chromium(*arguments: str) -> subprocess.CompletedProcess[str]:
         "--no-sandbox",
         "--disable-gpu",
         "--enable-logging=stderr",
-        "--virtual-time-budget=20000",
     ]
     return subprocess.run([CHROMIUM, *options, *arguments], capture_output=True, text=True, timeout=120, check=True)
 
