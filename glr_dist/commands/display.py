@@ -128,6 +128,9 @@ def describe(progress: Progress) -> str:
     if progress.noisy_forwards_per_second:
         rate = _in_units(progress.noisy_forwards_per_second, (" thousand", " million", " billion"), 2)
         parts.append(f"{rate} noisy forward passes/s")
+    if progress.bottleneck is not None:
+        phase, share = progress.bottleneck
+        parts.append(f"{phase} takes {100 * share:.0f}%")
     return ", ".join(parts)
 
 

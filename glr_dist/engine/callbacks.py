@@ -30,6 +30,7 @@ class Progress:
     seconds_left: float
     noisy_forwards_per_second: float = 0.0
     weakest: tuple[str, float] | None = None  # the layer with the lowest signal-to-noise ratio, and it
+    bottleneck: tuple[str, float] | None = None  # the phase that takes the most, and its share; None: evaluation
     workers: int = 0  # evaluator actors at work; 0: it is done in this process
     retries: int = 0  # calls that were handed out again, as their worker died or took too long
     figures: Mapping[str, Any] = field(default_factory=dict)  # the step's line of metrics.jsonl

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from glr_dist.engine.handover import Handover, steps_left
+from glr_dist.engine.phases import Phases
 from glr_dist.engine.placed import Placed, StepResult
 from glr_dist.engine.plan import BlockUnits
 from glr_dist.engine.task import Task
@@ -70,8 +71,11 @@ class Crew:
         else:
             self._together(Vector(parameters), placed, reconstruct=way == WORKERS)
         result = placed.result(self.task.plan.schedule.rows)
-        self.choice.took(time.perf_counter() - began)
-        return result
+        seconds = time.perf_counter() - began
+        self.choice.took(seconds)
+        after = placed.after / max(1, self.reconstructors.size)
+        phases = Phases.of(seconds, placed.spent, after, in_turn=not self.workers)
+        return replace(result, phases=phases)
 
     def _together(self, theta: Vector, placed: Placed, *, reconstruct: bool) -> None:
         """By calls to the pools, some of which may be of this process."""

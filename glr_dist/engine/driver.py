@@ -16,6 +16,7 @@ from glr_dist.engine.crew import Crew
 from glr_dist.engine.diagnosis import Diagnosis
 from glr_dist.engine.interrupts import held_interrupts
 from glr_dist.engine.keeping import Best, superfluous, worth
+from glr_dist.engine.phases import Bottleneck
 from glr_dist.engine.placed import StepResult
 from glr_dist.engine.recorder import Recorder
 from glr_dist.engine.task import Task
@@ -69,6 +70,7 @@ class Driver:
         self._recorded = self.step  # the step up to which losses are in the journal
         self._saved: int | None = None  # the step of the newest checkpoint
         self._validation: Accuracy | None = None
+        self._bottleneck = Bottleneck()
         self._waits = False  # for workers, which may never answer: then a second signal interrupts at once
 
     @property
@@ -181,6 +183,8 @@ class Driver:
                 line["validation_loss"] = self._validation.loss
                 better = self.best.see(self.step, worth(line))
         line |= {"seconds": round(self.clock.seconds, 4), "noisy_forwards": self.clock.noisy_forwards}
+        line |= result.phases.figures()
+        self._bottleneck.see(result.phases)
         self.recorder.figures(line)
         progress = self._progress_of(line, crew, pace)
         show(progress)
@@ -218,6 +222,7 @@ class Driver:
             validation=None if self._validation is None else self._validation.accuracy,
             noisy_forwards_per_second=self.clock.noisy_forwards / max(self.clock.seconds, 1e-9),
             weakest=self.diagnosis.weakest,
+            bottleneck=self._bottleneck.name(),
             seconds_left=(self.config.steps - self.step) * seconds_per_step,
             workers=crew.workers,
             retries=sum(pool.counts.retries for pool in crew.pools),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from glr_dist.engine.phases import Phases
 from glr_dist.engine.plan import BlockUnits, StepPlan, Unit
 from glr_dist.engine.reconstructor import BlockGradient
 from glr_dist.engine.tree import TreeSum, leaf
@@ -23,12 +24,14 @@ class StepResult:
         units: the step's units.
         losses: their losses, float32 [K, R] each, by position; empty for methods that observe none.
         loss: the mean loss that the step learnt from, over copies and examples; None where nobody saw it.
+        phases: where its time went.
     """
 
     gradient: np.ndarray
     units: Sequence[Unit]
     losses: Sequence[np.ndarray]
     loss: float | None
+    phases: Phases = field(default_factory=Phases)
 
 
 class Placed:
@@ -40,6 +43,7 @@ class Placed:
         losses: of the units, by position.
         sums: of the blocks' gradients.
         spent: seconds of evaluation and of reconstruction, of each share that is done.
+        after: seconds of reconstruction, of blocks whose losses came first.
     """
 
     def __init__(self, plan: StepPlan) -> None:
@@ -48,6 +52,7 @@ class Placed:
         self.losses: dict[int, np.ndarray] = {}
         self.sums = TreeSum(len(plan.blocks))
         self.spent: list[tuple[float, float]] = []
+        self.after = 0.0
         self._seen: dict[int, float | None] = {}  # by block
 
     def take(self, share: Share, answer: Answer) -> list[BlockUnits]:
@@ -66,6 +71,7 @@ class Placed:
         """Put a block's gradient where it belongs."""
         self.sums.put(leaf(number), part.values)
         self._seen[number] = part.loss
+        self.after += part.seconds
 
     def result(self, rows: int) -> StepResult:
         """When all is in; ``rows``: of a block."""

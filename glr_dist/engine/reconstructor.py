@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,10 +23,12 @@ class BlockGradient:
     Attributes:
         values: float32 [D] over the trained parameters, in the model's order, summed over the block's rows.
         loss: the block's summed loss, of methods without evaluators, which would have sent it.
+        seconds: that it took.
     """
 
     values: np.ndarray
     loss: float | None
+    seconds: float = 0.0
 
     @staticmethod
     def fault(answer: object, size: int) -> str | None:
@@ -58,12 +61,13 @@ class Reconstructor:
             losses: what evaluators returned for these, float32 [K, R] each; () for methods that observe none.
             made: the rows, where the call brought them along.
         """
+        began = time.perf_counter()
         x, labels = self.seat.at(theta, block.block, made)
         found = losses or [np.zeros(unit.shape, np.float32) for unit in block.units]
         observed = [self._observed(unit, seen) for unit, seen in zip(block.units, found, strict=True)]
         gradient = self.task.method.gradient(self.seat.net, x, labels, observed, str(block))
         flat = torch.cat([part.flatten() for part in gradient.parts]).to("cpu", torch.float32).numpy()
-        return BlockGradient(flat, gradient.loss)
+        return BlockGradient(flat, gradient.loss, time.perf_counter() - began)
 
     def _observed(self, unit: Unit, losses: np.ndarray) -> Observed:
         return Observed(

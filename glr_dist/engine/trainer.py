@@ -5,6 +5,8 @@ Who estimates the gradient is no matter of it: a crew at work, or one that takes
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +58,7 @@ class Trainer:
         if not finite:
             self._refuse_diverged()
         result = crew.gradient(theta, self.step)
+        began = time.perf_counter()
         assign_gradient(self._trainable, result.gradient, self.step)
         self.whole = False
         self.lr = self._optimizer.param_groups[0]["lr"]
@@ -63,7 +66,7 @@ class Trainer:
         self._schedule.step()
         self.step += 1
         self.whole = True
-        return result
+        return replace(result, phases=result.phases.with_optimizer(time.perf_counter() - began))
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the weights.

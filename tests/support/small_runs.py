@@ -104,7 +104,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     journal = JournalReader(run)
     rows = [row for step in journal.steps() for row in journal.read(step)]
     lines = [line for line in read_metrics(run) if "evaluation_accuracy" not in line]  # these come when they come
-    metrics = [{key: v for key, v in line.items() if key != "seconds"} for line in lines]
+    metrics = [{key: v for key, v in line.items() if key != "seconds" and not key.startswith("ms/")} for line in lines]
     return {
         "step": checkpoint.step,
         "weights": {name: _plain(tensor) for name, tensor in checkpoint.weights.items()},
