@@ -20,6 +20,7 @@ from glr_dist.commands.compare import compare
 from glr_dist.commands.data import data
 from glr_dist.commands.evaluate import evaluate
 from glr_dist.commands.jobs import jobs
+from glr_dist.commands.plan import plan
 from glr_dist.commands.presets import presets
 from glr_dist.commands.replay import replay
 from glr_dist.commands.report import report
@@ -74,6 +75,7 @@ for _command in (
     attack,
     data,
     presets,
+    plan,
     runs,
     compare,
     report,

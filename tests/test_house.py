@@ -33,6 +33,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "engine": (*_BASE, *_MATERIAL, "config", "runs", "workers"),
     "robustness": (*_BASE, *_MATERIAL, "config", "runs", "workers"),
     "tuning": (*_BASE, *_MATERIAL, "config", "runs", "workers", "engine"),
+    "planning": (*_BASE, *_MATERIAL, "config", "workers", "engine", "reporting"),
     "commands": (
         *_BASE,
         *_MATERIAL,
@@ -43,6 +44,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "engine",
         "robustness",
         "tuning",
+        "planning",
         "reporting",
     ),
     "study": (

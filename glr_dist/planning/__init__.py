@@ -1,0 +1,1 @@
+"""What a run would take with more workers, before anybody rents them."""
