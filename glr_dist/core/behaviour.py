@@ -103,8 +103,8 @@ def _refuse_mixing(model: nn.Module, x: Tensor) -> None:
         name = _culprit(before, _trace(model, moved), others)
         if name is not None:
             raise UserError(
-                f"model: {_layer(model, name)}: one example's output depends on the others in its batch; use GroupNorm or"
-                " LayerNorm, which look at one example"
+                f"model: {_layer(model, name)}: one example's output depends on the others in its batch;"
+                f" {_instead(model, name)}"
             )
 
 
@@ -238,6 +238,13 @@ def _culprit(first: _Trace, second: _Trace, same: _Same) -> str | None:
         if all(map(same, given, given_again)) and not all(map(same, made, made_again)):
             return name
     return None
+
+
+def _instead(model: nn.Module, name: str) -> str:
+    """What to do about a layer that mixes examples."""
+    if getattr(model.get_submodule(name), "batch_first", True) is False:
+        return "examples stand on its second axis: give it batch_first=True"
+    return "use GroupNorm or LayerNorm, which look at one example"
 
 
 def _layer(model: nn.Module, name: str) -> str:

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from glr_dist.core.sites import Site
+from glr_dist.core.sites import Site, own_parameters
 
 
 def trainable_parameters(model: nn.Module, sites: Sequence[Site]) -> dict[str, nn.Parameter]:
     """The parameters that belong to a site and want a gradient, by name in the model's order; the others stay."""
     modules = dict(model.named_modules())
-    layers = (modules[site.module] for site in sites)
-    owned = {id(p) for layer in layers for p in layer.parameters(recurse=False) if p.requires_grad}
+    sited = (modules[site.module] for site in sites)
+    owned = {id(p) for layer in sited for p in own_parameters(layer) if p.requires_grad}
     return {name: p for name, p in model.named_parameters() if id(p) in owned}
 
 

@@ -20,14 +20,12 @@ from torch.overrides import TorchFunctionMode
 
 from glr_dist.core.activations import heaviside
 from glr_dist.core.readers import with_readers
-from glr_dist.core.sites import Site, tapped
+from glr_dist.core.sites import Site, layers, output_of, own_parameters, plain_attention, tapped
 from glr_dist.errors import UserError, nearest
 
 _PROBE_ROWS = 3
 _BIT_TRIES = 4
 _SHAPE_READERS = ("__get__", "size", "dim", "numel")  # harmless when they return no tensor: x.shape, x.dtype ...
-# modules whose output for one example depends on the others, or on a random state of their own
-_REFUSED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd, nn.RNNBase, nn.MultiheadAttention)
 
 
 class _Readers(TorchFunctionMode):
@@ -70,26 +68,24 @@ def find_sites(
 ) -> list[Site]:
     """The noise sites of a model from [B, *input_shape] to [B, classes], in the order in which a forward pass calls them.
 
-    They are those of the named modules, of all parametric leaf modules when there are no names; parameters of modules left
-    out stay fixed. Three ``inputs``, such as the network will see, are probed with; random ones where there are none.
+    They are those of the named layers; when there are no names, of all of `glr_dist.core.sites.layers` but those that are
+    frozen. Parameters of others stay fixed. Three ``inputs``, such as the network will see, are probed with; random ones
+    where there are none.
 
     Raises:
-        UserError: for a model without parametric layers, a name that is no parametric leaf module or is never called,
-            modules that mix examples (BatchNorm) or draw noise of their own (Dropout), outputs without a leading batch
-            axis, trainable parameters that belong to no site, and parameters read outside their own layers too.
+        UserError: for a model without parametric layers, a name that is no parametric layer or is never called, outputs
+            without a leading batch axis, a state that a layer hands on beside its output, trainable parameters that belong
+            to no site, and parameters read outside their own layers too.
     """
-    leaves = {
-        name: module
-        for name, module in model.named_modules()
-        if not list(module.children()) and list(module.parameters(recurse=False))
-    }
+    plain_attention(model)
+    leaves = layers(model)
     if not leaves:
         raise UserError(f"model: {type(model).__name__} has no parametric layer, so there is nothing to train")
-    _refuse_modules(model)
     for name in names:
         if name not in leaves:
             raise UserError(f"estimator.sites = {name!r}: no parametric layer of that name; {nearest(name, leaves)}")
-    chosen = {name: leaves[name] for name in (names or leaves)}
+    wanted = [name for name, layer in leaves.items() if any(p.requires_grad for p in own_parameters(layer))]
+    chosen = {name: leaves[name] for name in (names or wanted or leaves)}
     found, calls = _probe(model, chosen, _probe_rows(model, input_shape) if inputs is None else inputs[:_PROBE_ROWS])
     for name in chosen:
         if calls[name] == 0:
@@ -99,17 +95,6 @@ def find_sites(
     if not names:
         _refuse_homeless_parameters(model, leaves)
     return found
-
-
-def _refuse_modules(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p == 0:
-            continue
-        if isinstance(module, _REFUSED):
-            raise UserError(
-                f"model: layer {name!r} is {type(module).__name__}, whose output for one example is not a function of"
-                " that example and the site's noise alone; use GroupNorm or LayerNorm and leave out dropout"
-            )
 
 
 def _refuse_homeless_parameters(model: nn.Module, leaves: dict[str, nn.Module]) -> None:
@@ -124,7 +109,8 @@ def _refuse_homeless_parameters(model: nn.Module, leaves: dict[str, nn.Module]) 
 
 def _probe(model: nn.Module, chosen: dict[str, nn.Module], x: Tensor) -> tuple[list[Site], dict[str, int]]:
     calls = dict.fromkeys(chosen, 0)
-    seen: list[tuple[str, int, Tensor, set[Any]]] = []
+    seen: list[tuple[str, int, Tensor, set[Any], bool]] = []
+    states: dict[str, set[Any]] = {}  # who reads what a layer returns beside its output
     owned = _own_parameters(chosen.values())
     watch = _Readers({id(p): n for n, p in model.named_parameters() if p.requires_grad and id(p) in owned})
 
@@ -133,6 +119,8 @@ def _probe(model: nn.Module, chosen: dict[str, nn.Module], x: Tensor) -> tuple[l
 
     def hook_for(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
+            beside = output[1:] if isinstance(output, tuple) else ()
+            output = output_of(output)
             if not isinstance(output, Tensor) or output.dim() < 2 or output.shape[0] != _PROBE_ROWS:
                 shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
                 raise UserError(
@@ -142,7 +130,9 @@ def _probe(model: nn.Module, chosen: dict[str, nn.Module], x: Tensor) -> tuple[l
             watch.inside -= 1
             readers: set[Any] = set()
             watch.watched.append((output, readers))
-            seen.append((name, calls[name], output, readers))
+            for state in _tensors(beside):
+                watch.watched.append((state, states.setdefault(name, set())))
+            seen.append((name, calls[name], output, readers, bool(beside)))
             calls[name] += 1
 
         return hook
@@ -158,18 +148,35 @@ def _probe(model: nn.Module, chosen: dict[str, nn.Module], x: Tensor) -> tuple[l
         raise UserError(
             f"model: returns {shape} for {_PROBE_ROWS} examples; it must return one row of outputs per example"
         )
+    _refuse_astray(watch, chosen, states)
+    sites = [
+        Site(
+            module=name,
+            call=call,
+            shape=tuple(z.shape[1:]),
+            binary=readers == {heaviside} and z is not logits,
+            several=several,
+        )
+        for name, call, z, readers, several in seen
+    ]
+    checked = [replace(s, binary=s.binary and _bits_alone(model, sites, i, x)) for i, s in enumerate(sites)]
+    return with_readers(model, checked, x), calls
+
+
+def _refuse_astray(watch: _Readers, chosen: dict[str, nn.Module], states: dict[str, set[Any]]) -> None:
+    """Refuse what layers hand on, or hold, and noise at their outputs does not reach."""
+    for name, read_by in states.items():
+        if read_by:
+            raise UserError(
+                f"model: layer {name!r} ({type(chosen[name]).__name__}) hands on more than its output, such as its last"
+                " state, where no noise reaches; read its output instead, such as output[:, -1]"
+            )
     if watch.astray:
         parameter, reader = watch.astray[0]
         raise UserError(
             f"model: parameter {parameter!r} is also read outside its layer, by {reader!r}, where no noise site sees it, so"
             " its gradient would lack a part; call the layer as a module, or leave it out by estimator.sites"
         )
-    sites = [
-        Site(module=name, call=call, shape=tuple(z.shape[1:]), binary=readers == {heaviside} and z is not logits)
-        for name, call, z, readers in seen
-    ]
-    checked = [replace(s, binary=s.binary and _bits_alone(model, sites, i, x)) for i, s in enumerate(sites)]
-    return with_readers(model, checked, x), calls
 
 
 def _probe_rows(model: nn.Module, shape: Sequence[int]) -> Tensor:
@@ -178,7 +185,7 @@ def _probe_rows(model: nn.Module, shape: Sequence[int]) -> Tensor:
 
 
 def _own_parameters(modules: Iterable[nn.Module]) -> set[int]:
-    return {id(p) for module in modules for p in module.parameters(recurse=False)}
+    return {id(p) for module in modules for p in own_parameters(module)}
 
 
 def _bits_alone(model: nn.Module, sites: Sequence[Site], index: int, x: Tensor) -> bool:

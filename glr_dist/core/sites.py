@@ -1,7 +1,8 @@
 """Noise sites: where noise enters a network, and how every forward pass is tapped there.
 
-A site is one call of one parametric leaf module (a module that owns parameters and has no children) in the forward pass:
-a module called twice makes two sites that share parameters, so shared weights get the sum of both gradients. They are
+A site is one call of one parametric layer in the forward pass: a module that owns parameters and has no children, or an
+attention (`layers`). A module called twice makes two sites that share parameters, so shared weights get the sum of both
+gradients. Of a layer that returns several tensors (recurrent ones, attention) the first is the site's output. They are
 found by `glr_dist.core.probing` and reached through forward hooks.
 """
 
@@ -32,11 +33,44 @@ class Site:
         None  # index of the site of the affine layer that alone reads these units' bits, if there is one
     )
     logits: bool = False  # whether its output is what the network returns
+    several: bool = False  # whether its output is the first of several that the layer returns
 
     @property
     def size(self) -> int:
         """Pre-activations per example."""
         return int(torch.Size(self.shape).numel())
+
+
+_WHOLE = (nn.MultiheadAttention,)  # layers with layers in them that they never call as such
+
+
+def layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The parametric layers of a model, by name."""
+    found: dict[str, nn.Module] = {}
+    inside: set[int] = set()
+    for name, module in model.named_modules():
+        if isinstance(module, _WHOLE):
+            inside |= {id(part) for part in module.modules()} - {id(module)}
+        elif id(module) in inside or list(module.children()) or not list(module.parameters(recurse=False)):
+            continue
+        found[name] = module
+    return found
+
+
+def plain_attention(model: nn.Module) -> None:
+    """Have attention computed alike with and without derivatives: torch's shortcut knows no copies, and rounds otherwise."""
+    if any(isinstance(module, _WHOLE) for module in model.modules()):
+        torch.backends.mha.set_fastpath_enabled(False)
+
+
+def own_parameters(layer: nn.Module) -> Iterator[nn.Parameter]:
+    """A layer's parameters."""
+    return layer.parameters(recurse=isinstance(layer, _WHOLE))
+
+
+def output_of(returned: Any) -> Any:
+    """What is the site's output of what a layer returns."""
+    return returned[0] if isinstance(returned, tuple) and returned else returned
 
 
 @contextmanager
@@ -58,12 +92,15 @@ def tapped(model: nn.Module, sites: Sequence[Site], on_output: OnOutput, *, deta
     def start(module: nn.Module, args: Any) -> None:
         calls.clear()
 
-    def hook_for(name: str) -> Callable[..., Tensor | None]:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
+    def hook_for(name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: Any, output: Any) -> Any:
             call = calls.get(name, 0)
             calls[name] = call + 1
             if call == per_pass[name]:
                 _refuse_calls(name, "more", call)
+            if isinstance(output, tuple):
+                changed = on_output(index[name, call], output[0])
+                return None if changed is None else (changed, *output[1:])
             return on_output(index[name, call], output)
 
         return hook

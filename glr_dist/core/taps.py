@@ -116,6 +116,8 @@ class Chain(Taps):
 
 def taps_of(model: nn.Module, sites: Sequence[Site]) -> Taps:
     """The quickest way for a network."""
+    if any(site.several for site in sites):
+        return Hooks(model, sites)
     steps = list(_steps(model, sites))
     indices = [site for _, site in steps if site is not None]
     return Chain(model, sites, steps) if indices == list(range(len(sites))) else Hooks(model, sites)

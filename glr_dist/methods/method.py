@@ -23,7 +23,7 @@ from glr_dist.core.estimator import advantages
 from glr_dist.core.losses import Loss, check_losses
 from glr_dist.core.parameters import trainable_parameters
 from glr_dist.core.passes import SiteNoise
-from glr_dist.core.sites import Site
+from glr_dist.core.sites import Site, plain_attention
 from glr_dist.core.taps import Hooks, Taps, taps_of
 from glr_dist.core.units import UnitKind
 from glr_dist.errors import check_known
@@ -56,6 +56,7 @@ class Net:
         estimator: EstimatorConfig,
     ) -> Net:
         """A network with those parameters to train that belong to a site."""
+        plain_attention(model)
         trained = trainable_parameters(model, sites)
         taps = taps_of(model, sites) if fold else Hooks(model, sites)
         return cls(

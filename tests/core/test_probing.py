@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from glr_dist.core.activations import Heaviside, heaviside
 from glr_dist.core.probing import find_sites
+from glr_dist.core.taps import taps_of
 from glr_dist.errors import UserError
 
 
@@ -40,14 +42,14 @@ class Reads(nn.Module):
 
 
 class Cells(nn.Module):
-    """A parametric leaf that returns a tuple."""
+    """A parametric leaf that returns several tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type = tuple) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(3))
+        self.weight, self.kind = nn.Parameter(torch.ones(3)), kind
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x * self.weight, x
+    def forward(self, x: Tensor) -> Any:
+        return self.kind((x * self.weight, x))
 
 
 class First(nn.Module):
@@ -162,26 +164,10 @@ def test_logits_are_not_binary_even_if_a_step_reads_them_too() -> None:
     assert [s.binary for s in find_sites(Head(), (3,))] == [False]
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
-        nn.BatchNorm1d(4),
-        nn.BatchNorm1d(4, affine=False),
-        nn.SyncBatchNorm(4),
-        nn.Dropout(0.5),
-        nn.AlphaDropout(0.1),
-        nn.LSTM(4, 4),
-    ],
-    ids=lambda layer: type(layer).__name__,
-)
-def test_layers_that_mix_examples_or_draw_their_own_noise_are_refused(layer: nn.Module) -> None:
-    model = nn.Sequential(nn.Linear(3, 4), layer, nn.Linear(4, 2))
-    with pytest.raises(UserError, match=rf"layer '1' is {type(layer).__name__}.*use GroupNorm or LayerNorm"):
-        find_sites(model, (3,))
-
-
-def test_dropout_of_nothing_is_allowed() -> None:
-    assert len(find_sites(nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.0), nn.Linear(4, 2)), (3,))) == 2
+def test_frozen_layers_are_no_sites() -> None:
+    backbone = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), Heaviside()).requires_grad_(False).eval()
+    sites = find_sites(nn.Sequential(backbone, nn.Linear(4, 4), Heaviside(), nn.Linear(4, 2)), (3,))
+    assert [site.module for site in sites] == ["1", "3"]
 
 
 def test_a_parameter_without_a_layer_of_its_own_is_refused() -> None:
@@ -234,12 +220,21 @@ def test_a_model_without_parameters_is_refused() -> None:
 
 
 def test_outputs_that_are_no_rows_of_examples_are_refused() -> None:
-    with pytest.raises(UserError, match="layer '0' returns tuple for 3 examples"):
-        find_sites(nn.Sequential(Cells(), First()), (3,))
+    with pytest.raises(UserError, match="layer '0' returns list for 3 examples"):
+        find_sites(nn.Sequential(Cells(list), First()), (3,))
     with pytest.raises(UserError, match=r"model: returns \(3, 2, 4\) for 3 examples"):
         find_sites(nn.Linear(3, 4), (2, 3))
     with pytest.raises(UserError, match=r"model: returns \(3,\) for 3 examples"):
         find_sites(nn.Sequential(nn.Linear(3, 1), nn.Flatten(0)), (3,))
+
+
+def test_the_first_of_several_outputs_is_the_sites_however_passes_are_run() -> None:
+    model = nn.Sequential(Cells(), First(), nn.Linear(3, 2))
+    sites = find_sites(model, (3,))
+    assert [(site.module, site.shape, site.several) for site in sites] == [("0", (3,), True), ("2", (2,), False)]
+    x = torch.rand(4, 3)
+    put = taps_of(model, sites).run(x, lambda index, z: z + 1 if index == 0 else None)
+    assert torch.allclose(put, model[2](x + 1))
 
 
 def test_probing_leaves_no_hooks_and_no_changed_parameters() -> None:

@@ -102,6 +102,8 @@ FINE: dict[str, Callable[[int], nn.Module]] = {
     "layer norm": nn.LayerNorm,
     "group norm": lambda n: nn.GroupNorm(1, n),
     "prelu": lambda n: nn.PReLU(),
+    "batch norm": nn.BatchNorm1d,
+    "dropout": lambda n: nn.Dropout(0.2),
     "linear": lambda n: nn.Linear(n, n),
     "no bias": lambda n: nn.Linear(n, n, bias=False),
     "around": lambda n: Around(nn.Linear(n, n), in_place=False),
@@ -120,7 +122,6 @@ REFUSED: dict[str, Callable[[int], nn.Module]] = {
     "functional dropout": lambda n: Call(lambda z: nn.functional.dropout(z + 1.0, 0.5)),
     "dropout": lambda n: nn.Dropout(0.2),
     "numpy's noise": lambda n: Call(lambda z: z + float(np.random.rand())),  # noqa: NPY002
-    "batch norm": nn.BatchNorm1d,
     "own batch norm": lambda n: Call(lambda z: z - z.mean(0)),
     "neighbour": lambda n: Call(lambda z: z + 0.5 * z.roll(1, 0)),
     "count": lambda n: Memory(counts=True),
