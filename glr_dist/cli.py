@@ -19,6 +19,7 @@ from glr_dist.commands.check import check
 from glr_dist.commands.compare import compare
 from glr_dist.commands.data import data
 from glr_dist.commands.evaluate import evaluate
+from glr_dist.commands.export import export
 from glr_dist.commands.jobs import jobs
 from glr_dist.commands.plan import plan
 from glr_dist.commands.presets import presets
@@ -73,6 +74,7 @@ for _command in (
     tune,
     evaluate,
     attack,
+    export,
     data,
     presets,
     plan,

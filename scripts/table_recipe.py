@@ -101,7 +101,7 @@ def left_to_do(training: Training, out: Path, data_root: str) -> list[str]:
         return training.command(out, data_root)
     run, _ = RunStore.at(place)
     wanted = training.config(data_root)
-    if _without_place(run.config()) != _without_place(wanted):
+    if _results_of(run.config()) != _results_of(wanted):
         raise UserError(f"{place}: was trained with other settings; delete it, or give another --out")
     if run.steps() and run.checkpoint(run.steps()[-1]).step == wanted.steps:
         return []
@@ -158,6 +158,7 @@ def _run(command: Sequence[str], log: Path, say: Say) -> None:
         raise UserError(f"glr-dist {shlex.join(command)}: failed with exit code {done.returncode}: {told}")
 
 
-def _without_place(config: Config) -> Config:
-    """A config without where its data lies."""
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, root="", cache=""))
+def _results_of(config: Config) -> Config:
+    """A config without what makes no difference to the result: where its data lies, who works, what is kept."""
+    data, engine = dataclasses.replace(config.data, root="", cache=""), dataclasses.replace(config.engine, workers=0)
+    return dataclasses.replace(config, data=data, engine=engine, journal="off")

@@ -23,6 +23,7 @@ from glr_dist.settings import override
 
 PRESETS = [
     "digits-threshold",
+    "fashion-certified",
     "fashion-threshold",
     "mnist-2019-adversarial",
     "mnist-2019-surrogate",
@@ -30,11 +31,13 @@ PRESETS = [
     "mnist-2019-zero-one",
     "mnist-2021-threshold",
     "mnist-certified",
+    "mnist-certified-small",
     "mnist-conv",
     "mnist-sigmoid",
     "mnist-sigmoid-zero-one",
     "mnist-threshold",
     "mnist-wide",
+    "mnist-worst-flips",
     "mnist-zero-one",
 ]
 

@@ -53,8 +53,8 @@ class Certified:
         """The interval network over the parameters of a network."""
         return IntervalNetwork(model, self.shape)
 
-    def rows(self, x: Tensor, labels: Tensor, step: int) -> Tensor:
-        """The balls around a block's inputs [R, ...], as the interval network takes them.
+    def rows(self, x: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The balls around a block's inputs [R, ...], as the interval network takes them, in the order of their labels [R].
 
         Raises:
             UserError: for inputs outside [0, 1].
@@ -62,4 +62,5 @@ class Certified:
         check_images(x)
         radius = torch.full((len(x),), self.radius(step))
         radius[: round(self.mix * len(x))] = 0.0
-        return questions(x, labels, radius)
+        order = labels.argsort(stable=True)  # whose leads the read-out takes in turn
+        return questions(x[order], labels[order], radius[order]), labels[order]

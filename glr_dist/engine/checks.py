@@ -102,7 +102,7 @@ def make_task(config: Config, model: nn.Module, data: DataSource, loss: Loss | N
     refuse_misbehaviour(model, x)
     certified = Certified.of(config.loss, config.certify, config.schedule, config.steps, tuple(data.shape))
     seen = model if certified is None else certified.network(model)
-    x = x if certified is None else certified.rows(x, labels, 0)
+    x = x if certified is None else certified.rows(x, labels, 0)[0]
     sites = find_sites(seen, x.shape[1:], config.estimator.sites, x)
     fold = folds(seen, sites, x.shape[1:], x)
     if not fold:  # then turned bits are copies of all of their site, whoever reads it, and units are cut for that

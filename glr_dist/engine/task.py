@@ -104,7 +104,7 @@ class Task:
         """What the seen network is given for a block's rows, inputs [R, ...] and labels [R]."""
         if self.certified is None:
             return x, labels
-        return self.certified.rows(x, labels, self.plan.schedule.step_of(block)), labels
+        return self.certified.rows(x, labels, self.plan.schedule.step_of(block))
 
     def rows(self, block: Block) -> tuple[Tensor, Tensor]:
         """The examples of a block as they are in the data: inputs [R, ...] and labels [R], fresh tensors on the CPU."""

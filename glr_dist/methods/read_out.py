@@ -49,15 +49,26 @@ def turned_read_out(logits: Tensor, direction: Tensor, weight: Tensor, labels: T
         labels: [R].
     """
     if weight.dim() == 3:
-        found = torch.empty_like(direction)
-        for label in labels.unique().tolist():
-            rows = (labels == label).nonzero()[:, 0]
-            found[..., rows] = turned_read_out(logits[:, rows], direction[..., rows], weight[label], labels[rows])
-        return found
+        return _by_label(logits, direction, weight, labels)
     p = (logits - logits.amax(-1, keepdim=True)).exp_()
     to_zero, to_one = (torch.cat([-weight, weight]).exp_() @ p.mT).split(len(weight), 1)
     moved = torch.lerp(to_zero, to_one, direction.clamp(min=0.0))  # one or the other, exactly
     return moved.div_(p.sum(-1).unsqueeze(1)).log_().mul_(direction).sub_(weight.t()[labels].t())
+
+
+def _by_label(logits: Tensor, direction: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
+    """The same with a read-out for each label; quickest where the rows come in their order."""
+    if bool((labels.diff() < 0).any()):
+        order = labels.argsort(stable=True)
+        found = _by_label(logits[:, order], direction[..., order], weight, labels[order])
+        return found[..., order.argsort()]
+    found, start = torch.empty_like(direction), 0
+    for label, count in enumerate(labels.bincount().tolist()):
+        rows, start = slice(start, start + count), start + count
+        if count:
+            part = turned_read_out(logits[:, rows], direction[..., rows], weight[label], labels[rows])
+            found[..., rows] = part
+    return found
 
 
 def small(weight: Tensor) -> bool:

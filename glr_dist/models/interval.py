@@ -139,13 +139,12 @@ class WorstLeads(BitReader):
 
     def forward(self, bounds: Tensor, x: Tensor) -> Tensor:
         """``x``: the questions [R, 2 N + 1], of which the bounds may hold several copies, one after the other."""
-        labels = x[:, -1].long()
-        order, counts = labels.argsort(stable=True), labels.bincount(minlength=len(self.weight)).tolist()
-        copies = bounds.unflatten(0, (-1, len(x)))[:, order].split(
-            counts, dim=1
-        )  # the rows of one label after the other
-        parts = [self._of_label(label, part) for label, part in enumerate(copies) if part.shape[1]]
-        return torch.cat(parts, dim=1)[:, order.argsort()].flatten(0, 1)
+        labels, copies = x[:, -1].long(), bounds.unflatten(0, (-1, len(x)))
+        counts = labels.bincount(minlength=len(self.weight)).tolist()
+        order = None if bool((labels.diff() >= 0).all()) else labels.argsort(stable=True)  # a run's rows come in order
+        parts = (copies if order is None else copies[:, order]).split(counts, dim=1)
+        found = torch.cat([self._of_label(label, part) for label, part in enumerate(parts) if part.shape[1]], dim=1)
+        return (found if order is None else found[:, order.argsort()]).flatten(0, 1)
 
     def _of_label(self, label: int, bounds: Tensor) -> Tensor:
         difference = self.weight - self.weight[label]  # of minus the lead

@@ -87,9 +87,10 @@ def test_the_radius_grows_with_the_step_alone() -> None:
 def test_the_first_rows_have_radius_0_and_the_label_goes_along() -> None:
     known = Certified(epsilon=0.25, ramp=4, mix=0.5, shape=(2,))
     x, labels = torch.tensor([[0.5, 0.5]] * 4), torch.tensor([1, 0, 2, 1])
-    asked = known.rows(x, labels, 2)
-    assert asked[:2].tolist() == [[0.5] * 4 + [1.0], [0.5] * 4 + [0.0]]
-    assert asked[2:].tolist() == [[0.375, 0.375, 0.625, 0.625, 2.0], [0.375, 0.375, 0.625, 0.625, 1.0]]
+    asked, order = known.rows(x, labels, 2)
+    assert order.tolist() == [0, 1, 1, 2]
+    assert asked[:2].tolist() == [[0.5] * 4 + [0.0], [0.5] * 4 + [1.0]]
+    assert asked[2:].tolist() == [[0.375, 0.375, 0.625, 0.625, 1.0], [0.375, 0.375, 0.625, 0.625, 2.0]]
     with pytest.raises(UserError, match=r"images: pixels from 0.5 to 3"):
         known.rows(x * torch.tensor([1.0, 6.0]), labels, 2)
 
