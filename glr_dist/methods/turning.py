@@ -88,13 +88,21 @@ class _Turn:
 
         Its outputs lie farthest apart in memory: over few of them, as classes are, losses sum several times faster so.
         """
-        kind = self.kind
-        moves = self.matrix[self.picks] if kind.drawn else self.matrix[kind.first :][: kind.flips, None].unsqueeze(0)
-        rows = z.new_empty(z.shape[-1], len(z), 1 + kind.flips, z.shape[1])
+        moves = self._moves()
+        rows = z.new_empty(z.shape[-1], len(z), 1 + self.kind.flips, z.shape[1])
         first = z.movedim(-1, 0).unsqueeze(2)
         rows[:, :, :1] = first
         torch.addcmul(first, self.direction, moves.movedim(-1, 0), out=rows[:, :, 1:])
         return rows.movedim(0, -1)
+
+    def _moves(self) -> Tensor:
+        """How a reader's outputs move with each turned bit, as it becomes 1: [M or 1, F, R or 1, C']."""
+        kind, span = self.kind, slice(self.kind.first, self.kind.first + self.kind.flips)
+        if self.matrix.dim() == 2:
+            return self.matrix[self.picks] if kind.drawn else self.matrix[span, None].unsqueeze(0)
+        if kind.drawn:
+            return self.matrix[self.labels, self.picks]
+        return self.matrix[:, span][self.labels].transpose(0, 1).unsqueeze(0)
 
     def _by_draw(self, z: Tensor, rows: int) -> Tensor:
         """A site's outputs by base draw, [M, R, *N]; [R, *N] where no noise has reached them yet."""
