@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
 from glr_dist.attacks.attack import named_attack
+from glr_dist.attacks.ball import refuse_size
 from glr_dist.commands.display import progress_display
 from glr_dist.config import Config
 from glr_dist.data.source import DataSource
@@ -122,6 +123,8 @@ class LoadedRun:
         ``epsilon``: its size, or several. ``count``: samples, chosen by the seed; None: all. ``settings``: of the attack.
         """
         sizes = [float(size) for size in np.atleast_1d(epsilon)]
+        for size in sizes:
+            refuse_size(size)
         own = self.model if self._own_model else None
         subject = open_subject(self._network.place, self.data, model=own, trust_model=self._trust_model)
         findings = evaluate_robustness(

@@ -55,6 +55,13 @@ def finite(flag: str, value: float, why: str = "") -> None:
         raise UserError(f"--{flag} {value}: must be a finite number, 0 or more{why}")
 
 
+def refuse_size(epsilon: float) -> None:
+    """Raise UserError for a ball that holds all there is: its size was meant in 255ths."""
+    if epsilon > 1:
+        hint = f"; {epsilon:g}/255 is {epsilon / 255:.4g}" if epsilon <= 255 else ""
+        raise UserError(f"--epsilon {epsilon:g}: pixels are in [0, 1], and this is more than all of it{hint}")
+
+
 def project(candidate: Tensor, x: Tensor, epsilon: float) -> Tensor:
     """The point of ball(x) nearest to the candidate, to float32's precision; for epsilon 0 it is x bit for bit.
 

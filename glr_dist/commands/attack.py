@@ -54,7 +54,7 @@ def attack(
     from glr_dist.robustness.subjects import open_subject
 
     configs = attacks_of([name], epsilons, settings)
-    data = open_data(surrogate, dataset, data_root, trust_model=trust_model)
+    data = open_data(surrogate, dataset, data_root, trust_model=trust_model, say=say)
     network = open_subject(surrogate, data, trust_model=trust_model)
     selection = Selection(split=split, count=count, seed=seed)
     sets = []

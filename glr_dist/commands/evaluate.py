@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from glr_dist.robustness.findings import Findings
     from glr_dist.robustness.measurement import Evaluation
 
-_REPORT = {"report.json", "report.md", "pictures"}
-
 
 @click.command(short_help="Measure checkpoints: accuracy and loss, and what is left of it under attack.")
 @click.argument(
@@ -146,8 +144,8 @@ def _findings(checkpoints: Sequence[str], attacks: Sequence[Attack], options: Ma
     from glr_dist.robustness.subjects import open_subjects
 
     pairs = [name_and_place(checkpoint) for checkpoint in checkpoints]
-    data = open_data(pairs[0][1], options["dataset"], options["data_root"], trust_model=options["trust_model"])
     trusted, note = options["trust_model"], say if options["dataset"] is None else lambda line: None
+    data = open_data(pairs[0][1], options["dataset"], options["data_root"], trust_model=trusted, say=say)
     subjects = open_subjects(pairs, data, trust_model=trusted, say=note)
     surrogates = open_subjects(options["surrogates"], data, trust_model=trusted, say=note)
     with actors(options["workers"]) as workers, job_display() as show:
@@ -189,12 +187,12 @@ def _corruptions(names: Sequence[str]) -> list[str]:
 
 
 def _refuse_taken(out: str | None) -> None:
-    """Refuse a folder that holds anything but a former report."""
+    """Refuse a folder that holds anything: nothing is ever written over."""
     from glr_dist.store.storage import Storage
 
     if out is None:
         return
     folder = Storage.at(out)
-    others = sorted(set(folder.list()) - _REPORT)
-    if others or (folder.exists("") and folder.local and not folder.path("").is_dir()):
-        raise UserError(f"--out {out}: holds something else ({', '.join(others[:3]) or 'a file'}); choose a new folder")
+    held = folder.list()
+    if held or (folder.exists("") and folder.local and not folder.path("").is_dir()):
+        raise UserError(f"--out {out}: holds something ({', '.join(held[:3]) or 'a file'}); choose a new folder")

@@ -10,22 +10,41 @@ from typing import TYPE_CHECKING
 import click
 
 from glr_dist.commands.options import address_option
-from glr_dist.commands.terminal import tell
-from glr_dist.errors import printable
+from glr_dist.commands.terminal import say, tell
+from glr_dist.errors import UserError, printable
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
 
 
-@click.command(short_help="List a cluster's jobs, or stop one.")
+@click.command(short_help="List a cluster's jobs, stop one, or print its log.")
 @address_option
 @click.option("--stop", metavar="ID", help="Stop this job; a run writes a checkpoint first.")
-def jobs(address: str | None, stop: str | None) -> None:
-    """List the jobs that were sent to a cluster, or stop one."""
+@click.option("--logs", metavar="ID", help="Print what this job has printed so far.")
+@click.option(
+    "--follow", metavar="ID", help="Print what this job prints until it ends; its exit code becomes this one's."
+)
+def jobs(address: str | None, stop: str | None, logs: str | None, follow: str | None) -> None:
+    """List the jobs that were sent to a cluster, stop one, or print its log."""
+    given = [name for name, value in (("--stop", stop), ("--logs", logs), ("--follow", follow)) if value is not None]
+    if len(given) > 1:
+        raise UserError(f"{given[1]}: can't be given with {given[0]}; leave one out")
     from glr_dist.launch.address import job_client
-    from glr_dist.launch.jobs import list_jobs, stop_job
+    from glr_dist.launch.jobs import STOPPED, exit_code, follow_job, known_job, list_jobs, reason, stop_job
 
     client = job_client(address)
+    if logs is not None:
+        click.echo(client.get_job_logs(known_job(client, logs, "--logs")), nl=False)
+        return
+    if follow is not None:
+        try:
+            details = follow_job(client, known_job(client, follow, "--follow"), lambda text: click.echo(text, nl=False))
+        except KeyboardInterrupt:
+            say(f"job {follow} runs on")
+            sys.exit(STOPPED)
+        why = reason(details)
+        say(f"job {follow}: {str(details.status).lower()}{': ' + why if why else ''}")
+        sys.exit(exit_code(details))
     if stop is not None:
         details, ran = stop_job(client, stop)
         state = str(details.status).lower()

@@ -36,6 +36,21 @@ _KEYS = {  # of the options that are not called like their config key
     "surrogate": "augment.surrogate",
 }
 
+
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic in the latest click alone
+    """The size of an attack: a number, or a fraction as papers have it, ``8/255``."""
+
+    name = "number"
+
+    def convert(self, value: str | float, parameter: click.Parameter | None, context: click.Context | None) -> float:
+        """The text as a number."""
+        try:
+            above, slash, below = str(value).partition("/")
+            return float(above) / float(below) if slash else float(above)
+        except (ValueError, ZeroDivisionError):
+            self.fail(f"{value!r} is no number; give one such as 0.1 or 8/255", parameter, context)
+
+
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
@@ -140,9 +155,9 @@ attack_options = _all_of(  # what sizes an attack
     click.option(
         "--epsilon",
         "epsilons",
-        type=float,
+        type=Size(),
         multiple=True,
-        help="Size of the L-infinity ball, pixels being in [0, 1]; repeatable.  [default: 0.1]",
+        help="Size of the L-infinity ball, pixels being in [0, 1], such as 0.1 or 8/255; repeatable.  [default: 0.1]",
     ),
     click.option("--steps", type=int, help="Of the iterative attacks.  [default: 40]"),
     click.option("--step-size", type=float, help="Of each step, in input units.  [default: 2.5 epsilon / steps]"),
@@ -205,7 +220,11 @@ def attacks_of(names: Sequence[str], epsilons: Sequence[float], settings: Mappin
     from glr_dist.attacks.attack import ATTACKS, named_attack, own_settings
 
     given = {key: value for key, value in settings.items() if value is not None}
+    from glr_dist.attacks.ball import refuse_size
+
     sizes = dict.fromkeys(epsilons or (_DEFAULT_EPSILON,))
+    for size in sizes:
+        refuse_size(size)
     found = [named_attack(name, size, **given) for name in dict.fromkeys(names) for size in sizes]
     for option, value in given.items():
         having = [name for name, kind in ATTACKS.items() if option in own_settings(kind)]

@@ -5,18 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from glr_dist.commands.options import journal_options
-from glr_dist.commands.terminal import say
+from glr_dist.commands.terminal import refuse_taken, say
+from glr_dist.errors import UserError
+from glr_dist.launch.place import PLACE
+
+if TYPE_CHECKING:
+    from glr_dist.engine.replay import ReplayResult
 
 
 @click.command(short_help="Rebuild a step's parameters from the journal.")
 @click.option("--to", type=int, metavar="STEP", help="Steps to do.  [default: all that the journal holds]")
+@click.option("--out", type=PLACE, metavar="DIR", help="Write the replayed step's checkpoint there, to be evaluated.")
 @journal_options
-def replay(run: str, to: int | None, as_json: bool, **moved: Any) -> None:
+def replay(run: str, to: int | None, out: str | None, as_json: bool, **moved: Any) -> None:
     """Rebuild the parameters of RUN from its initial ones and its journal, and compare the checkpoints on the way.
 
     Covers the steps and checkpoints that it names, and fails where RUN's newest checkpoint is not among them.
@@ -24,6 +30,8 @@ def replay(run: str, to: int | None, as_json: bool, **moved: Any) -> None:
     from glr_dist.commands.display import progress_display, show_table
     from glr_dist.engine.replay import replay as run_replay
 
+    if out is not None:
+        refuse_taken("--out", out, "a new folder")
     with progress_display() as show:
         result = run_replay(run, to, **moved, show=show, say=say)
     compared = ", ".join(map(str, result.compared))
@@ -36,6 +44,8 @@ def replay(run: str, to: int | None, as_json: bool, **moved: Any) -> None:
         "checkpoints": equal[result.equal],
         "params_sha256": f"{result.params_sha256[:12]}...",
     }
+    if out is not None:
+        rows["checkpoint"] = _written(result, out)
     show_table("Replayed", rows, to_stderr=as_json)
     if as_json:
         values = {entry.name: getattr(result, entry.name) for entry in dataclasses.fields(result)}
@@ -52,6 +62,20 @@ def replay(run: str, to: int | None, as_json: bool, **moved: Any) -> None:
             f" at step {result.step}, was cut short"
         )
         sys.exit(1)
+
+
+def _written(result: ReplayResult, out: str) -> str:
+    """Write a checkpoint of what was replayed; returns its folder."""
+    from glr_dist.runs.run import RunStore
+    from glr_dist.store.checkpoint import save_checkpoint
+    from glr_dist.store.storage import Storage
+
+    card = RunStore.at(result.run)[0].card()
+    if card is None:
+        raise UserError(f"--out {out}: {result.run} has nothing left that says what it is made of; leave --out out")
+    meta = {**card.as_json(), "replayed": result.run}
+    weights = result.model.state_dict()
+    return save_checkpoint(Storage.at(out), step=result.step, weights=weights, training={}, meta=meta)
 
 
 def _against(seconds: float, training: float | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import click
 
 from glr_dist.commands.compare import evaluation_option
-from glr_dist.commands.terminal import tell
+from glr_dist.commands.terminal import refuse_taken, tell
 from glr_dist.errors import UserError
 from glr_dist.launch.place import PLACE
 
@@ -31,9 +31,9 @@ def report(runs: Sequence[str], evaluations: Sequence[str], page: str | None, fi
     from glr_dist.store.storage import Storage
 
     if page is not None:
-        _refuse_taken("--html", page, "another name")
+        refuse_taken("--html", page, "another name")
     if figures is not None:
-        _refuse_taken("--figures", figures, "a new folder")
+        refuse_taken("--figures", figures, "a new folder")
     stories, found = read_stories(runs), [read_evaluation(place) for place in evaluations]
     if page is not None:
         place = Storage.at(page)
@@ -45,12 +45,3 @@ def report(runs: Sequence[str], evaluations: Sequence[str], page: str | None, fi
             for kind in ("pdf", "svg"):
                 folder.write(f"{picture.name}.{kind}", rendered(picture.figure, kind))
         tell(f"figures: {', '.join(picture.name for picture in pictures)} in {folder}")
-
-
-def _refuse_taken(option: str, place: str, other: str) -> None:
-    """Nothing is ever written over."""
-    from glr_dist.store.storage import Storage
-
-    at = Storage.at(place)
-    if at.list() or (at.exists("") and not (at.local and at.path("").is_dir())):
-        raise UserError(f"{option} {place}: exists already, and is not written over; give {other}")

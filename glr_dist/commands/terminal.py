@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from glr_dist.errors import printable
+from glr_dist.errors import UserError, printable
 from glr_dist.store.places import without_password
 
 INTERRUPTED = 130  # exit code
@@ -20,6 +20,15 @@ def command_line() -> str:
     """What was typed, as it can be typed again; without passwords."""
     arguments: Sequence[str] = click.get_current_context().find_root().obj or ()
     return shlex.join(["glr-dist", *map(without_password, arguments)])
+
+
+def refuse_taken(option: str, place: str, other: str) -> None:
+    """Refuse a file or folder for results that is there already: nothing is ever written over."""
+    from glr_dist.store.storage import Storage
+
+    at = Storage.at(place)
+    if at.list() or (at.exists("") and not (at.local and at.path("").is_dir())):
+        raise UserError(f"{option} {place}: exists already, and is not written over; give {other}")
 
 
 def say(line: str) -> None:

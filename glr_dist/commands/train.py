@@ -93,7 +93,7 @@ def train(
 
             with progress_display() as show:
                 how: dict[str, Any] = {"seconds": seconds, "show": show, "say": say, "preflight": check_nodes}
-                how |= {"journal_key": journal_key, "command": command_line()}
+                how |= {"journal_key": journal_key, "command": command_line(), "callbacks": [show]}
                 if config is not None:
                     result = start(config=config, run_dir=run, init_from=init_from, **how)
                 else:

@@ -12,7 +12,7 @@ raises ends the run after a checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,9 @@ class TrainResult:
 class Callback:
     """Watches a run; override what is of interest. Who returns True ends the training, after a checkpoint."""
 
+    def on_phase(self, what: str) -> None:
+        """Called when something begins that may take a while and is no step: data are opened, workers started."""
+
     def on_start(self, run: str, config: Config) -> None:
         """Called once before the first step; ``run`` is the run's folder, ``config`` has all its settings."""
 
@@ -74,3 +77,9 @@ class Callback:
 
     def on_end(self, result: TrainResult) -> None:
         """Called once when the run has been measured; not where it was interrupted or has failed."""
+
+
+def announce(callbacks: Iterable[Callback], what: str) -> None:
+    """Tell those who look on what is going on now."""
+    for callback in callbacks:
+        callback.on_phase(what)

@@ -19,7 +19,7 @@ from glr_dist.data.dataset import open_dataset
 from glr_dist.data.source import DataSource
 from glr_dist.engine.assembly import comes_later
 from glr_dist.engine.async_evaluation import evaluated_beside
-from glr_dist.engine.callbacks import Callback, Progress, TrainResult
+from glr_dist.engine.callbacks import Callback, Progress, TrainResult, announce
 from glr_dist.engine.checks import set_up, surrogate_card
 from glr_dist.engine.crew import Crew
 from glr_dist.engine.diagnosis import Diagnosis
@@ -181,6 +181,7 @@ class Session:
                 driver.look = beside.enter_context(seen)
             with ray_metrics(driver, crew):
                 driver.train(crew, seconds=watch.seconds, show=watch.show)
+        announce(watch.callbacks, "measuring the network")
         result = conclude(driver, crew, self.card, journal=journal is not None, command=watch.command)
         for callback in watch.callbacks:
             callback.on_end(result)

@@ -17,7 +17,7 @@ from glr_dist.core.losses import Loss
 from glr_dist.core.own_code import refuse_untrusted
 from glr_dist.data.source import DataSource
 from glr_dist.engine.assembly import assemble_crew
-from glr_dist.engine.callbacks import Callback, TrainResult
+from glr_dist.engine.callbacks import Callback, TrainResult, announce
 from glr_dist.engine.checks import refuse_changes
 from glr_dist.engine.driver import Clock
 from glr_dist.engine.outcome import recorded_result
@@ -32,6 +32,8 @@ from glr_dist.store.lock import written_alone
 from glr_dist.store.places import claimed
 from glr_dist.store.signature import Signer
 from glr_dist.store.storage import Storage
+
+PREPARING, STARTING = "opening data and network", "starting workers"
 
 
 @usual_torch()
@@ -77,11 +79,13 @@ def train(
     chosen = chosen_config(config)
     if journal_key is not None:
         Signer.read(journal_key, "")
+    announce(callbacks, PREPARING)
     session = Session.of(chosen, model, data, loss, say=say)
     if init_from is not None:
         session = session.initialised(init_from)
     with nullcontext(str(run_dir)) if run_dir is not None else claimed("runs/run") as place:
         refuse_taken(place)
+        announce(callbacks, STARTING)
         with session.crew(crew, preflight, place, say) as workers, written_alone(Storage.at(place), say) as claim:
             # files are written only now: a mistake above leaves nothing behind
             run = RunStore.create(
@@ -128,6 +132,7 @@ def resume(
     refuse_untrusted([text for part, text in named_code(config).items() if given[part] is None], str(run), trust_model)
     if step is None and config.steps == before.steps and (finished := _finished(run, say)) is not None:
         return finished
+    announce(callbacks, PREPARING)
     with written_alone(run.folder, say) as claim:
         then = run.card()
         session, clock = Session.of(config, model, data, loss, run.code(then)), Clock()
@@ -143,6 +148,7 @@ def resume(
             session.trainer.restore(checkpoint)
             clock = Clock.of(checkpoint)
         kept = _continued(run, before, {key: v for key, v in (overrides or {}).items() if key in (*PLACES, "steps")})
+        announce(callbacks, STARTING)
         with session.crew(crew, preflight, run.folder.uri, say) as workers:
             # folders are touched only now: a mistake above loses nothing
             run.rewind(session.trainer.step, signer, most_bytes(session.task.plan.losses_per_step))

@@ -15,6 +15,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from glr_dist.config import preset_text
 from glr_dist.errors import UserError, nearest
 from glr_dist.launch.place import Config, Data, Place
 from glr_dist.store.places import absolute
@@ -66,6 +67,8 @@ def make_entrypoint(
         if isinstance(kind, Config | Data) and (file := kind.file(given.get(name) or "")):
             files.append(_inside(file, folder))
             given[name] = files[-1] + given[name].removeprefix(file)
+        elif type(kind) is Config and given.get(name):
+            preset_text(given[name])  # refuses an unknown one here, not on the cluster
         elif isinstance(kind, Place):
             texts = _several(given.get(name))
             apart += [Path(path) for path in map(kind.local, texts) if path]

@@ -141,6 +141,18 @@ def list_jobs(client: JobSubmissionClient) -> list[JobDetails]:
     return sorted((job for job in client.list_jobs() if job.submission_id), key=lambda job: job.start_time or 0)
 
 
+def known_job(client: JobSubmissionClient, job: str, option: str) -> str:
+    """A job's id, once the cluster has proved to know it.
+
+    Raises:
+        UserError: it doesn't.
+    """
+    known = [str(each.submission_id) for each in list_jobs(client)]
+    if job not in known:
+        raise UserError(f"{option} {job}: no such job; {nearest(job, known) if known else 'there are none'}")
+    return job
+
+
 def stop_job(client: JobSubmissionClient, job: str) -> tuple[JobDetails, bool]:
     """Stop a job and wait until it is over; a run writes a checkpoint first.
 
@@ -150,10 +162,7 @@ def stop_job(client: JobSubmissionClient, job: str) -> tuple[JobDetails, bool]:
     Raises:
         UserError: when there is no such job, or it doesn't end.
     """
-    known = [str(each.submission_id) for each in list_jobs(client)]
-    if job not in known:
-        raise UserError(f"--stop {job}: no such job; {nearest(job, known) if known else 'there are none'}")
-    details = client.get_job_info(job)
+    details = client.get_job_info(known_job(client, job, "--stop"))
     if details.status.is_terminal():
         return details, False
     client.stop_job(job)

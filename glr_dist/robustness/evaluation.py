@@ -39,10 +39,18 @@ _SHOWN = 8  # samples for people to look at, of each attack
 
 
 def open_data(
-    place: str | Path, dataset: str | None = None, data_root: str | None = None, *, trust_model: bool = False
+    place: str | Path,
+    dataset: str | None = None,
+    data_root: str | None = None,
+    *,
+    trust_model: bool = False,
+    say: Callable[[str], None] = lambda line: None,
 ) -> DataSource:
     """The data that a checkpoint (or a run's newest) was trained on, or another set; see `Origin.open_data`."""
-    data = read_origin(place).open_data(dataset, data_root, trust_model=trust_model)
+    quiet = dataset is None  # `open_subject` says what is to be said of the run's own
+    data = read_origin(place).open_data(
+        dataset, data_root, (lambda line: None) if quiet else say, trust_model=trust_model
+    )
     if data.numbers:
         raise UserError(f"{place}: its targets are numbers; attacks, corruptions and reports are for classes")
     return data

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,6 +56,11 @@ class Origin:
         self.refuse_misfit(data)
         if dataset is None:
             self.note_other_content(data, say)
+        elif tuple(data.classes) != self.card.classes:
+            say(
+                f"warning: {self.place} was trained to tell {_few(self.card.classes)}, and {data.name} holds"
+                f" {_few(data.classes)}: an accuracy on it means nothing"
+            )
         return data
 
     def loss(self, trust_model: bool = False) -> Loss | None:
@@ -119,6 +124,11 @@ class Network(Origin):
     """A checkpoint's network."""
 
     model: nn.Module = field(repr=False)  # with the checkpoint's weights, in eval mode, on the CPU
+
+
+def _few(classes: Sequence[str]) -> str:
+    """Some names of classes."""
+    return ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
 
 
 def read_origin(place: str | Path) -> Origin:

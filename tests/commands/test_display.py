@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import pty
+import re
+import subprocess
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from command_line import call
+from command_line import SMALL, call, script
 
-from glr_dist.commands.display import describe, file_size, job_display, progress_display, show_table
+from glr_dist.commands.display import describe, file_size, fitting, job_display, progress_display, show_table
 from glr_dist.commands.terminal import say
 from glr_dist.engine.callbacks import Progress
 
@@ -69,3 +75,38 @@ def test_a_folder_whose_name_is_an_escape_sequence_is_refused_escaped(here: Path
     assert result.exit_code == 2
     assert "a\\x1b[2Jb is not a run" in result.stderr
     assert "\x1b" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("room", "text"),
+    [(80, "loss 0.5, validation 90%, fast"), (29, "loss 0.5, validation 90%"), (12, "loss 0.5"), (4, "loss"), (0, "l")],
+)
+def test_a_narrow_line_has_what_is_wanted_most(room: int, text: str) -> None:
+    assert fitting(["loss 0.5", "validation 90%", "fast"], room) == text
+
+
+def test_workers_and_retries_are_told() -> None:
+    busy = dataclasses.replace(progress(1), workers=3, retries=2)
+    assert describe(busy).endswith("passes/s, 3 workers, 2 calls retried")
+
+
+@pytest.mark.parametrize("width", [60, 140])
+def test_step_and_time_are_seen_on_narrow_terminals_and_what_happens_before(width: int, here: Path) -> None:
+    seen = b""
+    command = script("train", *SMALL, "--steps", "60", "--run-dir", "run")
+    parent, child = pty.openpty()
+    termios.tcsetwinsize(child, (24, width))
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=child, stdin=child, env=os.environ | {"TERM": "xterm"}
+    ) as training:
+        os.close(child)
+        with suppress(OSError):  # the other end is closed
+            while piece := os.read(parent, 65536):
+                seen += piece
+    os.close(parent)
+    assert training.returncode == 0
+    frames = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame) for frame in re.split(r"[\r\n]+", seen.decode())]
+    assert any(re.search(r"\d/60 0:00:0\d loss [0-9.]+", frame) for frame in frames), frames[-4:]
+    assert any("opening data and network" in frame for frame in frames)
+    assert any(re.search(r"60/60 0:00:0\d measuring", frame) for frame in frames), frames[-4:]
+    assert max(map(len, frames)) <= width

@@ -255,6 +255,8 @@ def test_a_surrogate_that_is_under_test_is_warned_of(surrogate: Path) -> None:
         (["--samples", "none"], ["--samples", "no meta.json"]),
         (["SELF"], ["has the very parameters", "give each network once"]),
         (["other"], ["other", "[1, 4, 4]", "[1, 8, 8]"]),
+        (["--attack", "fgsm", "--epsilon", "8"], ["--epsilon 8: pixels are in [0, 1]", "8/255 is 0.03137"]),
+        (["--attack", "fgsm", "--epsilon", "8/"], ["--epsilon", "'8/' is no number", "8/255"]),
         (["--attack", "random-signs", "--out", "taken"], ["--out taken", "thesis.tex", "choose a new folder"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -267,6 +269,24 @@ def test_what_cannot_be_evaluated_is_refused(trained: Path, here: Path, args: li
     args = [str(trained) if arg == "SELF" else arg for arg in args]
     refused(call("evaluate", str(trained), *args, "--workers", "0"), *mentions)
     assert [file.name for file in (here / "taken").iterdir()] == ["thesis.tex"]
+
+
+def test_a_size_may_be_a_fraction_and_a_report_is_not_written_over(trained: Path, here: Path) -> None:
+    attack = ["--attack", "random-signs", "--epsilon", "51/255", "--draws", "2", "--count", "20", "--out", "report"]
+    report = last_json(call("evaluate", str(trained), *attack, *HERE))
+    assert {line["epsilon"] for line in report["lines"]} == {0.2}
+    refused(call("evaluate", str(trained), *attack, *HERE), "--out report: holds something", "choose a new folder")
+
+
+def test_other_classes_are_warned_of(mnist_root: Path, here: Path) -> None:
+    few = ["--steps", "1", "--workers", "0", "--data-root", str(mnist_root), "--run-dir", "digits"]
+    assert call("train", "mnist-threshold", *few).exit_code == 0
+    own = call("evaluate", "digits", "--workers", "0")
+    assert "warning" not in own.stderr
+    others = call("evaluate", "digits", "--dataset", "fashion-mnist", "--data-root", str(mnist_root), "--workers", "0")
+    assert others.exit_code == 0, others.stderr
+    (line,) = [line for line in others.stderr.splitlines() if line.startswith("warning")]
+    assert "was trained to tell 0, 1, 2, ..., and fashion-mnist holds" in line
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -50,7 +50,7 @@ def test_an_interruption_before_the_run_begins_leaves_nothing(here: Path, monkey
     def interrupted(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("glr_dist.engine.checks.open_dataset", interrupted)
+    monkeypatch.setattr("glr_dist.engine.running.open_dataset", interrupted)
     result = call("train", *SMALL)
     assert (result.exit_code, result.stdout) == (130, "")
     assert "nothing to resume" in result.stderr
@@ -129,3 +129,11 @@ def test_weights_of_another_run_patience_and_keep_from_the_command_line(trained:
     assert f"--init-from {trained} --patience 3" in said["command"]
     refused(call("train", *SMALL, "--patience", "3", "--set", "validate_every=0"), "patience = 3", "validate_every = 0")
     refused(call("train", *SMALL, "--init-from", "none"), "--init-from", "there is no checkpoint at")
+
+
+def test_a_replayed_step_can_be_kept_and_evaluated(trained: Path, here: Path) -> None:
+    replayed = last_json(call("replay", str(trained), "--to", "7", "--out", "seven", "--json"))
+    found = last_json(call("evaluate", "seven", "--json"))
+    assert found["params_sha256"] == replayed["params_sha256"]
+    assert found["checkpoint"] == str(here / "seven/checkpoints/step-000007")
+    refused(call("replay", str(trained), "--out", "seven"), "--out seven: exists already", "give a new folder")

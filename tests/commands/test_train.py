@@ -82,7 +82,7 @@ def test_options_and_settings_land_in_the_runs_config(here: Path) -> None:
 
 def test_an_unforeseen_error_keeps_its_traceback_and_exits_with_1(here: Path) -> None:
     code = (
-        "import sys, glr_dist.engine.checks as t\n"
+        "import sys, glr_dist.engine.running as t\n"
         "def broken(*a, **k): raise RuntimeError('out of luck')\n"
         "t.open_dataset = broken\nfrom glr_dist.cli import main\nmain(['train', '--workers', '0'])"
     )

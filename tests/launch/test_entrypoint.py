@@ -110,6 +110,7 @@ def test_results_without_a_place_get_one_that_outlives_the_job(command: str, fla
         ("data prepair", "submit -- data prepair: no command that a job can run; did you mean 'prepare'"),
         ("submit -- train", "no command that a job can run"),
         ("train none.toml", "none.toml: no such file"),
+        ("train mnist-treshold", "preset 'mnist-treshold': unknown; did you mean 'mnist-threshold'?"),
         ("train ../other.toml", "lies outside the current folder"),
         ("attack runs/a --epsilon 0.1", "give --out DIR"),
         ("train --stpes 4", "No such option"),

@@ -61,14 +61,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def ended(cluster: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
-    """Two jobs, side by side: one that trains what the user wrote, one with a mistyped preset."""
+    """Two jobs, side by side: one that trains what the user wrote, one that goes on with a run that is none."""
     folder = tmp_path_factory.mktemp("jobs")
     (folder / "net.py").write_text(NET)
     (folder / "own.toml").write_text(OWN)
     send = ("submit", "--address", cluster, "--", "train")
     with (
         start_cli(*send, "own.toml", "--run-dir", "run", "--json", cwd=folder) as good,
-        start_cli(*send, "digits-treshold", cwd=folder) as bad,
+        start_cli(*send, "--resume", "none", cwd=folder) as bad,
     ):
         outputs = {"good": good.communicate(timeout=110), "bad": bad.communicate(timeout=110)}
     codes = {"good": good.returncode, "bad": bad.returncode}
@@ -89,7 +89,7 @@ def test_a_job_trains_what_the_user_wrote(ended: dict[str, Ended]) -> None:
 def test_a_failed_jobs_exit_code_is_its_own(ended: dict[str, Ended]) -> None:
     job = ended["bad"]
     assert job.code == 2, job.out + job.err
-    assert "Error: preset 'digits-treshold': unknown; did you mean 'digits-threshold'?" in job.out
+    assert f"Error: {job.folder / 'none'} is not a run: there is no such folder" in job.out
     assert "Traceback" not in job.out + job.err
 
 
@@ -126,6 +126,16 @@ def test_stopping_an_unknown_job_names_the_nearest(cluster: str, ended: dict[str
     unknown = _jobs(cluster, "--stop", f"{job}x")
     assert unknown.exit_code == 2
     assert unknown.stderr == f"Error: --stop {job}x: no such job; did you mean {job!r}?\n"
+
+
+def test_a_jobs_log_is_printed_again_and_its_exit_code_passed_on(cluster: str, ended: dict[str, Ended]) -> None:
+    good, bad = (ended[name].err.split()[1].rstrip(":") for name in ("good", "bad"))
+    assert _jobs(cluster, "--logs", good).stdout == ended["good"].out
+    followed = _jobs(cluster, "--follow", bad)
+    assert (followed.exit_code, followed.stdout) == (2, ended["bad"].out)
+    assert f"job {bad}: failed" in followed.stderr
+    assert _jobs(cluster, "--logs", f"{good}x").exit_code == 2
+    assert "--logs: can't be given with --stop" in _jobs(cluster, "--stop", good, "--logs", good).stderr
 
 
 @pytest.mark.parametrize(

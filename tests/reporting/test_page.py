@@ -123,6 +123,7 @@ def chromium(*arguments: str) -> subprocess.CompletedProcess[str]:
         "--no-sandbox",
         "--disable-gpu",
         "--enable-logging=stderr",
+        "--virtual-time-budget=20000",  # milliseconds that it lives through before it tells what it shows
     ]
     return subprocess.run([CHROMIUM, *options, *arguments], capture_output=True, text=True, timeout=120, check=True)
 
