@@ -70,14 +70,25 @@ def machine() -> dict[str, Any]:
 @click.option(
     "--data-root", envvar="GLR_DIST_DATA", help="With --variance: MNIST's folder; without, other images are used."
 )
+@click.option("--scaling", is_flag=True, help="Measure presets in large batches instead, with 0, 1, 2, 4 ... workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(
-    seconds: float, hidden: tuple[int, ...], with_ray: bool, variance: bool, data_root: str | None, as_json: bool
+    seconds: float,
+    hidden: tuple[int, ...],
+    with_ray: bool,
+    variance: bool,
+    data_root: str | None,
+    scaling: bool,
+    as_json: bool,
 ) -> None:
     """Measure networks 784-N-10 of Heaviside units, batch 128, in milliseconds that a core worked."""
     torch.set_num_threads(1)
     tables: dict[str, list[dict[str, Any]]] = {}
-    for width in hidden:
+    if scaling:
+        from benchmark_scaling import scaling as scaled
+
+        tables = scaled(max(1.5, seconds), with_ray)
+    for width in () if scaling else hidden:
         net = f"{INPUTS}-{width}-{CLASSES}"
         if variance:
             from benchmark_variance import errors

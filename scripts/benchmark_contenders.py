@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_timing import Contender, measure
-from torch import Tensor
+from torch import Tensor, nn
 
 import glr_dist
 from glr_dist.config import Config, parse_config
@@ -80,7 +80,9 @@ def config_of(settings: Settings) -> Config:
     return parse_config("", keys | {"validate_every": 0, "checkpoint_every": 0} | dict(settings))
 
 
-def task_of(config: Config, model: MLP, data: DataSource, loss: Loss | None = None, *, quick: bool = True) -> Task:
+def task_of(
+    config: Config, model: nn.Module, data: DataSource, loss: Loss | None = None, *, quick: bool = True
+) -> Task:
     """What a run of that config trains; ``quick``: turned bits are evaluated from where they enter a reader."""
     sites = find_sites(model, data.shape, config.estimator.sites)
     if not quick:
@@ -92,7 +94,7 @@ def task_of(config: Config, model: MLP, data: DataSource, loss: Loss | None = No
     return Task(
         model=model,
         sites=tuple(sites),
-        fold=True,  # an MLP's copies can be rows of a batch
+        fold=True,  # the copies of these networks can be rows of a batch
         method=method,
         loss=loss or named_loss(config.loss),
         estimator=config.estimator,

@@ -58,8 +58,9 @@ def plan(
     from glr_dist.config import load_config
 
     config = load_config(preset or DEFAULT_PRESET, config_overrides({"data_root": data_root}, settings))
-    from glr_dist.planning.calibration import local_link, measured_work
+    from glr_dist.planning.calibration import measured_work
     from glr_dist.planning.forecast import Link, best, cheaper_from, counts
+    from glr_dist.planning.link import local_link
 
     if not config.observes:
         raise UserError(

@@ -1,23 +1,17 @@
-"""What a step takes here, by doing some; and what a line to a worker on this machine carries."""
+"""What a step takes here, by doing some."""
 
 from __future__ import annotations
 
-import secrets
 import time
 from statistics import median
-
-import numpy as np
 
 from glr_dist.config import Config
 from glr_dist.core.threads import fixed_threads
 from glr_dist.engine.assembly import crew_here
 from glr_dist.engine.checks import set_up
-from glr_dist.planning.forecast import Link, Work
-from glr_dist.workers.frames import pickled
-from glr_dist.workers.line import Line, listen, settled
+from glr_dist.planning.forecast import Work
 
 _WARM, _LEAST = 3, 5  # steps that are not counted, and those that are
-_BYTES = 4_000_000
 
 
 def measured_work(config: Config, seconds: float = 3.0) -> Work:
@@ -48,26 +42,3 @@ def measured_work(config: Config, seconds: float = 3.0) -> Work:
         gradient=4 * sum(p.numel() for p in task.trainable.values()),
         losses=4 * plan.losses_per_step,
     )
-
-
-def local_link() -> Link:
-    """What goes between two ends on this machine, measured on a line of its own."""
-    secret = secrets.token_bytes(64)
-    line = Line.open(listen("127.0.0.1", secret, lambda frames: None, lambda: None), secret)
-    assert line is not None  # nothing of this leaves the machine
-    empty, full = pickled(None), pickled(np.zeros(_BYTES, np.uint8))
-    try:
-        latency = _round_trip(line, empty) / 2
-        bandwidth = _BYTES / max(_round_trip(line, full) - 2 * latency, 1e-6)
-    finally:
-        line.close()
-    return Link(bandwidth=bandwidth, latency=latency)
-
-
-def _round_trip(line: Line, frames: list[bytes], times: int = 9) -> float:
-    found = []
-    for _ in range(times):
-        began = time.perf_counter()
-        settled([line.send(frames)], None)
-        found.append(time.perf_counter() - began)
-    return median(found)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from glr_dist.planning.calibration import local_link
 from glr_dist.planning.forecast import DRIVER, WORKERS, Link, Work, alone, best, cheaper_from, counts, forecast
+from glr_dist.planning.link import local_link
 
 WORK = Work(
     evaluation=0.8,

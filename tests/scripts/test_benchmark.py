@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmark
+import benchmark_scaling
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from benchmark_contenders import network
 from benchmark_peers import BACKPROP
 from benchmark_variance import Measured, as_rows, error_signals, errors, estimator, reference
 from click.testing import CliRunner
+from small_runs import small_task
 
 from glr_dist.core.parameters import flat_parameters
 from glr_dist.data.arrays import ArrayDataset
@@ -103,3 +105,32 @@ def test_a_folder_without_mnist_is_told(tmp_path: Path) -> None:
     assert told.exit_code == 2
     assert "--data-root" in told.output
     assert "train-images-idx3-ubyte; leave it out" in told.output
+
+
+WITHOUT_RAY_SCALING = """
+import json, sys
+sys.modules["ray"] = sys.modules["pyarrow"] = None
+import benchmark_scaling
+print(json.dumps(benchmark_scaling.scaling(0.0, False, {"mnist-wide": {"batch": 64, "units.rows": 16}})))
+"""
+
+
+def test_scaling_is_measured_in_one_process_without_ray_and_pyarrow() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RAY_SCALING], cwd=SCRIPTS, capture_output=True, text=True, check=True
+    )
+    ((title, rows),) = json.loads(done.stdout).items()
+    assert title == "mnist-wide, batch 64 in 4 blocks"
+    assert [row["workers"] for row in rows] == ["in this process"]
+    assert rows[0]["times as fast"] == 1.0
+
+
+def test_workers_are_timed_beside_one_process_with_both_placements(ray_session: None) -> None:
+    from glr_dist.planning.forecast import Link
+
+    task = small_task()
+    rows = benchmark_scaling.beside(task, Link(bandwidth=1e9, latency=1e-4), 2, 0.2)
+    assert [(row["workers"], row["reconstruct"]) for row in rows] == [(2, "driver"), (2, "workers")]
+    for row in rows:
+        assert row["times as fast"] == pytest.approx(row["of one process, ms"] / row["ms a step"])
+        assert row["forecast, ms"] > 0
