@@ -30,6 +30,7 @@ _KEYS = {  # of the options that are not called like their config key
     "reconstructors": "engine.reconstructors",
     "generators": "engine.generators",
     "gpus_per_worker": "engine.gpus_per_worker",
+    "device": "engine.device",
     "augment": "augment.attack",
     "augment_share": "augment.share",
     "augment_epsilon": "augment.epsilon",
@@ -120,10 +121,11 @@ preset_options = _all_of(  # the preset, the data, and what of one's own takes t
 )
 run_options = _all_of(  # these, and the options that say who does the work
     preset_options,
-    click.option("--workers", type=int, help="Evaluators; 0: in this process, without Ray; -1: all CPUs."),
+    click.option("--workers", type=int, help="Worker actors; 0: none, without Ray; -1: as many as pay."),
     click.option("--reconstructors", type=int, help="Reconstructor actors; 0: reconstruct in the driver."),
     click.option("--generators", type=int, help="Actors for adversarial rows; 0: made where they are needed."),
     click.option("--gpus-per-worker", type=float, help="GPUs of each worker; may be a fraction."),
+    click.option("--device", metavar="cpu|cuda|auto", help="Of this process, where it does all the work."),
 )
 journal_key_option = click.option(
     "--journal-key", type=PLACE, metavar="FILE", help="A file with the key that signs the journal."

@@ -44,11 +44,11 @@ def assemble_crew(
         UserError: when the cluster has not what is asked for, actors don't start in time, or the noise source
             would differ between their devices.
     """
-    if not task.method.observes:
+    if not task.method.observes or engine.alone_on_gpu:
         engine = replace(engine, workers=0)
     _refuse_mixed_devices(task, engine)
     table = task.make_table()
-    crew = crew_here(task, table)
+    crew = crew_here(task, table, "cuda" if engine.alone_on_gpu else "cpu")
     policy = replace(policy, in_flight=engine.in_flight)
     if comes_later(task, engine):
         crew.coming, crew.ways_with_workers = _handover(task, engine, policy, table), _ways(engine)
@@ -72,7 +72,7 @@ def _ways(engine: EngineConfig) -> tuple[str, ...]:
 def comes_later(task: Task, engine: EngineConfig) -> bool:
     """Whether a run begins in this process, and workers may come later: they would be of a Ray that is started for it."""
     plain = engine.workers == -1 and task.method.observes
-    others = engine.reconstructors or engine.generators or engine.gpus_per_worker
+    others = engine.reconstructors or engine.generators or engine.evaluates_on == "cuda"
     return plain and not others and not elsewhere_named()
 
 

@@ -80,6 +80,13 @@ def refuse_changes(before: Config, now: Config, keys: Iterable[str]) -> None:
             raise UserError(
                 f"{key}: can't change when a run is resumed: it is {was!r}, not {given!r}; start a new run, or leave it out"
             )
+    for role in ("evaluates_on", "reconstructs_on"):
+        was, given = getattr(before.engine, role), getattr(now.engine, role)
+        if was != given:
+            raise UserError(
+                f"engine: the run {role.replace('_', ' ')} {was}, and can't go on with {given}, whose bits are others; leave"
+                " out what changes that, or start a new run"
+            )
 
 
 def _value(config: Config, key: str) -> Any:

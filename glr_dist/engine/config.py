@@ -13,6 +13,7 @@ OPTIMIZERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "nadam": "NAdam", 
 SCHEDULES = ("constant", "linear", "cosine", "one-cycle", "step", "exponential")
 ROW_ATTACKS = ("fgsm", "pgd")
 RECONSTRUCT = ("auto", "driver", "workers")
+DEVICES = ("cpu", "cuda", "auto")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +191,8 @@ class EngineConfig:
             blocks home; ``auto`` takes what the first steps measure to be the quicker.
         reconstructors: actors that reconstruct and do nothing else; 0: none.
         generators: actors that make adversarial rows; 0: whoever needs them makes them.
+        device: what this process computes on where it does all the work: ``cpu``, ``cuda``, or ``auto``: a GPU where there
+            is one. Its arithmetic has bits of its own, so a run stays on the kind that it began on.
         gpus_per_worker: GPUs for each evaluator and reconstructor, may be a fraction.
         threads: torch threads of every evaluator, reconstructor and of the driver.
         in_flight: calls that may wait at one worker.
@@ -199,6 +202,7 @@ class EngineConfig:
     reconstruct: str = "auto"
     reconstructors: int = 0
     generators: int = 0
+    device: str = "cpu"
     gpus_per_worker: float = 0.0
     threads: int = 1
     in_flight: int = 2
@@ -208,6 +212,12 @@ class EngineConfig:
         if self.workers < -1:
             raise UserError(f"engine.workers = {self.workers}: must be 0 (in-process) or more, or -1 (all CPUs)")
         check_known("engine.reconstruct", self.reconstruct, RECONSTRUCT)
+        check_known("engine.device", self.device, DEVICES)
+        if self.device == "cuda" and (self.workers > 0 or self.reconstructors or self.generators):
+            raise UserError(
+                "engine.device = 'cuda' (--device): is the GPU of this process, which leaves the work to actors here; give"
+                " these GPUs with --gpus-per-worker, or leave out --workers"
+            )
         if self.reconstruct == "workers" and self.reconstructors:
             raise UserError(
                 f"engine.reconstructors = {self.reconstructors}: workers reconstruct, and leave nothing to them; leave out"
@@ -224,13 +234,18 @@ class EngineConfig:
                 raise UserError(f"engine.{name} = {getattr(self, name)}: must be at least {least}")
 
     @property
+    def alone_on_gpu(self) -> bool:
+        """Whether this process alone does all of the work, on a GPU of its own."""
+        return self.device == "cuda" and not self.gpus_per_worker
+
+    @property
     def evaluates_on(self) -> str:
         """The kind of device: its arithmetic has bits of its own."""
-        return "cuda" if self.gpus_per_worker and self.workers else "cpu"
+        return "cuda" if self.alone_on_gpu or (self.gpus_per_worker and self.workers) else "cpu"
 
     @property
     def reconstructs_on(self) -> str:
         """The kind of device: that of the workers, unless somebody else is asked to reconstruct."""
         if self.reconstructors:
             return "cuda" if self.gpus_per_worker else "cpu"
-        return "cpu" if self.reconstruct == "driver" else self.evaluates_on
+        return "cpu" if self.reconstruct == "driver" and not self.alone_on_gpu else self.evaluates_on

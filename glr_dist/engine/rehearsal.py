@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 from typing import Any
@@ -10,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from glr_dist.config import Config, config_toml, load_config, parse_config
+from glr_dist.core.device import found_device
 from glr_dist.core.losses import Loss, check_losses, per_batch
 from glr_dist.core.passes import whole_loss
 from glr_dist.data.source import DataSource
+from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.trainer import Trainer
 from glr_dist.errors import UserError, blamed
 from glr_dist.store.checkpoint import load_checkpoint, save_checkpoint
@@ -22,19 +25,26 @@ _ROWS = 8
 
 
 def chosen_config(given: Any) -> Config:
-    """The config that ``glr_dist.train`` is given, or that a preset's name or a file's path means.
+    """The config that ``glr_dist.train`` is given, or that a preset's name or a file's path means; its device is settled.
 
     Raises:
-        UserError: for anything else.
+        UserError: for anything else, or when there is no such device.
     """
     if isinstance(given, (str, os.PathLike)):
-        return load_config(os.fspath(given))
+        given = load_config(os.fspath(given))
     if not isinstance(given, Config):
         raise UserError(
             f"config: is {_described(given)}; give a preset's name, a .toml file, or what glr_dist.load_config(PRESET,"
             " {KEY: VALUE}) returns"
         )
-    return given
+    engine = dataclasses.replace(given.engine, device=_settled(given.engine))
+    return dataclasses.replace(given, engine=engine)
+
+
+def _settled(engine: EngineConfig) -> str:
+    """Where actors do the work, this process has no need of a GPU."""
+    others = engine.workers > 0 or engine.reconstructors or engine.generators or engine.gpus_per_worker
+    return "cpu" if others and engine.device == "auto" else found_device(engine.device)
 
 
 def refuse_strangers(model: Any, data: Any, loss: Any) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import nn
 
 from glr_dist.config import Config
+from glr_dist.core.device import exact_on, found_device
 from glr_dist.core.losses import LOSSES, Loss, named_loss, per_batch
 from glr_dist.core.threads import fixed_threads
 from glr_dist.data.dataset import open_dataset
@@ -145,12 +146,13 @@ class Session:
     def crew(self, assemble: Assemble, preflight: Preflight | None, place: str, say: Say) -> Iterator[Crew]:
         """Within: who does the work, on a cluster that has passed its checks; torch has the run's threads."""
         engine, task = self.config.engine, self.task
-        workers = engine.workers if task.method.observes else 0
+        workers = engine.workers if task.method.observes and not engine.alone_on_gpu else 0
         join_former()
         later = not self.config.evaluate_every and comes_later(task, engine)
         actors = not later and (workers or engine.reconstructors or engine.generators)
         with ExitStack() as left:
             left.enter_context(fixed_threads(engine.threads))
+            left.enter_context(exact_on(found_device("cuda" if engine.alone_on_gpu else "cpu")))
             if actors or self.config.evaluate_every:
                 left.enter_context(connected())
             if actors and preflight is not None:

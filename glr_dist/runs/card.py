@@ -14,6 +14,7 @@ import torch
 from glr_dist import __version__
 from glr_dist.config import Config
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
+from glr_dist.core.device import device_name
 from glr_dist.data.source import DataSource
 from glr_dist.errors import UserError
 from glr_dist.models.config import ModelConfig
@@ -73,7 +74,7 @@ class RunCard:
     estimator: EstimatorConfig
     augment: Mapping[str, Any]  # the settings of [augment]
     surrogate: SurrogateCard | None  # None: its adversarial rows are made on the network itself, or there are none
-    versions: Mapping[str, str]  # of the software
+    versions: Mapping[str, str]  # of the software, and the device that evaluates
     code: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the user's own: file below code/ -> SHA-256
     initial: Mapping[str, Any] | None = None  # the checkpoint its initial weights are from; None: the seed's, or given
 
@@ -109,6 +110,7 @@ class RunCard:
                 "torch": torch.__version__,
                 "numpy": np.__version__,
                 "python": platform.python_version(),
+                "device": device_name(config.engine.evaluates_on),
             },
             code=dict(code or {}),
         )

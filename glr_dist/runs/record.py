@@ -22,6 +22,7 @@ _ADDED = {  # keys that older versions had not, with the value that changes noth
     "certify.epsilon": 0.0,
     "certify.ramp": 0.4,
     "certify.mix": 0.0,
+    "engine.device": "cpu",
     "model.input_thresholds": [],
 }
 _MISSING = "nothing"

@@ -22,10 +22,10 @@ class Actor:
         if threads is not None:
             import torch
 
+            from glr_dist.core.device import exact_arithmetic
+
             torch.set_num_threads(threads)
-            # TensorFloat-32 keeps 10 bits: a reconstructor elsewhere would see other bits than the evaluator did
-            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+            exact_arithmetic()
         self.role = make(*arguments)
         self._keeps, self._threads = keeps, threads
         self._busy = threading.Lock()  # one call at a time, whichever way it came
