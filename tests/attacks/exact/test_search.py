@@ -167,14 +167,16 @@ def test_a_network_without_units_has_one_answer(bias: float, status: str) -> Non
     assert verify(model, HALF, 0, 0.1, seconds=30).status == status
 
 
-def test_a_pixel_that_could_turn_only_at_the_rounded_edge_of_the_ball_is_neither_proved_nor_broken() -> None:
+def test_a_pixel_at_the_rounded_edge_of_the_ball_is_decided_by_the_ball_to_the_last_bit() -> None:
     model = nn.Sequential(InputThreshold(0.5), *step_at(0.5, rising=False))  # class 1 for a dark pixel
-    # 153 / 255 = 0.6 in reals, a little more in float32
-    for pixel, status in ((152, "broken"), (153, "undecided"), (154, "robust")):
+    # 153 / 255 = 0.6 in reals, a little more in float32: the nearest dark pixel is 5e-8 outside the ball
+    for pixel, status in ((152, "broken"), (153, "robust"), (154, "robust")):
         x = np.array([pixel / 255], np.float32)
         verdict = verify(model, x, 0, 0.1, seconds=30)
         assert verdict.status == status
         assert status != "broken" or confirmed(model, x, 0, 0.1, verdict)
+    least = np.nextafter(np.float32(0.5), np.float32(0))
+    assert float(np.float32(153 / 255)) - float(least) > 0.1 and int(model(torch.tensor([[least]])).argmax()) == 1
 
 
 def test_out_of_time_is_undecided_and_the_solver_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
