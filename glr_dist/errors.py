@@ -62,7 +62,9 @@ def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
 def is_installed(file: str) -> bool:
     """Whether a file of Python code is this package's, another package's or Python's own."""
     foreign = (str(Path(__file__).parent), *sysconfig.get_paths().values(), "<")
-    return file.startswith(foreign)
+    return file.startswith(foreign) or file.endswith(
+        (".pyx", ".pxi")
+    )  # what is compiled names no place of this machine
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

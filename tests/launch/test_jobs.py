@@ -131,9 +131,10 @@ def test_stopping_an_unknown_job_names_the_nearest(cluster: str, ended: dict[str
 def test_a_jobs_log_is_printed_again_and_its_exit_code_passed_on(cluster: str, ended: dict[str, Ended]) -> None:
     good, bad = (ended[name].err.split()[1].rstrip(":") for name in ("good", "bad"))
     assert _jobs(cluster, "--logs", good).stdout == ended["good"].out
-    followed = _jobs(cluster, "--follow", bad)
-    assert (followed.exit_code, followed.stdout) == (2, ended["bad"].out)
-    assert f"job {bad}: failed" in followed.stderr
+    with start_cli("jobs", "--address", cluster, "--follow", bad, cwd=ended["bad"].folder) as following:
+        out, err = following.communicate(timeout=60)
+    assert (following.returncode, out) == (2, ended["bad"].out), err
+    assert f"job {bad}: failed" in err
     assert _jobs(cluster, "--logs", f"{good}x").exit_code == 2
     assert "--logs: can't be given with --stop" in _jobs(cluster, "--stop", good, "--logs", good).stderr
 
