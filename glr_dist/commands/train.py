@@ -111,7 +111,7 @@ def train(
 
 def _rows(result: TrainResult) -> dict[str, Any]:
     """A finished run as the lines of a table."""
-    from glr_dist.commands.display import file_size, percent
+    from glr_dist.commands.display import file_size
 
     workers = str(result.workers) if result.workers else "in this process"
     return {
@@ -120,14 +120,26 @@ def _rows(result: TrainResult) -> dict[str, Any]:
         "steps": f"{result.steps:,}" + ("" if result.ended_by == "steps" else f", ended by {result.ended_by}"),
         "seconds": f"{result.seconds:.1f}",
         "workers": f"{workers} ({result.workers_lost} lost)" if result.workers_lost else workers,
-        "validation accuracy": percent(result.validation_accuracy),
-        "test accuracy": percent(result.test_accuracy),
+        **_measured(result),
         **_best(result),
         "noisy forward passes": f"{result.noisy_forwards:,} ({result.noisy_forwards_per_second:,.0f} a second)",
         "bytes up": file_size(result.bytes_up),
         "bytes down": file_size(result.bytes_down),
         "params_sha256": f"{result.params_sha256[:12]}...",
     }
+
+
+def _measured(result: TrainResult) -> dict[str, str]:
+    """Accuracies; of targets that are numbers, or a loss that is another aim, the losses too."""
+    from glr_dist.commands.display import percent
+
+    accuracies = {"validation": result.validation_accuracy, "test": result.test_accuracy}
+    losses = {"validation": result.validation_loss, "test": result.test_loss}
+    told = {f"{split} accuracy": percent(value) for split, value in accuracies.items()}
+    if all(value is None for value in accuracies.values()) and any(value is not None for value in losses.values()):
+        told = {}
+    own = {f"{split} loss": f"{value:.4f}" for split, value in losses.items() if value is not None}
+    return told | own
 
 
 def _best(result: TrainResult) -> dict[str, str]:

@@ -99,9 +99,10 @@ def check_losses(losses: Tensor, shape: tuple[int, ...], where: str) -> None:
     """
     if tuple(losses.shape) != shape:
         per_example = tuple(losses.shape[1:])
+        whole = "; one that is for the whole batch has an attribute per = 'batch'" if not per_example else ""
         raise UserError(
             f"loss: {where} returned shape {per_example} for {shape[1]} examples; a loss must return one value"
-            f" per example, shape ({shape[1]},)"
+            f" per example, shape ({shape[1]},){whole}"
         )
     if not all_finite(losses):
         bad = losses[~torch.isfinite(losses)].flatten()[0].item()

@@ -45,7 +45,9 @@ class TrainResult:
     steps: int
     seconds: float
     test_accuracy: float | None
-    validation_accuracy: float | None
+    validation_accuracy: float | None  # None of targets that are numbers, too
+    test_loss: float | None
+    validation_loss: float | None
     best_checkpoint: str | None  # by validation accuracy; None: there was no validation, or its checkpoint is gone
     best_validation_accuracy: float | None
     best_test_accuracy: float | None

@@ -26,10 +26,12 @@ from glr_dist.runs.run import RunStore
 from glr_dist.store.places import without_password
 from glr_dist.store.storage import Storage
 
+SPLITS = ("validation", "test")  # that a run is measured on at its end
+
 
 def conclude(driver: Driver, crew: Crew, card: RunCard, *, journal: bool, command: str | None) -> TrainResult:
     """Measure what a run has come to and write its result.json; ``command`` is what was typed, None: this process's."""
-    found = {split: driver.measure(split) for split in ("validation", "test")}
+    found = {split: driver.measure(split) for split in SPLITS}
     best = _best(driver, found)
     clock = driver.clock
     result = TrainResult(
@@ -39,6 +41,8 @@ def conclude(driver: Driver, crew: Crew, card: RunCard, *, journal: bool, comman
         seconds=clock.seconds,
         test_accuracy=_accuracy(found["test"]),
         validation_accuracy=_accuracy(found["validation"]),
+        test_loss=_loss(found["test"]),
+        validation_loss=_loss(found["validation"]),
         best_checkpoint=None if best is None else best["checkpoint"],
         best_validation_accuracy=None if best is None else best["validation"]["accuracy"],
         best_test_accuracy=None if best is None or best["test"] is None else best["test"]["accuracy"],
@@ -53,7 +57,13 @@ def conclude(driver: Driver, crew: Crew, card: RunCard, *, journal: bool, comman
         journal=journal,
     )
     said = dataclasses.asdict(result)
-    for key in ("test_accuracy", "validation_accuracy", *(key for key in said if key.startswith("best_"))):
+    for key in (
+        "test_accuracy",
+        "validation_accuracy",
+        "test_loss",
+        "validation_loss",
+        *(key for key in said if key.startswith("best_")),
+    ):
         del said[key]
     classes = driver.task.data.classes
     measures: dict[str, Any] = {split: measured(accuracy, classes) for split, accuracy in found.items()}
@@ -69,7 +79,7 @@ def recorded_result(run: RunStore) -> TrainResult | None:
             return None
         best = said["best"] or {}
         told: dict[str, Any] = {
-            **{f"{split}_accuracy": (said[split] or {}).get("accuracy") for split in ("validation", "test")},
+            **{f"{split}_{what}": (said[split] or {}).get(what) for split in SPLITS for what in ("accuracy", "loss")},
             **{f"best_{split}_accuracy": (best.get(split) or {}).get("accuracy") for split in ("validation", "test")},
             "best_checkpoint": best.get("checkpoint"),
         }
@@ -101,6 +111,10 @@ def typed() -> str:
 
 def _accuracy(found: Accuracy | None) -> float | None:
     return None if found is None else found.accuracy
+
+
+def _loss(found: Accuracy | None) -> float | None:
+    return None if found is None else found.loss
 
 
 def _best(driver: Driver, last: dict[str, Accuracy | None]) -> dict[str, Any] | None:
