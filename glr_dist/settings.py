@@ -92,6 +92,8 @@ def _converted(key: str, value: Any, hint: Any) -> Any:
         text, value = value, _read(key, value, hint)
         if origin is tuple and not isinstance(value, list):  # --set model.hidden=50, --set estimator.sites=1
             value = [text if typing.get_args(hint)[0] is str else value]
+    if origin is tuple and type(value) is typing.get_args(hint)[0]:  # one for all
+        value = [value]
     if origin is tuple and isinstance(value, (list, tuple)):
         item = typing.get_args(hint)[0]
         return tuple(_converted(key, entry, item) for entry in value)

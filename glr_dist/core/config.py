@@ -66,7 +66,8 @@ class EstimatorConfig:
             the flips' schemes those at the sites that no Heaviside unit reads.
         base_draws: of the flips' schemes, per example, step and Heaviside site.
         base_antithetic: take base draws in pairs (+eps, -eps).
-        flips: bits turned for each base draw and example at a site, drawn by their weight; 0: each.
+        flips: bits turned for each base draw and example at a site, drawn by their weight; 0: each. One number for all
+            sites of Heaviside units, or one for each in their order.
         antithetic: draw noise in pairs (+eps, -eps).
         baseline: ``leave-out`` subtracts the mean loss of the example's other copies (of other pairs, if antithetic).
         conditioning: replace the score by its expectation given the sign bit where a Heaviside unit reads the site.
@@ -78,7 +79,7 @@ class EstimatorConfig:
     copies: int = 32
     base_draws: int = 1
     base_antithetic: bool = False
-    flips: int = 0
+    flips: tuple[int, ...] = (0,)
     antithetic: bool = True
     baseline: str = "leave-out"
     conditioning: bool = True
@@ -107,8 +108,8 @@ class EstimatorConfig:
                 f"estimator.base_draws = {self.base_draws}: antithetic pairs need an even number; use"
                 f" {self.base_draws + 1} or estimator.base_antithetic = false"
             )
-        if self.flips < 0:
-            raise UserError(f"estimator.flips = {self.flips}: must be at least 1, or 0 to turn each bit")
+        if not self.flips or min(self.flips) < 0:
+            raise UserError(f"estimator.flips = {list(self.flips)}: must be at least 1, or 0 to turn each bit")
         fewest = 2 * self.signs
         if self.baseline == "leave-out" and self.copies < fewest:
             kind = "leave-pair-out" if self.antithetic else "leave-one-out"
@@ -123,7 +124,7 @@ class EstimatorConfig:
         idle = (
             {"conditioning": True}
             if self.scheme in TURNING
-            else {"base_draws": 1, "base_antithetic": False, "flips": 0}
+            else {"base_draws": 1, "base_antithetic": False, "flips": (0,)}
         )
         fitting = " or ".join(repr(scheme) for scheme in SCHEMES if (scheme in TURNING) != (self.scheme in TURNING))
         for key, default in idle.items():

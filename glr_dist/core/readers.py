@@ -8,9 +8,12 @@ Shapes: B examples, N units of the site, C' outputs of the reader.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,15 +55,19 @@ def columns(reader: nn.Module, shape: Sequence[int]) -> Tensor:
         return reader.weight.detach().t()
     assert isinstance(reader, nn.Conv2d) and not isinstance(reader.padding, str)
     weight = reader.weight.detach().flatten(1)  # [maps, taps]
-    size = int(torch.Size(shape).numel())
-    numbers = torch.arange(1, size + 1, device=weight.device, dtype=torch.float64).view(1, *shape)
-    taps = unfold(numbers, reader.kernel_size, reader.dilation, reader.padding, reader.stride)[
-        0
-    ].long()  # [taps, places]
-    matrix = weight.new_zeros(size + 1, len(weight), taps.shape[1])  # row 0: what padding reads
+    how = reader.kernel_size, reader.dilation, reader.padding, reader.stride
+    taps = _seen_by(tuple(shape), how, str(weight.device))
+    matrix = weight.new_zeros(math.prod(shape) + 1, len(weight), taps.shape[1])  # row 0: what padding reads
     maps, places = (torch.arange(count, device=weight.device) for count in matrix.shape[1:])
     matrix[taps.unsqueeze(1), maps[:, None], places] = weight.t().unsqueeze(-1).expand(-1, -1, len(places))
     return matrix[1:].flatten(1)
+
+
+@lru_cache(maxsize=16)
+def _seen_by(shape: tuple[int, ...], how: tuple[Any, ...], device: str) -> Tensor:
+    """Which input, counted from 1, each tap of a convolution reads at each place, 0 for padding: int64 [taps, places]."""
+    numbers = torch.arange(1, math.prod(shape) + 1, device=device, dtype=torch.float64)
+    return unfold(numbers.view(1, *shape), *how)[0].long()
 
 
 def _affine(model: nn.Module, site: Site, reader: Site) -> bool:

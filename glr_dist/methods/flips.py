@@ -48,21 +48,28 @@ def flips_kinds(sites: Sequence[Site], estimator: EstimatorConfig) -> list[UnitK
             " estimator.scheme = 'layerwise'"
         )
     everywhere = estimator.scheme == "joint-flips"
-    kinds = [_flip_kind(sites, index, estimator, everywhere) for index, site in enumerate(sites) if site.binary]
+    turned = [index for index, site in enumerate(sites) if site.binary]
+    if len(estimator.flips) not in (1, len(turned)):
+        raise UserError(
+            f"estimator.flips = {list(estimator.flips)}: there are {len(turned)} layers of Heaviside units; give one"
+            " number for all of them, or one for each"
+        )
+    flips = estimator.flips * (len(turned) if len(estimator.flips) == 1 else 1)
+    kinds = [_flip_kind(sites, *each, estimator, everywhere) for each in zip(turned, flips, strict=True)]
     others = [index for index, site in enumerate(sites) if not site.binary]
     if everywhere:
         return [*kinds, *joint_kinds(sites, estimator)] if others else list(kinds)
     return [*kinds, *(copies_kind(sites, index, estimator) for index in others)]
 
 
-def _flip_kind(sites: Sequence[Site], index: int, estimator: EstimatorConfig, everywhere: bool) -> FlipKind:
+def _flip_kind(sites: Sequence[Site], index: int, flips: int, estimator: EstimatorConfig, everywhere: bool) -> FlipKind:
     site, sizes = sites[index], [site.size for site in sites]
-    if estimator.flips > site.size:
+    if flips > site.size:
         raise UserError(
-            f"estimator.flips = {estimator.flips}: layer {site.module!r} has {site.size} units; give at most as many, or 0"
+            f"estimator.flips = {flips}: layer {site.module!r} has {site.size} units; give at most as many, or 0"
             " to turn each"
         )
-    drawn = estimator.flips if estimator.flips < site.size else 0
+    drawn = flips if flips < site.size else 0
     signs = 2 if estimator.base_antithetic else 1
     return FlipKind(
         site=index,
@@ -155,7 +162,7 @@ def _signal(net: Net, unit: Observed, z: Tensor, sign: int | None = None) -> Ten
         signal[..., span] = weight[..., span] * differences.mT
         return signal
     where, differences = each[0].transpose(1, 2).long(), each[1].transpose(1, 2)
-    chances = drawing_weights(net.noise.family, z / net.noise.scale, kind.flips)
+    chances = drawing_weights(net, kind, z)
     # E[times j is drawn] = F w_j / sum w in this piece; all pieces together drew `drawn`
     scaled = weight * chances.sum(-1, keepdim=True) / (chances.clamp_min(torch.finfo(chances.dtype).tiny) * kind.drawn)
     return torch.zeros_like(weight).scatter_add_(-1, where, scaled.float().gather(-1, where) * differences)

@@ -11,7 +11,7 @@ Shapes: S signs, P draws, K copies, R rows (examples), N a site's outputs, D tra
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from glr_dist.core.config import METHODS as ABOUT_METHODS
 from glr_dist.core.config import EstimatorConfig, NoiseConfig
 from glr_dist.core.estimator import advantages
+from glr_dist.core.kept import Kept
 from glr_dist.core.losses import Loss, check_losses
 from glr_dist.core.parameters import trainable_parameters
 from glr_dist.core.passes import SiteNoise
@@ -43,6 +44,7 @@ class Net:
     estimator: EstimatorConfig
     trained: dict[str, nn.Parameter]  # the parameters that get a gradient, by name in the model's order
     taps: Taps  # how passes are run with something put in at the sites
+    kept: Kept = field(default_factory=Kept)  # what is made once per step and asked for by several units
 
     @classmethod
     def of(

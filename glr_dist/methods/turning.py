@@ -13,7 +13,7 @@ Shapes: M base draws, F flips, R rows (examples), N the site's outputs, C classe
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glr_dist.core.losses import check_losses, cross_entropy
 from glr_dist.core.noise import cumulative, density
@@ -54,11 +54,16 @@ class _Turn:
         if self.reader is not None:
             reader = net.sites[self.reader]
             # [N, C'], or one for each label, [labels, N, C']
-            self.matrix = columns(net.model.get_submodule(reader.module), self.site.shape)
+            self.matrix = self._columns(net.model.get_submodule(reader.module))
             quick = reader.logits and net.loss is cross_entropy and not kind.drawn
             self.products = quick and small(self.matrix)
         self.picks = torch.empty(0)  # [M, F, R]: which bits are turned, where they are drawn
         self.direction = torch.empty(0)  # [M, F, R]: 1 where a turned bit becomes 1, else -1
+
+    def _columns(self, reader: nn.Module) -> Tensor:
+        if not isinstance(reader, nn.Conv2d):  # a Linear has them at hand
+            return columns(reader, self.site.shape)
+        return self.net.kept.of((columns, self.reader), reader.weight, lambda _: columns(reader, self.site.shape))
 
     def look(self, z: Tensor) -> Tensor:
         """Take in the site's pre-activations, [R, *N] or [M, R, *N]: the base draws' are returned, [M, R, N]."""
@@ -67,7 +72,7 @@ class _Turn:
         if self.uniform is None:
             turned = base[..., kind.first : kind.first + kind.flips]
         else:
-            chances = drawing_weights(self.net.noise.family, flat / abs(self.scale), kind.flips)
+            chances = drawing_weights(self.net, kind, flat)
             picks = systematic(chances.expand_as(base), self.uniform, kind.flips)
             turned, self.picks = base.gather(-1, picks), picks.mT
         self.direction = turned.mT.clone(memory_format=torch.contiguous_format).ge_(0.0).mul_(-2.0).add_(1.0)
@@ -86,14 +91,16 @@ class _Turn:
     def moved(self, z: Tensor) -> Tensor:
         """A reader's outputs [M, R, C'] for the base draws and every flip: [M, 1 + F, R, C'].
 
-        Its outputs lie farthest apart in memory: over few of them, as classes are, losses sum several times faster so.
+        Logits lie class by class in memory: over few classes, losses are summed up several times faster so.
         """
-        moves = self._moves()
-        rows = z.new_empty(z.shape[-1], len(z), 1 + self.kind.flips, z.shape[1])
-        first = z.movedim(-1, 0).unsqueeze(2)
-        rows[:, :, :1] = first
-        torch.addcmul(first, self.direction, moves.movedim(-1, 0), out=rows[:, :, 1:])
-        return rows.movedim(0, -1)
+        moves, sizes = self._moves(), (len(z), 1 + self.kind.flips, *z.shape[1:])
+        if self.reader is not None and self.net.sites[self.reader].logits:
+            rows = z.new_empty(sizes[-1], *sizes[:-1]).movedim(0, -1)
+        else:
+            rows = z.new_empty(sizes)
+        rows[:, 0] = z
+        torch.addcmul(z.unsqueeze(1), self.direction.unsqueeze(-1), moves, out=rows[:, 1:])
+        return rows
 
     def _moves(self) -> Tensor:
         """How a reader's outputs move with each turned bit, as it becomes 1: [M or 1, F, R or 1, C']."""
@@ -171,8 +178,17 @@ class _Turn:
         return logits.view(*passes, *logits.shape[1:])
 
 
-def drawing_weights(family: str, z: Tensor, flips: int) -> Tensor:
-    """By which weights flips are drawn, float64 of z's shape: f(z), z in standard units, cut so that few are drawn twice."""
+def drawing_weights(net: Net, kind: FlipKind, z: Tensor) -> Tensor:
+    """By which weights a site's flips are drawn at z, float64 of its shape."""
+    return net.kept.of(
+        (drawing_weights, kind.site, kind.flips),
+        z,
+        lambda z: capped_density(net.noise.family, z / net.noise.scale, kind.flips),
+    )
+
+
+def capped_density(family: str, z: Tensor, flips: int) -> Tensor:
+    """f(z), z in standard units, cut so that few of so many flips are drawn twice: float64 of z's shape."""
     weights = density(family, z.double())
     for _ in range(3):
         weights = torch.minimum(weights, weights.sum(-1, keepdim=True) / flips)

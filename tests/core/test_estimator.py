@@ -32,8 +32,8 @@ FAMILIES = ["gaussian", "laplace"]
             "changes nothing under estimator.scheme = 'layerwise'; leave it out, or use estimator.scheme = 'flips' or",
         ),
         (
-            EstimatorConfig(scheme="joint", flips=8),
-            "estimator.flips = 8: changes nothing under estimator.scheme = 'joint'",
+            EstimatorConfig(scheme="joint", flips=(8,)),
+            "estimator.flips = (8,): changes nothing under estimator.scheme = 'joint'",
         ),
         (
             EstimatorConfig(base_draws=2, base_antithetic=True),
@@ -61,7 +61,7 @@ def test_wrong_settings_are_named(config: EstimatorConfig, message: str) -> None
         EstimatorConfig(copies=1, baseline="none", antithetic=False),
         EstimatorConfig(copies=3, antithetic=False),
         EstimatorConfig(conditioning=False),
-        EstimatorConfig(scheme="flips", base_draws=2, base_antithetic=True, flips=8),
+        EstimatorConfig(scheme="flips", base_draws=2, base_antithetic=True, flips=(8,)),
         EstimatorConfig(scheme="joint-flips", base_draws=2),
     ],
 )

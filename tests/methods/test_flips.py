@@ -25,7 +25,7 @@ from glr_dist.engine.verify import verify
 from glr_dist.errors import UserError
 from glr_dist.methods.flips import flips_kinds, flips_losses
 from glr_dist.methods.method import Net
-from glr_dist.methods.turning import drawing_weights, systematic
+from glr_dist.methods.turning import capped_density, systematic
 from glr_dist.models.networks import MLP, ConvNet
 from glr_dist.store.metrics import read_metrics
 from glr_dist.store.storage import Storage
@@ -47,6 +47,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "estimator.base_antithetic": True,
     },
     "convolutions": FLIPS | CONV | {"estimator.flips": 6},
+    "two convolutions": FLIPS | CONV | {"model.channels": [3, 4], "model.kernel": 2, "estimator.flips": [6, 0]},
 }  # fmt: skip
 
 
@@ -74,7 +75,7 @@ def user_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def test_quick_ways_give_what_a_row_more_and_a_copy_more_give(name: str, scheme: str, flips: int, loss: Loss) -> None:
     torch.manual_seed(3)
     build, shape = NETWORKS[name]
-    model, estimator = build(), EstimatorConfig(scheme=scheme, base_draws=2, flips=flips)
+    model, estimator = build(), EstimatorConfig(scheme=scheme, base_draws=2, flips=(flips,))
     sites = find_sites(model, shape)
     x, labels = torch.rand(ROWS, *shape), torch.arange(ROWS) % 4
     for kind in flips_kinds(sites, estimator):
@@ -135,7 +136,7 @@ def test_columns_are_what_unit_inputs_add(layer: nn.Conv2d) -> None:
 def test_bits_are_drawn_as_often_as_their_weight_says() -> None:
     z = torch.tensor([0.0, 0.4, -1.0, 2.0, -3.5, 9.0]).expand(1, 40_000, -1)
     uniform = torch.rand((1, 40_000), generator=torch.Generator().manual_seed(1))
-    weights = drawing_weights("gaussian", z, 3)
+    weights = capped_density("gaussian", z, 3)
     picks = systematic(weights, uniform, 3)
     counts = torch.bincount(picks.flatten(), minlength=6) / 40_000
     want = 3 * weights[0, 0] / weights[0, 0].sum()
@@ -210,6 +211,7 @@ def test_it_learns_without_noise_at_the_read_out_being_turned(tmp_path: Path) ->
             {"model.activation": "relu"},
             r"scheme = 'flips': the network has no Heaviside unit .*'layerwise'",
         ),
+        ({"estimator.flips": [3, 3]}, r"estimator.flips = \[3, 3\]: there are 1 layers of Heaviside units; give one"),
         ({"estimator.flips": 13}, r"estimator.flips = 13: layer '1' has 12 units; give at most as many"),
         (
             {"estimator.sites": ["1"]},
@@ -230,7 +232,7 @@ def test_what_a_network_cannot_give_is_refused(keys: dict[str, Any], message: st
             {"estimator.base_draws": 3, "estimator.base_antithetic": True},
             "base_draws = 3: antithetic pairs need an even",
         ),
-        ({"estimator.flips": -1}, "estimator.flips = -1: must be at least 1, or 0"),
+        ({"estimator.flips": -1}, "estimator.flips = \\[-1\\]: must be at least 1, or 0"),
         ({"estimator.scheme": "flip"}, "did you mean 'flips'"),
     ],
 )

@@ -87,7 +87,7 @@ def want(model: nn.Sequential, hidden: tuple[int, ...], loss: str, scheme: str) 
 
 def estimates(setting: Setting, model: nn.Sequential) -> Tensor:
     """ROUNDS estimates of the gradient: [ROUNDS, D]."""
-    estimator = EstimatorConfig(scheme=setting.scheme, copies=6, base_draws=2, flips=setting.flips) if (
+    estimator = EstimatorConfig(scheme=setting.scheme, copies=6, base_draws=2, flips=(setting.flips,)) if (
         "flips" in setting.scheme
     ) else EstimatorConfig(scheme=setting.scheme, copies=16)  # fmt: skip
     labels = torch.tensor(LABELS).repeat_interleave(ROWS)[torch.randperm(2 * ROWS)]

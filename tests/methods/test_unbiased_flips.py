@@ -38,7 +38,7 @@ class Flips:
 def flip_estimates(setting: Flips, loss: str, first_seed: int, rows: int) -> list[Tensor]:
     """As `estimates`, for the schemes that turn bits; a unit holds two flips of each base draw."""
     config = EstimatorConfig(
-        scheme=setting.scheme, copies=COPIES, base_draws=2, base_antithetic=setting.antithetic, flips=setting.flips
+        scheme=setting.scheme, copies=COPIES, base_draws=2, base_antithetic=setting.antithetic, flips=(setting.flips,)
     )  # fmt: skip
     config.check()
     seeds, model, method = range(first_seed, first_seed + SEEDS), SeededNetwork(setting.net), named_method("glr")
@@ -96,7 +96,7 @@ def test_mean_over_turned_bits_is_the_enumerated_gradient(setting: Flips, loss: 
     assert flips_off(setting, loss) < LIMIT
 
 
-def unweighed(family: str, z: Tensor, flips: int) -> Tensor:
+def unweighed(net: Net, kind: FlipKind, z: Tensor) -> Tensor:
     """Wrong where flips are drawn: all bits are weighed as if they were drawn alike."""
     return torch.ones_like(z, dtype=torch.float64)
 
