@@ -15,6 +15,7 @@ from benchmark_contenders import BATCH, CLASSES, INPUTS, measured_on_ray, our_co
 from benchmark_peers import BACKPROP, backprop_contenders, evotorch_contenders, outer_product_contenders
 from benchmark_timing import Contender, markdown, measure
 
+from glr_dist.core.device import exact_on, found_device
 from glr_dist.errors import UserError
 
 HIDDEN = (50, 200)
@@ -29,15 +30,22 @@ def speeds(hidden: int, seconds: float) -> list[Contender]:
     return contenders + slow
 
 
+def speeds_on(device: str, hidden: int, seconds: float) -> list[Contender]:
+    """Our contenders for 784-N-10 on a GPU, measured; a UserError where there is none."""
+    with exact_on(found_device(device)):
+        contenders = our_contenders(hidden, device)
+        measure(contenders, seconds)
+    return contenders
+
+
 def as_rows(contenders: list[Contender]) -> list[dict[str, Any]]:
-    """A row of the table for each; ratios are to back-propagation's gradient."""
-    base = next(one.gradient_ms for one in contenders if one.name == BACKPROP)
-    assert base is not None
+    """A row of the table for each; ratios are to back-propagation's gradient, where that was measured too."""
+    base = next((one.gradient_ms for one in contenders if one.name == BACKPROP), None)
     return [
         {
             "way": one.name,
             "gradient, ms": one.gradient_ms,
-            "of back-propagation's": one.gradient_ms and one.gradient_ms / base,
+            "of back-propagation's": one.gradient_ms and base and one.gradient_ms / base,
             "whole step with the loop, ms": one.loop_ms,
             "million passes a second": one.passes_per_second / 1e6,
         }
@@ -70,6 +78,13 @@ def machine() -> dict[str, Any]:
 @click.option(
     "--data-root", envvar="GLR_DIST_DATA", help="With --variance: MNIST's folder; without, other images are used."
 )
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "cuda"]),
+    default="cpu",
+    show_default=True,
+    help="cuda: our ways on a GPU alone.",
+)
 @click.option("--scaling", is_flag=True, help="Measure presets in large batches instead, with 0, 1, 2, 4 ... workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(
@@ -78,6 +93,7 @@ def main(
     with_ray: bool,
     variance: bool,
     data_root: str | None,
+    device: str,
     scaling: bool,
     as_json: bool,
 ) -> None:
@@ -90,7 +106,12 @@ def main(
         tables = scaled(max(1.5, seconds), with_ray)
     for width in () if scaling else hidden:
         net = f"{INPUTS}-{width}-{CLASSES}"
-        if variance:
+        if device != "cpu":
+            try:
+                tables[f"{net}, batch {BATCH}, {device}"] = as_rows(speeds_on(device, width, seconds))
+            except UserError as error:
+                raise click.UsageError(str(error)) from error
+        elif variance:
             from benchmark_variance import errors
 
             try:

@@ -34,6 +34,8 @@ def local_ray() -> Iterator[None]:
         UserError: when it can't be started.
     """
     keep_to_oneself()
+    # Ray lets workers stand back behind all else on the machine (niceness 15); a step waits for the slowest of them
+    os.environ.setdefault("RAY_worker_niceness", "0")
     import ray
 
     private_token()

@@ -24,6 +24,7 @@ from glr_dist.workers.parcels import Lost, Parcel
 from glr_dist.workers.pool import Call, Counts, PoolPolicy, Worker
 
 _HEDGE_SECONDS = 0.03  # no call is called late before that
+_UNREACHED = 3  # workers in a row that can't be reached over a line, after which nobody tries
 _MUCH_SLOWER = 3.0  # times the quickest worker's seconds, from which on a worker would hold the others up
 
 
@@ -54,6 +55,7 @@ class RayPool:
         self.counts = Counts()
         self._workers: list[Worker] = []
         self._ledger = Ledger(self._workers)
+        self._unreached = 0  # workers in a row whose line could not be opened
         self._deaths_in_a_row = 0
         self._looked_for_room = time.monotonic()
         self._somebody = time.monotonic()  # when there last was one that takes calls
@@ -147,7 +149,8 @@ class RayPool:
         worker.node, worker.pid, place = answer
         if self._secret is not None and place is not None:
             worker.line = Line.open(place, self._secret)
-            if worker.line is None:  # nor will others be reached; Ray's own calls do as well
+            self._unreached = 0 if worker.line is not None else self._unreached + 1
+            if self._unreached == _UNREACHED:  # nor will others be; Ray's own calls do as well
                 self._secret = None
 
     def _dispatch(self) -> None:

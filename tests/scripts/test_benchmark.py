@@ -134,3 +134,15 @@ def test_workers_are_timed_beside_one_process_with_both_placements(ray_session: 
     for row in rows:
         assert row["times as fast"] == pytest.approx(row["of one process, ms"] / row["ms a step"])
         assert row["forecast, ms"] > 0
+
+
+def test_a_gpu_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    told = CliRunner().invoke(benchmark.main, ["--device", "cuda"])
+    assert (told.exit_code, "--device" in told.output) == (2, True)
+
+
+def test_our_ways_alone_make_a_table_without_ratios() -> None:
+    contenders = benchmark.our_contenders(4)[:2]
+    benchmark.measure(contenders, 0.0, rounds=1)
+    assert [row["of back-propagation's"] for row in benchmark.as_rows(contenders)] == [None, None]
