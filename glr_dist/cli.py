@@ -15,6 +15,7 @@ import click
 
 from glr_dist import __version__
 from glr_dist.commands.attack import attack
+from glr_dist.commands.certify import certify
 from glr_dist.commands.check import check
 from glr_dist.commands.compare import compare
 from glr_dist.commands.data import data
@@ -75,6 +76,7 @@ for _command in (
     evaluate,
     attack,
     export,
+    certify,
     data,
     presets,
     plan,
