@@ -43,7 +43,7 @@ def certify(
     the program are solved in another way, and adversaries must fool the network.
     """
     from glr_dist.attacks.ball import finite
-    from glr_dist.commands.display import job_display, show_table
+    from glr_dist.commands.display import job_display
     from glr_dist.errors import UserError
     from glr_dist.robustness.certificate import certify as write
     from glr_dist.robustness.certificate import check_certificate
@@ -59,16 +59,14 @@ def certify(
     finite("epsilon", radius, " (pixels are in [0, 1])")
     data = read_origin(run).open_data(dataset, data_root, say)
     network = open_network(run, data, trust_model=trust_model)
-    about: dict[str, Any]
     faults: list[str] = []
     with job_display() as show:
         if out:
-            selection = Selection(split=split, count=count, seed=seed)
             about = write(
                 network.model,
                 network.params_sha256,
                 data,
-                selection,
+                Selection(split=split, count=count, seed=seed),
                 radius,
                 Storage.at(out),
                 seconds=seconds,
@@ -78,19 +76,26 @@ def certify(
             about, faults = check_certificate(
                 network.model, network.params_sha256, data, Storage.at(str(written)), seconds=seconds, show=show
             )
-    rows = {
-        "certificate": out or written,
-        "network": f"{about['params_sha256'][:12]}...",
-        "images": f"{about['images']:,} of {about['data']['name']}, {about['data']['split']}, within {about['epsilon']:g}",
-        **{f"{'proved by ' * (kind in ('intervals', 'program'))}{kind}": n for kind, n in about["counts"].items()},
-    }
-    if written:
-        rows["what does not hold"] = len(faults) or "nothing"
-    show_table("Checked" if written else "Certified", rows, to_stderr=as_json)
-    if as_json:
-        click.echo(json.dumps(about | ({"faults": faults} if written else {})))
+    _show(about, faults, out or str(written), checked=bool(written), as_json=as_json)
     for fault in faults[:_SHOWN]:
         say(fault)
     if faults:
         say(f"Error: {len(faults)} findings; the certificate does not hold")
         sys.exit(1)
+
+
+def _show(about: dict[str, Any], faults: list[str], place: str, *, checked: bool, as_json: bool) -> None:
+    from glr_dist.commands.display import show_table
+
+    data, proved = about["data"], ("intervals", "program")
+    rows = {
+        "certificate": place,
+        "network": f"{about['params_sha256'][:12]}...",
+        "images": f"{about['images']:,} of {data['name']}, {data['split']}, within {about['epsilon']:g}",
+        **{f"proved by {kind}" if kind in proved else kind: count for kind, count in about["counts"].items()},
+    }
+    if checked:
+        rows["what does not hold"] = len(faults) or "nothing"
+    show_table("Checked" if checked else "Certified", rows, to_stderr=as_json)
+    if as_json:
+        click.echo(json.dumps(about | ({"faults": faults} if checked else {})))

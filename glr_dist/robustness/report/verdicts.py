@@ -190,6 +190,26 @@ def _contradiction(case: _Case, proof: AttackOutcome, name: str, broken: Mask) -
     )
 
 
+def _ranked(case: _Case) -> Iterator[str]:
+    """What is left under transfer alone is no smaller than it is for a rival only because that was attacked itself."""
+    own = "bpda-pgd" if case.card.activation == "heaviside" else "pgd"
+    for epsilon in dict.fromkeys(outcome.attack.epsilon for outcome in case.attacks("transfer")):
+        rivals = dict.fromkeys(
+            case.findings.models[outcome.model].name
+            for outcome in case.findings.attacks
+            if outcome.attack.epsilon == epsilon and outcome.knowledge in ADAPTIVE
+        )
+        rivals.pop(case.card.name, None)
+        met = {outcome.knowledge for outcome in case.outcomes if outcome.attack.epsilon == epsilon}
+        if rivals:
+            yield (
+                ""
+                if met & {*ADAPTIVE, "exact"}
+                else f"at {epsilon:g} by transfer alone, {', '.join(rivals)} by attacks on itself: the two figures can't be"
+                f" ranked; add --attack {own}"
+            )
+
+
 def _gradients(case: _Case) -> Iterator[str]:
     """A sample without a gradient was not attacked."""
     for outcome in case.outcomes:
@@ -206,6 +226,7 @@ RULES: dict[str, _Rule] = {
     "success reaches 100%": _reaches_chance,
     "random noise weaker than any attack": _noise,
     "exact <= every attack": _exact,
+    "attacked as hard as its rivals": _ranked,
     "every sample has a gradient": _gradients,
 }
 SURROGATE_RULES = ("iterative >= single-step", "success grows with eps", "every sample has a gradient")

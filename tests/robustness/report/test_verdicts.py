@@ -10,7 +10,7 @@ from made_findings import card, findings, first, mask, outcome
 from glr_dist.robustness.findings import AttackOutcome, Findings
 from glr_dist.robustness.report.verdicts import RULES, Verdict, red_line, too_weak, verdicts
 
-ITERATIVE, ADAPTIVE, GROWS, REACHES, NOISE, EXACT, GRADIENTS = RULES
+ITERATIVE, ADAPTIVE, GROWS, REACHES, NOISE, EXACT, RANKED, GRADIENTS = RULES
 
 
 def judged(attacks: list[AttackOutcome], rule: str, **others: Any) -> Verdict:
@@ -106,6 +106,29 @@ def test_a_contradiction_names_the_samples_and_the_attack() -> None:
 def test_an_undecided_sample_of_a_smaller_ball_contradicts_nothing() -> None:
     smaller = outcome("exact", 0.1, first(30), undecided=first(40) & ~first(30))
     assert judged([smaller, outcome("exact", 0.2, first(40))], EXACT).holds is True
+
+
+def test_a_network_attacked_by_transfer_alone_is_not_ranked_beside_one_attacked_itself() -> None:
+    models = [card("glr", first(95)), card("bp", first(97), activation="relu")]
+    alone = [
+        outcome("pgd", 0.1, first(29), "transfer", surrogate=0),
+        outcome("pgd", 0.1, first(4), "white-box", model=1),
+    ]
+
+    def ranked(attacks: list[AttackOutcome]) -> dict[str, Verdict]:
+        found = verdicts(findings(models, attacks, **surrogate()))
+        return {verdict.model: verdict for verdict in found if verdict.rule == RANKED}
+
+    failed = ranked(alone)["glr"]
+    assert failed.holds is False
+    assert "at 0.1 by transfer alone, bp by attacks on itself: the two figures can't be ranked" in failed.detail
+    assert failed.detail.endswith("add --attack bpda-pgd")
+    assert ranked(alone)["bp"].holds is None  # nothing transferred to it
+    assert ranked([*alone, outcome("bpda-pgd", 0.1, first(1))])["glr"].holds is True
+    assert ranked([*alone, outcome("exact", 0.1, first(0))])["glr"].holds is True
+    assert ranked([*alone, outcome("bpda-pgd", 0.2, first(1))])["glr"].holds is False  # another size
+    both = [outcome("pgd", 0.1, first(29), "transfer", surrogate=0, model=model) for model in (0, 1)]
+    assert ranked(both)["glr"].holds is None
 
 
 def test_one_bad_seed_fails_the_group_and_is_named() -> None:
