@@ -22,6 +22,7 @@ from glr_dist.commands.data import data
 from glr_dist.commands.evaluate import evaluate
 from glr_dist.commands.export import export
 from glr_dist.commands.jobs import jobs
+from glr_dist.commands.keys import config
 from glr_dist.commands.plan import plan
 from glr_dist.commands.presets import presets
 from glr_dist.commands.replay import replay
@@ -64,7 +65,12 @@ class _Commands(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog='In bash, eval "$(_GLR_DIST_COMPLETE=bash_source glr-dist)" completes presets, methods, attacks and keys; zsh and'
+    " fish have a source of their own.",
+)
 @click.version_option(__version__, prog_name="glr-dist")
 def main() -> None:
     """Train networks from loss values alone: threshold units, 0-1 losses, on any number of workers."""
@@ -79,6 +85,7 @@ for _command in (
     certify,
     data,
     presets,
+    config,
     plan,
     runs,
     compare,

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import math
 import os
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from glr_dist.errors import UserError, nearest
@@ -52,8 +54,7 @@ def build(cls: type, tree: Mapping[str, Any], prefix: str) -> Any:
     values = {}
     for key, value in tree.items():
         if key not in hints:
-            known = [prefix + name for name in hints]
-            raise UserError(f"key {prefix + key!r}: unknown; {nearest(prefix + key, known)}")
+            raise UserError(f"key {prefix + key!r}: unknown; {_meant(cls, key, prefix)}")
         if dataclasses.is_dataclass(hints[key]):
             if not isinstance(value, Mapping):
                 raise UserError(f"{prefix + key} = {value!r}: is a table of keys; name one, such as {prefix + key}.…")
@@ -61,6 +62,50 @@ def build(cls: type, tree: Mapping[str, Any], prefix: str) -> Any:
         else:
             values[key] = _converted(prefix + key, value, hints[key])
     return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """One key of a config: dotted, with its default and its line of the dataclass's docstring."""
+
+    name: str
+    default: Any
+    text: str
+
+
+def keys_of(cls: type, prefix: str = "") -> Iterator[Key]:
+    """Every key of a config dataclass, in the order of its fields, those of its tables among them."""
+    hints, texts = typing.get_type_hints(cls), _attributes(cls.__doc__ or "")
+    for field in dataclasses.fields(cls):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from keys_of(typing.cast(type, hint), f"{prefix}{field.name}.")
+        else:
+            made = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            yield Key(prefix + field.name, made, texts.get(field.name, ""))
+
+
+def _attributes(doc: str) -> dict[str, str]:
+    """What a docstring's section Attributes says of each field, in one line."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in inspect.cleandoc(doc).partition("Attributes:\n")[2].splitlines():
+        start = re.match(r"    (\w+): (.*)", line)
+        if start is not None:
+            name, text = start[1], start[2]
+            found[name] = [text]
+        elif name and line.startswith("     "):
+            found[name].append(line.strip())
+    return {key: " ".join(lines).replace("``", "") for key, lines in found.items()}
+
+
+def _meant(cls: type, key: str, prefix: str) -> str:
+    """Which key was meant by one that is unknown: one of the same name in a table below, or the nearest."""
+    below = [each.name for each in keys_of(cls, prefix)]
+    same = [name for name in below if name.rpartition(".")[2] == key]
+    if same:
+        return f"did you mean {' or '.join(map(repr, same))}?"
+    return nearest(prefix + key, [prefix + name for name in typing.get_type_hints(cls)])
 
 
 def conform(settings: Any, prefix: str = "") -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glr_dist.commands.completion import complete_attacks
 from glr_dist.commands.options import actors, attack_options, attacks_of, data_options, json_option
 from glr_dist.commands.terminal import INTERRUPTED, say, tell
 from glr_dist.launch.place import PLACE
@@ -20,7 +21,15 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Make adversarial samples on a network and store them.")
 @click.argument("surrogate", type=PLACE)
-@click.option("--attack", "name", metavar="NAME", default="fgsm", show_default=True, help="fgsm, pgd, bpda-pgd, ...")
+@click.option(
+    "--attack",
+    "name",
+    metavar="NAME",
+    default="fgsm",
+    show_default=True,
+    help="fgsm, pgd, bpda-pgd, ...",
+    shell_complete=complete_attacks,
+)
 @attack_options
 @data_options
 @click.option(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from glr_dist.commands.completion import complete_attacks
 from glr_dist.commands.options import actors, attack_options, attacks_of, data_options, json_option
 from glr_dist.commands.terminal import INTERRUPTED, json_line, say, tell
 from glr_dist.errors import UserError
@@ -33,7 +34,12 @@ if TYPE_CHECKING:
     required=True,
 )
 @click.option(
-    "--attack", "attacks", metavar="NAME", multiple=True, help="fgsm, bpda-pgd, intervals, exact, ...; repeatable."
+    "--attack",
+    "attacks",
+    metavar="NAME",
+    multiple=True,
+    help="fgsm, bpda-pgd, intervals, exact, ...; repeatable.",
+    shell_complete=complete_attacks,
 )
 @click.option(
     "--surrogate",

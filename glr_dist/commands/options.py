@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glr_dist.commands.completion import complete_losses, complete_presets, complete_settings
 from glr_dist.core.config import LOSSES
 from glr_dist.data.config import NAMES
 from glr_dist.errors import UserError
@@ -85,11 +86,19 @@ def _place_set(setting: str) -> str:
 
 _set = Place(_place_set, kept=True)
 settings_option = click.option(
-    "--set", "settings", type=_set, metavar="KEY=VALUE", multiple=True, help="Any config key; repeatable."
+    "--set",
+    "settings",
+    type=_set,
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any config key, which glr-dist config lists; repeatable.",
+    shell_complete=complete_settings,
 )
 _data_type = Data(NAMES)
 preset_options = _all_of(  # the preset, the data, and what of one's own takes the place of the preset's
-    click.argument("preset", type=Config(), metavar="[PRESET|FILE.toml]", required=False),
+    click.argument(
+        "preset", type=Config(), metavar="[PRESET|FILE.toml]", required=False, shell_complete=complete_presets
+    ),
     click.option(
         "--data",
         type=_data_type,
@@ -114,6 +123,7 @@ preset_options = _all_of(  # the preset, the data, and what of one's own takes t
     click.option(
         "--loss",
         type=Code("loss (--loss)", LOSSES),
+        shell_complete=complete_losses,
         metavar="NAME|FILE.py:NAME",
         help=f"{', '.join(LOSSES)}; or a function of your own, called with outputs [B, C] and labels [B], that returns a"
         " loss for each example, [B]; it needs no derivative.",

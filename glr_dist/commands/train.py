@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from glr_dist.commands.completion import complete_methods
 from glr_dist.commands.options import (
     DEFAULT_PRESET,
     config_overrides,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Train a network.")
 @run_options
-@click.option("--method", help="glr, bp, bp-noise, straight-through or es.")
+@click.option("--method", help="glr, bp, bp-noise, straight-through or es.", shell_complete=complete_methods)
 @click.option("--seed", type=int, help="Of everything random.")
 @click.option("--steps", type=int, help="Optimizer steps, in all; with --resume: go on to so many.")
 @click.option("--patience", type=int, metavar="N", help="End after N validations without a better accuracy.")

@@ -87,8 +87,12 @@ def refuse_bad_loss(loss: Loss, model: nn.Module, x: Tensor, labels: Tensor) -> 
         raise
     except Exception as error:
         raise UserError(f"loss: raised {blamed(error)}") from error
-    if isinstance(losses, Tensor):  # what is none is refused by its type later, and what is not finite with its unit
-        check_losses(torch.zeros(1, *losses.shape), (1, len(x)), "a trial before the first step")
+    if not isinstance(losses, Tensor):
+        raise UserError(
+            f"loss: returned a {type(losses).__name__}; a loss must return a tensor, one value per example, shape"
+            f" ({len(x)},)"
+        )
+    check_losses(losses.float().unsqueeze(0), (1, len(x)), "a trial before the first step")
 
 
 def try_checkpoint(config: Config, trainer: Trainer) -> None:
