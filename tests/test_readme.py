@@ -1,4 +1,4 @@
-"""The README's Python example runs as it stands; its command lines are checked with those of the recipes."""
+"""README and pages: their Python runs as it stands, their links lead somewhere; command lines are checked elsewhere."""
 
 from __future__ import annotations
 
@@ -11,16 +11,23 @@ import torch
 
 from glr_dist.store.checkpoint import load_checkpoint
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ROOT / "scripts" / "docs_pages"
+README = ROOT / "README.md"
+FIRST = {README: "result", PAGES / "own.md": "result", PAGES / "looking.md": "run"}  # what an example leaves in the end
 
 
-def test_the_python_example_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], ray_session: None
+@pytest.mark.parametrize("page", [README, *sorted(PAGES.glob("*.md"))], ids=lambda page: page.stem)
+def test_the_python_of_a_page_runs(
+    page: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ray_session: None,
 ) -> None:
-    """With a few steps instead of its thousands."""
-    (example,) = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-    short, replaced = re.subn(r"\bsteps=\d+", "steps=3", example)
-    assert replaced == 1
+    """One block after the other, with a few steps instead of thousands."""
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert bool(blocks) == (page in FIRST)
     torch.manual_seed(0)
     names: dict[str, Any] = {
         "x": torch.rand(640, 64),
@@ -29,7 +36,53 @@ def test_the_python_example_runs(
         "y_test": torch.arange(50) % 10,
     }
     monkeypatch.chdir(tmp_path)
-    exec(compile(short, str(README), "exec"), names)
-    result = names["result"]
-    assert result.steps == load_checkpoint(tmp_path / result.run).step == 3
-    assert capsys.readouterr().out == f"{result.test_accuracy} {result.run}\n"
+    for block in blocks:
+        exec(compile(re.sub(r"\bsteps=\d+", "steps=3", block), str(page), "exec"), names)
+    if page in FIRST:
+        left = names[FIRST[page]]
+        place = left.run if FIRST[page] == "result" else left.place
+        assert load_checkpoint(tmp_path / place).step == 3
+        assert capsys.readouterr().out.strip()
+
+
+def test_the_front_door_is_short_and_leads_somewhere() -> None:
+    text = README.read_text()
+    assert len(text.splitlines()) <= 150
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    local = [link for link in links if "://" not in link]
+    assert len(local) > 8
+    assert [link for link in local if not (ROOT / link).exists()] == []
+    papers = text.partition("## Papers")[2]
+    assert len(re.findall(r"^\* .*\]\(https://", papers, re.MULTILINE)) >= 4
+
+
+def test_the_site_is_built_with_every_key_and_no_dead_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import docs
+
+    from glr_dist.config import Config
+    from glr_dist.runs.record import FREE, fixed_values
+
+    docs.make(tmp_path / "site")
+    pages = {file.stem for file in (tmp_path / "site").glob("*.html")}
+    assert {file.stem for file in PAGES.glob("*.md")} | {"keys"} <= pages
+    told = {key for key, _, _ in docs.keys(Config)}
+    assert told == {*fixed_values(Config()), *FREE}
+    assert (tmp_path / "site/estimator.svg").is_file()
+
+
+def test_the_figure_is_what_its_script_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    import draw_estimator
+
+    for conditioned in (False, True):
+        found = draw_estimator.estimates(conditioned)
+        error = (found.mean(0) - draw_estimator.exact(draw_estimator.POINTS)).abs()
+        standard = found.std(0) / found.shape[0] ** 0.5
+        assert bool(
+            (error < 4.5 * standard + 1e-6).all()
+        )  # at the threshold itself, pairs that are conditioned never err
+    spread = [float(draw_estimator.estimates(conditioned).std(0).mean()) for conditioned in (False, True)]
+    assert spread[1] < spread[0]
+    draw_estimator.main(["--out", str(tmp_path / "again.svg")], standalone_mode=False)
+    assert (tmp_path / "again.svg").read_bytes() == (PAGES / "estimator.svg").read_bytes()

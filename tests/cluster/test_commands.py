@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 import pytest
 from ray.scripts.scripts import cli as ray_cli
@@ -62,7 +64,14 @@ def check_symmetric_run(rest: list[str]) -> None:
 
 
 @pytest.mark.parametrize(("place", "words"), all_commands(), ids=lambda value: value if isinstance(value, str) else "")
-def test_every_option_in_the_recipes_exists(place: str, words: list[str]) -> None:
+def test_every_option_in_the_recipes_exists(
+    place: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder with the files that the pages call the reader's own."""
+    (tmp_path / "my_net.py").write_text("class Net: ...\n")
+    (tmp_path / "my_loss.py").write_text("def hinge(): ...\ndef tolerant(): ...\n")
+    (tmp_path / "digits.npz").touch()
+    monkeypatch.chdir(tmp_path)
     check(words)
 
 

@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
+PAGES = ROOT / "scripts" / "docs_pages"
 LAUNCHERS = sorted((CLUSTER / "launcher").glob("*.yaml"))
 KUBERAY = sorted((CLUSTER / "kuberay").glob("*.yaml"))
 PROGRAMS = ("ray", "glr-dist", "train-or-resume")
@@ -37,15 +38,15 @@ def shell_scripts() -> list[Path]:
 
 
 def snippets() -> dict[str, str]:
-    """The shell inside YAML files, the project's README and that of the recipes: where it stands -> text."""
+    """The shell inside YAML files, the project's README and pages, and that of the recipes: where it stands -> text."""
     found = {}
     for path in LAUNCHERS:
         for key in LAUNCHER_COMMANDS:
             for i, command in enumerate(load(path).get(key, [])):
                 found[f"{path.name}:{key}[{i}]"] = command
     found["rayjob.yaml:entrypoint"] = load(CLUSTER / "kuberay" / "rayjob.yaml")["spec"]["entrypoint"]
-    for folder in (ROOT, CLUSTER):
-        text, name = (folder / "README.md").read_text(), str((folder / "README.md").relative_to(ROOT))
+    for page in (ROOT / "README.md", CLUSTER / "README.md", *sorted(PAGES.glob("*.md"))):
+        text, name = page.read_text(), str(page.relative_to(ROOT))
         blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         found |= {f"{name}:block {i}": block for i, block in enumerate(blocks)}
         inline = re.findall(r"`(glr-dist [^`]+)`", text)
