@@ -41,6 +41,7 @@ def connected() -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
+        _send_modules_of_here()
         yield
         return
     if alone:
