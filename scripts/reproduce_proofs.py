@@ -22,6 +22,7 @@ from glr_dist.commands.display import job_display
 from glr_dist.commands.options import actors
 from glr_dist.commands.terminal import say
 from glr_dist.engine.driver import Clock
+from glr_dist.errors import UserError
 from glr_dist.robustness.evaluation import evaluate_robustness, open_data
 from glr_dist.robustness.report.build import write_report
 from glr_dist.robustness.selection import Selection
@@ -151,10 +152,14 @@ def reproduce(
         exact = [named_attack("exact", epsilon=size, seconds=EXACT_SECONDS) for size in decided]
         whole = any(NETWORKS[training.name].exact for training in mine)
         report = measure(mine, out, data_root, [*bounds, *(exact if whole else [])], f"report-{data}", workers, count)
-        near = {}
-        if closer:
-            attack = [named_attack("bpda-pgd", epsilon=size) for size in decided]
-            near = measure(mine, out, data_root, attack, f"report-{data}-attacked", workers, closer)
+        near = []
+        for attack in ("bpda-pgd", "pgd") if closer else ():  # ReLUs have a gradient of their own
+            of = [training for training in mine if NETWORKS[training.name].exact == (attack == "bpda-pgd")]
+            tried = [named_attack(attack, epsilon=size) for size in decided]
+            try:
+                near += [measure(of, out, data_root, tried, f"report-{data}-{attack}", workers, closer)] if of else []
+            except UserError as error:  # such as of ReLUs that are all dead, which have no gradient
+                tell(f"not attacked: {error}")
         parts.append(table(data, report, near, _facts(mine, out), curve, decided))
     return "\n".join(parts)
 
@@ -162,7 +167,7 @@ def reproduce(
 def table(
     data: str,
     report: Mapping[str, Any],
-    near: Mapping[str, Any],
+    near: Sequence[Mapping[str, Any]],
     facts: Mapping[str, tuple[str, str]],
     curve: Sequence[float],
     decided: Sequence[float],
@@ -172,7 +177,7 @@ def table(
     Args:
         data: its name.
         report: of the proofs.
-        near: of the attacks; {}: there is none.
+        near: of the attacks; []: none was made.
         facts: by network, seconds of training and the SHA-256 of the parameters.
         curve: the radii at which intervals proved.
         decided: those at which every image was decided.
@@ -182,15 +187,15 @@ def table(
         name = model["model"]
         title = f"{NETWORKS[name].title} ({model['clean']['seeds']})"
         worst = {entry["epsilon"]: entry for entry in report["worst"] if entry["model"] == name}
-        attacked = {line["epsilon"]: line for line in near.get("lines", ()) if line["model"] == name}
+        attacked = {line["epsilon"]: line for part in near for line in part["lines"] if line["model"] == name}
         cells = [_proved(worst[size]) + f" / {cell(attacked.get(size))}" for size in decided]
         rows.append([title, cell(model["clean"]), *cells, *facts[name]])
         lines.append([title, cell(model["clean"]), *(_share(worst[size]["intervals"]) for size in curve)])
     conditions = report["conditions"]
     about = (
         f"{data}, {conditions['data']['split']} split, {conditions['samples']} images, in %: proved (by intervals alone;"
-        " undecided, where there are any) / right under BPDA-PGD"
-        + (f" on {near['conditions']['samples']} images chosen by seed." if near else " (not measured).")
+        " undecided, where there are any) / right under BPDA-PGD, of ReLUs PGD"
+        + (f", on {near[0]['conditions']['samples']} images chosen by seed." if near else " (not measured).")
     )
     header = ["network (seeds)", "clean", *(f"{size:g}" for size in decided), "seconds of training", "SHA-256"]
     second = ["proved by intervals at", "clean", *(f"{size:g}" for size in curve)]
