@@ -180,7 +180,7 @@ attack_options = _all_of(  # what sizes an attack
 
 
 def run_stem(preset: str | None) -> str:
-    """What the folder of a run begins with whose user named none."""
+    """What the folder of a run begins with whose user named none: a preset, a TOML file or data."""
     return f"runs/{Path(preset or DEFAULT_PRESET).stem}"
 
 

@@ -86,7 +86,7 @@ def places_of_results(command: str, parameters: Mapping[str, Any]) -> dict[str, 
     """Where the results go of a command that was not told: the job's own folder is deleted with what it wrote."""
     if command == "train" and not (parameters["run_dir"] or parameters["resumed"]):
         # nothing can be claimed from here: the cluster may see other folders
-        return {"run_dir": f"{dated(run_stem(parameters['preset']))}-{secrets.token_hex(2)}"}
+        return {"run_dir": f"{dated(run_stem(parameters['preset'] or parameters['data']))}-{secrets.token_hex(2)}"}
     if command == "tune" and not parameters["out"]:
         return {"out": new_config(parameters["preset"])}
     if command == "attack" and not parameters["out"]:

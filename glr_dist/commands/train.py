@@ -82,12 +82,12 @@ def train(
             if value is not None:
                 why = "--resume takes the config and the folder of the run"
                 raise UserError(f"{name} {value}: {why}; leave {name} out")
+    config = _checked(preset or DEFAULT_PRESET, overrides) if resumed is None else None
     from glr_dist.commands.display import progress_display, show_table
 
     named = resumed or run_dir
-    with nullcontext(named) if named else claimed(run_stem(preset)) as run:
+    with nullcontext(named) if named else claimed(run_stem(preset or options["data"])) as run:
         try:
-            config = _checked(preset or DEFAULT_PRESET, overrides) if resumed is None else None
             from glr_dist.engine.session import resume
             from glr_dist.engine.session import train as start
             from glr_dist.launch.node_report import check_nodes

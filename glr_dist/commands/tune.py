@@ -73,10 +73,10 @@ def tune(
     began = time.monotonic()
     ranges = dict(map(_tried, tries))
     overrides = config_overrides(options, settings)
-    from glr_dist.commands.display import trial_display
     from glr_dist.config import load_config
 
     start = load_config(preset or DEFAULT_PRESET, overrides)
+    from glr_dist.commands.display import trial_display
     from glr_dist.tuning.tune import MOST_CONFIGS
     from glr_dist.tuning.tune import tune as find
 
