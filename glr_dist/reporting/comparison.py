@@ -74,11 +74,24 @@ def _reached(groups: Sequence[Group]) -> Table:
         for group in groups
     ]
     rows = [list(row) for row in zip((*names, "bytes up, a step"), *columns, strict=True)]
+    losses = [[f"{split} loss", *(_losses(group, split) for group in groups)] for split in ("test", "validation")]
+    rows[3:3] = [row for row in losses if any(cell != "-" for cell in row[1:])]
     return Table(title="What they came to", header=["", *(group.name for group in groups)], rows=rows)
 
 
 def _found(group: Group, split: str) -> list[Mapping[str, Any]]:
-    return [found for story in group.stories if (found := story.accuracy(split)) is not None]
+    """What is known of a split, where it has classes to be right in."""
+    known = (story.accuracy(split) for story in group.stories)
+    return [found for found in known if found is not None and found["accuracy"] is not None]
+
+
+def _losses(group: Group, split: str) -> str:
+    """The mean loss, with the 95% interval over seeds where there are several."""
+    values = [story.result[split]["loss"] for story in group.stories if story.result and story.result.get(split)]
+    if not values:
+        return "-"
+    half = f" ± {student(values):.4g}" if len(values) > 1 else ""
+    return f"{float(np.mean(values)):.4g}{half}"
 
 
 def _accuracy(group: Group, split: str) -> str:

@@ -38,12 +38,18 @@ def run_pictures(groups: Sequence[Group]) -> list[Picture]:
     pictures = [
         _curves(groups, "validation_accuracy", "Validation accuracy", "accuracy", share=True),
         _curves(groups, "loss", "Training loss, noisy passes", "loss"),
+        None if _has_classes(groups) else _curves(groups, "validation_loss", "Validation loss", "loss"),
         _over_time(groups),
         _signals(groups),
         _rates(groups),
         _beside(groups),
     ]
     return [picture for picture in pictures if picture is not None]
+
+
+def _has_classes(groups: Sequence[Group]) -> bool:
+    """Whether accuracies tell of the runs; targets that are numbers have losses alone."""
+    return any(len(story.series("validation_accuracy")[0]) for group in groups for story in group.stories)
 
 
 def draw_curve(axes: Any, curve: Curve, number: int, label: str) -> None:

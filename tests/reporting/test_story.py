@@ -11,6 +11,7 @@ from told_runs import learning, share, told_run
 
 from glr_dist.errors import UserError
 from glr_dist.reporting.comparison import as_json, compare
+from glr_dist.reporting.figures import run_pictures
 from glr_dist.reporting.filters import as_images
 from glr_dist.reporting.overview import chosen_rows, rows_of
 from glr_dist.reporting.story import differences, grouped, read_stories, read_story, runs_below
@@ -69,7 +70,7 @@ def test_tables_say_what_was_found(told: list[Path]) -> None:
         told[0].parent / "x",
         learning(0.2),
         {"steps": 6, "noise.scale": 9},
-        reached | {"test": share(8, 10, 0.49, 0.94)},
+        reached | {"test": share(8, 10, 0.49, 0.94) | {"loss": 0.25}},
     )
     tables = {table.title: table for table in compare(read_stories([*told, told[0].parent / "x"]))}
     assert tables["What differs"].rows == [["seed", "0, 1", "0", "0"], ["noise.scale", "1", "0.25", "9"]]
@@ -77,6 +78,7 @@ def test_tables_say_what_was_found(told: list[Path]) -> None:
     assert came["test accuracy (95%)"] == ["-", "-", "80.0% (49.0 to 94.0)"]
     assert came["validation accuracy (95%)"][:2] == ["80.0% (80.0 to 80.0)", "10.0%"]
     assert came["bytes up, a step"] == ["-", "-", "100"]
+    assert came["test loss"] == ["-", "-", "0.25"]
     way = next(table for title, table in tables.items() if title.startswith("Validation accuracy on the way"))
     assert way.rows[1][:3] == ["4", "75.0% ± 63.5", "-"]
     found = as_json(read_stories(told))
@@ -129,3 +131,19 @@ def test_first_layers_are_images_where_inputs_are() -> None:
     assert as_images(weights, (1, 2, 2)) is None
     kernels = np.ones((5, 3, 2, 2), np.float32)
     assert as_images(kernels, (3, 8, 8)).shape == (5, 2, 2)  # type: ignore[union-attr]
+
+
+def test_targets_that_are_numbers_are_told_by_their_loss(tmp_path: Path) -> None:
+    lines = [{"step": step, "loss": 1.0, "validation_loss": 2.0 / step, "validation_accuracy": None} for step in (1, 2)]
+    reached = {"ended_by": "steps", "workers": 0, "bytes_up": 0, "bytes_down": 0, "seconds": 1.0, "steps": 2}
+    reached |= {"noisy_forwards_per_second": 1.0}
+    for seed, loss in ((0, 0.5), (1, 0.7)):
+        test = {"accuracy": None, "n": 4, "loss": loss}
+        told_run(tmp_path / f"run-{seed}", lines, {"steps": 2, "seed": seed}, reached | {"test": test})
+    stories = read_stories([tmp_path / "run-0", tmp_path / "run-1"])
+    came = {row[0]: row[1:] for table in compare(stories) for row in table.rows}
+    assert came["test loss"] == ["0.6 ± 1.271"]  # 12.7062 times half the difference
+    assert came["test accuracy (95%)"] == ["-"]
+    pictures = {picture.name: picture for picture in run_pictures(grouped(stories))}
+    assert "from 2 at step 1 to 1 at 2" in pictures["validation-loss"].alt
+    assert "validation-accuracy" not in pictures
