@@ -50,7 +50,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
         "steps": STEPS,
         "batch": 32,
         "checkpoint_every": 2,
-        "validate_every": 3,
+        "validate_every": 2,
         "model.hidden": [12],
         "estimator.copies": 4,
         "engine.workers": 0,
@@ -83,7 +83,15 @@ def test_a_run_on_s3_is_the_run_on_disk(query: str, config: Config, local: Path,
     here, there = Storage.at(local), Storage.at(uri)
     assert result.steps == STEPS
     assert result.params_sha256 == load_checkpoint(here).meta["params_sha256"]
-    assert there.list() == ["checkpoints", "config.toml", "journal", "metrics.jsonl", "provenance.json", "tensorboard"]
+    assert there.list() == [
+        "checkpoints",
+        "config.toml",
+        "journal",
+        "metrics.jsonl",
+        "provenance.json",
+        "result.json",
+        "tensorboard",
+    ]
     assert checkpoint_steps(there) == [1, 2, 4, 6]
     assert journal(there) == journal(here)
     assert [line["loss"] for line in read_metrics(there)] == [line["loss"] for line in read_metrics(here)]
