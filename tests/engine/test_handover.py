@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from small_runs import outcome, train_small
 
 from glr_dist.engine import handover
-from glr_dist.engine.callbacks import Progress
+from glr_dist.engine.callbacks import Progress, TrainResult
 from glr_dist.engine.handover import Handover, shared_seconds, steps_left
 
 NINE = {"batch": 36, "units.rows": 4, "engine.workers": -1}
@@ -87,12 +88,8 @@ def test_workers_that_cannot_come_are_told_of_and_the_run_goes_on(
     assert outcome(tmp_path / "run") == outcome(tmp_path / "alone")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_workers_that_come_in_mid_run_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a Ray of their own; all three ways are gone."""
-    monkeypatch.setattr(handover, "_MUST_SAVE_SECONDS", -1e9)
-    monkeypatch.setattr(handover, "idle_cores", lambda: 3)
+def trained_while_workers_come(folder: Path, steps: int) -> tuple[TrainResult, list[int]]:
+    """A run that waits for workers after some steps; and the steps from which on they took part."""
     came: list[int] = []
 
     def wait(progress: Progress) -> None:
@@ -101,10 +98,30 @@ def test_workers_that_come_in_mid_run_change_no_bit(tmp_path: Path, monkeypatch:
         if not came and progress.step > 20:
             time.sleep(0.2)
 
-    keys = NINE | {"steps": 300}
-    said: list[str] = []
-    result = train_small(tmp_path / "run", keys, show=wait, say=said.append)
-    assert came and came[0] < 280
+    return train_small(folder, NINE | {"steps": steps}, show=wait), came
+
+
+def test_work_is_handed_over_in_mid_run_without_a_changed_bit(
+    tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To workers of the tests' Ray; all three ways of doing a step are gone."""
+    monkeypatch.setattr("glr_dist.engine.assembly.elsewhere_named", lambda: False)
+    monkeypatch.setattr(handover, "connected", nullcontext)
+    monkeypatch.setattr(handover, "_MUST_SAVE_SECONDS", -1e9)
+    monkeypatch.setattr(handover, "idle_cores", lambda: 3)
+    result, came = trained_while_workers_come(tmp_path / "run", 200)
+    assert came and came[0] < 170  # the three ways take 21 steps
     assert result.bytes_up > 0
-    train_small(tmp_path / "alone", keys | {"engine.workers": 0})
+    train_small(tmp_path / "alone", NINE | {"steps": 200, "engine.workers": 0})
+    assert outcome(tmp_path / "run") == outcome(tmp_path / "alone")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_ray_is_started_beside_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "_MUST_SAVE_SECONDS", -1e9)
+    monkeypatch.setattr(handover, "idle_cores", lambda: 3)
+    _, came = trained_while_workers_come(tmp_path / "run", 300)
+    assert came and came[0] < 280
+    train_small(tmp_path / "alone", NINE | {"steps": 300, "engine.workers": 0})
     assert outcome(tmp_path / "run") == outcome(tmp_path / "alone")

@@ -52,7 +52,9 @@ class Disturbance:
         if progress.step > 1:
             self.longest_step = max(self.longest_step, time.monotonic() - self._last)
         pool = self._crews[0].evaluators
-        if progress.step == 1:  # steps as small as these are quickest in one process, which is not what is looked at here
+        if (
+            progress.step == 1
+        ):  # steps as small as these are quickest in one process, which is not what is looked at here
             self._crews[0].choice = Choice((DRIVER,))
         if progress.step == 5:
             self.report["nodes_at_first"] = len({member.node for member in pool.members()})
