@@ -33,6 +33,7 @@ PRESETS = [
     "mnist-certified",
     "mnist-certified-small",
     "mnist-conv",
+    "mnist-conv-deep",
     "mnist-sigmoid",
     "mnist-sigmoid-zero-one",
     "mnist-threshold",
