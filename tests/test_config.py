@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import tomllib
 from pathlib import Path
@@ -63,7 +64,11 @@ def test_every_preset_makes_a_task_on_data_of_its_shape(name: str) -> None:
     data = ArrayDataset((images, np.arange(4000) % 10), shards=config.data.shards)
     task = make_task(config, build_model(config.model, data.shape, 10, 0), data, None)
     scheme, copies = config.estimator.scheme, config.estimator.copies
-    of_sites = [site.size if site.binary and scheme == "flips" else copies for site in task.sites]
+    drawn = itertools.chain(config.estimator.flips, itertools.repeat(0))  # with each loss goes the number of its bit
+    turned = {
+        site: 2 * flips or site.size for site, flips in zip((s for s in task.sites if s.binary), drawn, strict=False)
+    }
+    of_sites = [turned[site] if site.binary and scheme == "flips" else copies for site in task.sites]
     losses = copies if scheme == "joint" else sum(of_sites)
     assert task.plan.losses_per_step == (losses * config.batch if config.method == "glr" else 0)
 
