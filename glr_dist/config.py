@@ -104,6 +104,11 @@ class Config:
         """Whether the method lives on losses that evaluators send home; else on autograd."""
         return METHODS[self.method][0]
 
+    @property
+    def noises(self) -> str:
+        """What the method's training noise moves: neurons, weights or nothing."""
+        return METHODS[self.method][1]
+
     def check(self) -> None:
         """Raise UserError naming the first key whose value can't be."""
         check_known("journal", self.journal, JOURNAL_CHOICES)

@@ -40,7 +40,6 @@ _LIMITS = {"bandwidth": (1e3, 1e13), "latency": (1e-9, 60.0)}  # in bytes a seco
 @json_option
 def plan(
     preset: str | None,
-    data_root: str | None,
     workers: int,
     bandwidth: str | None,
     latency: str | None,
@@ -48,6 +47,7 @@ def plan(
     picture: str | None,
     settings: Sequence[str],
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Measure some steps in this process, and tell what they would take with workers: time, bytes, bottleneck."""
     rate = None if bandwidth is None else _value("bandwidth", bandwidth, _BANDWIDTHS)
@@ -57,7 +57,7 @@ def plan(
         raise UserError(f"--picture {picture}: is none of {', '.join(_KINDS)}; end its name with one of them")
     from glr_dist.config import load_config
 
-    config = load_config(preset or DEFAULT_PRESET, config_overrides({"data_root": data_root}, settings))
+    config = load_config(preset or DEFAULT_PRESET, config_overrides(options, settings))
     from glr_dist.planning.calibration import measured_work
     from glr_dist.planning.forecast import Link, best, cheaper_from, counts
     from glr_dist.planning.link import local_link

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from glr_dist.core.activations import straight_through
 from glr_dist.core.sites import Site, tapped
@@ -60,7 +61,11 @@ def _refuse_memory(model: nn.Module, x: Tensor) -> None:
     first = _trace(model, x)
     if not _same(x, kept):
         raise UserError(f"model: {_layer(model, '')} changes its input in place, which others read too; let it copy it")
-    noisy = not torch.equal(drawn, torch.get_rng_state())
+    if not torch.equal(drawn, torch.get_rng_state()):  # also where these inputs don't show it
+        raise UserError(
+            f"model: {_layer(model, _drawing(model, x))} draws noise of its own, so the same input may give another output"
+            " the second time; leave it out, or put it in eval mode: training adds the noise that it knows of"
+        )
     model(x.flip(0))  # other values,
     model(x.flip(0)[:-1])  # and another number of examples
     for _ in range(2):
@@ -68,15 +73,34 @@ def _refuse_memory(model: nn.Module, x: Tensor) -> None:
         name = _culprit(first, again, _same)
         if name is None:
             continue
-        if noisy:
-            raise UserError(
-                f"model: {_layer(model, name)} draws noise of its own, so the same input gives another output the second"
-                " time; leave it out: training adds the noise that it knows of"
-            )
         raise UserError(
             f"model: {_layer(model, name)}: the same input gives another output the second time, so no work unit could be"
             " run twice with one result; leave out what it keeps from one pass to the next, or draws at random"
         )
+
+
+def _drawing(model: nn.Module, x: Tensor) -> str:
+    """The first of the innermost modules that draws random numbers in a pass; "" where none of them does."""
+    found: list[str] = []
+    before: dict[str, Tensor] = {}
+
+    def watch(name: str, module: nn.Module) -> list[RemovableHandle]:
+        def begin(module: nn.Module, args: object) -> None:
+            before[name] = torch.get_rng_state()
+
+        def end(module: nn.Module, args: object, output: object) -> None:
+            found.extend([name] if not torch.equal(before[name], torch.get_rng_state()) else [])
+
+        return [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+
+    innermost = {name: module for name, module in model.named_modules() if not list(module.children())}
+    handles = [handle for name, module in innermost.items() for handle in watch(name, module)]
+    try:
+        model(x.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else ""
 
 
 def _refuse_moved(model: nn.Module, before: Mapping[str, Tensor]) -> None:

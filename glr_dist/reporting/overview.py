@@ -49,7 +49,7 @@ def row_of(story: Story) -> dict[str, Any]:
         "step": story.steps,
         "steps": config.steps,
         "method": config.method
-        + (f", {config.estimator.scheme}" if config.observes and config.method == "glr" else ""),
+        + (f", {config.estimator.scheme}" if config.observes and config.noises == "neurons" else ""),
         "loss": config.loss,
         "model": _network(story),
         "data": config.data.name,

@@ -86,6 +86,10 @@ def own_batch_normalization(z: Tensor) -> Tensor:
 
 MISBEHAVED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "noise": (lambda: net(lambda z: z + 0.1 * torch.randn_like(z)), r"layer '1' \(Call\) draws noise of its own"),
+    "dropout that these inputs don't show": (
+        lambda: net(lambda z: nn.functional.dropout(z * 0.0, 0.5)),
+        r"layer '1' \(Call\) draws noise of its own",
+    ),
     "dropout": (lambda: net(lambda z: nn.functional.dropout(z, 0.5)), r"layer '1' \(Call\) draws noise of its own"),
     "last batch": (lambda: net(Memory("batch")), r"layer '1' \(Memory\): the same input gives another output"),
     "calls": (lambda: net(Memory("calls")), r"layer '1' \(Memory\): the same input gives another output the second"),

@@ -120,7 +120,6 @@ FINE: dict[str, Callable[[int], nn.Module]] = {
 REFUSED: dict[str, Callable[[int], nn.Module]] = {
     "noise": lambda n: Call(lambda z: z + 0.1 * torch.randn_like(z)),
     "functional dropout": lambda n: Call(lambda z: nn.functional.dropout(z + 1.0, 0.5)),
-    "dropout": lambda n: nn.Dropout(0.2),
     "numpy's noise": lambda n: Call(lambda z: z + float(np.random.rand())),  # noqa: NPY002
     "own batch norm": lambda n: Call(lambda z: z - z.mean(0)),
     "neighbour": lambda n: Call(lambda z: z + 0.5 * z.roll(1, 0)),
