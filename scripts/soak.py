@@ -38,7 +38,7 @@ from glr_dist.store.storage import Storage
 
 EVALUATORS, RECONSTRUCTORS = 3, 2
 FAULT_SECONDS = 6.0  # mean time between faults
-QUIET_SECONDS = 20.0  # without faults, at the end
+QUIET_SECONDS = 30.0  # without faults, at the end
 STOPPED_SECONDS = (1.0, 5.0)
 SAMPLE_SECONDS = 1.0
 WARM_UP = 0.25  # of the samples

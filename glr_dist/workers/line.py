@@ -95,6 +95,11 @@ class Line:
         return self._socket.fileno()
 
     @property
+    def cut(self) -> Exception | None:
+        """Why nothing can be sent any more, as far as `pump` has seen."""
+        return self._cut
+
+    @property
     def sending(self) -> bool:
         """Whether a part of what was sent has not left yet."""
         return bool(self._out)

@@ -26,6 +26,7 @@ from glr_dist.workers.pool import Call, Counts, PoolPolicy, Worker
 _HEDGE_SECONDS = 0.03  # no call is called late before that
 _UNREACHED = 3  # workers in a row that can't be reached over a line, after which nobody tries
 _MUCH_SLOWER = 3.0  # times the quickest worker's seconds, from which on a worker would hold the others up
+_IDLE_SECONDS = 1.0  # between looks at workers that have nothing to do
 
 
 class RayPool:
@@ -57,7 +58,7 @@ class RayPool:
         self._ledger = Ledger(self._workers)
         self._unreached = 0  # workers in a row whose line could not be opened
         self._deaths_in_a_row = 0
-        self._looked_for_room = time.monotonic()
+        self._looked_for_room = self._looked_at_idle = time.monotonic()
         self._somebody = time.monotonic()  # when there last was one that takes calls
         try:
             for number in range(size):
@@ -113,6 +114,7 @@ class RayPool:
     def waits(self) -> tuple[list[Any], float | None]:
         """All that is under way, and when to look for dawdlers; None when nobody could help anyway."""
         self._grow()
+        self._look_at_idle()
         self._dispatch()
         under_way = [reference for worker in self._workers for reference in worker.in_hand]
         under_way += [worker.ping for worker in self._workers if not worker.ready]
@@ -172,6 +174,19 @@ class RayPool:
         if all(worker.ready for worker in self._workers):  # those that wait to start need the room themselves
             for _ in range(self._room(self.size)):
                 self._workers.append(self._new_worker(len(self._workers)))
+
+    def _look_at_idle(self) -> None:
+        """Replace workers that died while they had nothing to do; nobody would find out until they are needed."""
+        if time.monotonic() - self._looked_at_idle < _IDLE_SECONDS:
+            return
+        self._looked_at_idle = time.monotonic()
+        for worker in list(self._workers):
+            line = worker.line
+            if line is None or worker.in_hand:
+                continue
+            line.pump()
+            if line.cut is not None:
+                self._replace(worker, line.cut)
 
     def _hand(self, worker: Worker, call: Call) -> None:
         parcel, needed = self._ledger.open[call], call.source is not None
