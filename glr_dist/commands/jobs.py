@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from glr_dist.commands.following import follow_to_the_end
 from glr_dist.commands.options import address_option
-from glr_dist.commands.terminal import say, tell
+from glr_dist.commands.terminal import tell
 from glr_dist.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -30,21 +31,14 @@ def jobs(address: str | None, stop: str | None, logs: str | None, follow: str | 
     if len(given) > 1:
         raise UserError(f"{given[1]}: can't be given with {given[0]}; leave one out")
     from glr_dist.launch.address import job_client
-    from glr_dist.launch.jobs import STOPPED, exit_code, follow_job, known_job, list_jobs, reason, stop_job
+    from glr_dist.launch.jobs import known_job, list_jobs, stop_job
 
     client = job_client(address)
     if logs is not None:
         click.echo(client.get_job_logs(known_job(client, logs, "--logs")), nl=False)
         return
     if follow is not None:
-        try:
-            details = follow_job(client, known_job(client, follow, "--follow"), lambda text: click.echo(text, nl=False))
-        except KeyboardInterrupt:
-            say(f"job {follow} runs on")
-            sys.exit(STOPPED)
-        why = reason(details)
-        say(f"job {follow}: {str(details.status).lower()}{': ' + why if why else ''}")
-        sys.exit(exit_code(details))
+        follow_to_the_end(client, known_job(client, follow, "--follow"), address)
     if stop is not None:
         details, ran = stop_job(client, stop)
         state = str(details.status).lower()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import secrets
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from glr_dist.commands.following import follow_to_the_end
 from glr_dist.commands.options import address_option, new_config, run_stem
 from glr_dist.commands.terminal import say, tell
 from glr_dist.errors import UserError
-from glr_dist.store.places import dated, without_password
+from glr_dist.store.places import dated
 
 if TYPE_CHECKING:
     from glr_dist.launch.package import Chosen
@@ -44,7 +44,7 @@ def submit(
     """
     from glr_dist.launch.address import job_client
     from glr_dist.launch.entrypoint import make_entrypoint
-    from glr_dist.launch.jobs import STOPPED, exit_code, files_for, follow_job, reason, submit_job
+    from glr_dist.launch.jobs import files_for, submit_job
 
     folder, group = Path.cwd(), context.find_root().command
     assert isinstance(group, click.Group)
@@ -63,14 +63,7 @@ def submit(
     if not follow:
         click.echo(job)
         return
-    try:
-        details = follow_job(client, job, lambda text: click.echo(text, nl=False))
-    except KeyboardInterrupt:
-        say(f"job {job} runs on; stop it with: {_jobs_command(address)} --stop {job}")
-        sys.exit(STOPPED)
-    why = reason(details)
-    say(f"job {job}: {str(details.status).lower()}{': ' + why if why else ''}")
-    sys.exit(exit_code(details))
+    follow_to_the_end(client, job, address)
 
 
 def _say_what_travels(chosen: Chosen) -> None:
@@ -92,7 +85,3 @@ def places_of_results(command: str, parameters: Mapping[str, Any]) -> dict[str, 
     if command == "attack" and not parameters["out"]:
         raise UserError("submit -- attack: a job's own folder is deleted with what it wrote; give --out DIR")
     return {}
-
-
-def _jobs_command(address: str | None) -> str:
-    return "glr-dist jobs" + (f" --address {shlex.quote(without_password(address))}" if address else "")

@@ -49,6 +49,18 @@ def surrogate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on small digits that was trained on its worst case; not to be written to."""
+    run = tmp_path_factory.mktemp("certified") / "run"
+    keys = ["loss=certified", "certify.epsilon=0.15", "model.input_threshold=0.5", "estimator.scheme=flips"]
+    keys += ["noise.scale=0.4", "optimizer.lr=0.02", "model.hidden=[30]"]
+    settings = [part for key in keys for part in ("--set", key)]
+    result = call("train", *SMALL, *settings, "--steps", "200", "--run-dir", str(run))
+    assert result.exit_code == 0, result.stderr
+    return run
+
+
 @pytest.fixture
 def own(trained: Path, tmp_path: Path) -> Path:
     """A copy of that run, to be written to."""

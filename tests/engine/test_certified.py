@@ -8,15 +8,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import STEPS, digits, outcome, resume_small, small_config, small_task, train_small
+from small_runs import (
+    STEPS,
+    check_that_crews_agree,
+    check_that_it_lasts,
+    digits,
+    small_config,
+    small_task,
+    train_small,
+)
 
 from glr_dist.attacks.exact.attack import proved
 from glr_dist.data.batches import BlockSchedule
 from glr_dist.engine.certified import Certified
 from glr_dist.engine.config import CertifyConfig, ScheduleConfig
-from glr_dist.engine.replay import replay
 from glr_dist.engine.seat import Seat
-from glr_dist.engine.verify import verify
 from glr_dist.errors import UserError
 from glr_dist.runs.network import open_network
 
@@ -44,21 +50,12 @@ RUNS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", list(RUNS))
 def test_a_run_is_resumed_replayed_and_audited_bit_for_bit(name: str, tmp_path: Path) -> None:
-    whole = train_small(tmp_path / "whole", RUNS[name])
-    train_small(tmp_path / "run", RUNS[name], seconds=0.0)
-    resume_small(tmp_path / "run")
-    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
-    if whole.journal:
-        assert replay(tmp_path / "run", data=digits()).equal is True
-        checked = verify(tmp_path / "run", 1.0, seed=1, data=digits())
-        assert (checked.checked, checked.differences) == (checked.units, ())
+    check_that_it_lasts(tmp_path, RUNS[name])
 
 
 @pytest.mark.parametrize("name", ["flips", "drawn, two layers"])
 def test_workers_and_reconstructors_give_the_same_bits(name: str, tmp_path: Path, ray_session: None) -> None:
-    train_small(tmp_path / "alone", RUNS[name])
-    train_small(tmp_path / "crew", RUNS[name] | {"engine.workers": 2, "engine.reconstructors": 1})
-    assert outcome(tmp_path / "crew") == outcome(tmp_path / "alone")
+    check_that_crews_agree(tmp_path, RUNS[name])
 
 
 def test_a_network_trained_on_the_proof_is_proved_where_another_is_not(tmp_path: Path) -> None:

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import CONV, STEPS, digits, outcome, resume_small, small_config, small_task, train_small
+from small_runs import (
+    CONV,
+    STEPS,
+    check_that_crews_agree,
+    check_that_it_lasts,
+    small_config,
+    small_task,
+    train_small,
+)
 from torch import Tensor, nn
 
 from glr_dist.core.activations import Heaviside
@@ -20,8 +28,6 @@ from glr_dist.core.passes import PICKS
 from glr_dist.core.probing import find_sites
 from glr_dist.core.readers import columns
 from glr_dist.core.units import FlipKind
-from glr_dist.engine.replay import replay
-from glr_dist.engine.verify import verify
 from glr_dist.errors import UserError
 from glr_dist.methods.flips import flips_kinds, flips_losses
 from glr_dist.methods.method import Net
@@ -146,21 +152,12 @@ def test_bits_are_drawn_as_often_as_their_weight_says() -> None:
 
 @pytest.mark.parametrize("name", list(RUNS))
 def test_a_run_is_resumed_replayed_and_audited_bit_for_bit(name: str, tmp_path: Path) -> None:
-    whole = train_small(tmp_path / "whole", RUNS[name])
-    train_small(tmp_path / "run", RUNS[name], seconds=0.0)
-    resume_small(tmp_path / "run")
-    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
-    assert whole.journal
-    assert replay(tmp_path / "run", data=digits()).equal is True
-    checked = verify(tmp_path / "run", 1.0, seed=1, data=digits())
-    assert (checked.checked, checked.differences) == (checked.units, ())
+    check_that_it_lasts(tmp_path, RUNS[name])
 
 
 @pytest.mark.parametrize("name", ["drawn", "joint 0-1"])
 def test_workers_and_reconstructors_give_the_same_bits(name: str, tmp_path: Path, ray_session: None) -> None:
-    train_small(tmp_path / "alone", RUNS[name])
-    train_small(tmp_path / "crew", RUNS[name] | {"engine.workers": 2, "engine.reconstructors": 1})
-    assert outcome(tmp_path / "crew") == outcome(tmp_path / "alone")
+    check_that_crews_agree(tmp_path, RUNS[name])
 
 
 def test_units_are_cut_for_all_of_a_site_where_copies_cannot_be_rows() -> None:

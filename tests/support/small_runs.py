@@ -23,7 +23,10 @@ from glr_dist.engine.callbacks import TrainResult
 from glr_dist.engine.checks import set_up
 from glr_dist.engine.config import EngineConfig
 from glr_dist.engine.crew import Crew
+from glr_dist.engine.replay import replay
 from glr_dist.engine.task import Task
+from glr_dist.engine.verify import verify
+from glr_dist.methods.method import named_method
 from glr_dist.store.checkpoint import load_checkpoint
 from glr_dist.store.journal import JournalReader
 from glr_dist.store.metrics import read_metrics
@@ -95,6 +98,26 @@ def resume_small(folder: Path, **arguments: Any) -> TrainResult:
     """Continue what `train_small` began."""
     chosen: dict[str, Any] = {"data": digits(), "say": lambda line: None, "crew": _assemble[-1]} | arguments
     return session.resume(folder, **chosen)
+
+
+def check_that_it_lasts(folder: Path, keys: Mapping[str, Any]) -> None:
+    """A run that is interrupted and resumed ends as the undisturbed one, and is replayed and audited bit for bit."""
+    whole = train_small(folder / "whole", keys)
+    train_small(folder / "run", keys, seconds=0.0)
+    resume_small(folder / "run")
+    assert outcome(folder / "run") == outcome(folder / "whole")
+    if named_method(small_config(keys).method).observes:
+        assert whole.journal
+        assert replay(folder / "run", data=digits()).equal is True
+        checked = verify(folder / "run", 1.0, seed=1, data=digits())
+        assert (checked.checked, checked.differences) == (checked.units, ())
+
+
+def check_that_crews_agree(folder: Path, keys: Mapping[str, Any]) -> None:
+    """Two workers and a reconstructor end where this process alone does."""
+    train_small(folder / "alone", keys)
+    train_small(folder / "crew", {**keys, "engine.workers": 2, "engine.reconstructors": 1})
+    assert outcome(folder / "crew") == outcome(folder / "alone")
 
 
 def outcome(folder: Path) -> dict[str, Any]:
